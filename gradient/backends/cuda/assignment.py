@@ -1,7 +1,7 @@
-"""Writes to arrays of CuPy, whose threads write in no order.
+"""Writes to CuPy arrays with NumPy's semantics, although CuPy's threads write in no order.
 
-NumPy's come one after the other, of a copy where what is read is written, too, and are refused
-where an array shows an element twice. So are these.
+As in NumPy, later writes win, a value that overlaps the target is copied first, and writes to
+arrays that show an element twice are refused.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Assignment(ArrayAPIBackend):
         return True
 
     def index_add(self, x: Array, index: Index, value: Array) -> Array:
-        """CuPy adds atomically in 32 and 64 bits only: 16-bit floats go through float32, small
-        integers through int32 (which wraps alike), and the parts of complex numbers one by one, as
-        floats are added."""
+        """CuPy adds atomically only in 32 and 64 bits. So 16-bit floats are added in float32, small
+        integers in int32 (which wraps alike), and complex numbers as separate real and imaginary
+        parts."""
         if x.dtype.kind == "c":
             for part in ("real", "imag"):
                 wide = self.xp.ascontiguousarray(getattr(x, part))
@@ -64,7 +64,7 @@ class Assignment(ArrayAPIBackend):
         return x
 
     def _picks(self, index: Index) -> bool:
-        """Whether arrays pick the elements."""
+        """Whether the index contains arrays."""
         parts = index if isinstance(index, tuple) else (index,)
         return any(isinstance(part, self.xp.ndarray) for part in parts)
 
@@ -82,7 +82,7 @@ class Assignment(ArrayAPIBackend):
 
 
 def repeats(x: Array) -> bool:
-    """Whether two places of an array may be one in memory."""
+    """Whether two elements of an array may share memory."""
     steps = sorted((abs(step), n) for step, n in zip(x.strides, x.shape, strict=True) if n > 1)
     reach = x.itemsize
     for step, n in steps:

@@ -61,8 +61,8 @@ class CudaBackend(
 ):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream of it.
 
-    CuPy computes on the thread's current GPU. Where a machine has several, `cuda.multi_gpu` sees to
-    it that this is the backend's.
+    CuPy computes on the thread's current GPU. On a machine with several, `cuda.multi_gpu` makes the
+    backend's GPU the current one.
     """
 
     name = "cuda"
@@ -90,7 +90,7 @@ class CudaBackend(
             value = np.array(value)  # the host may write to it as soon as this returns
         return self.xp.asarray(value, dtype)
 
-    # What is made lies on the current device: `MultiGpuBackend` sees to which that is.
+    # New arrays are on the current device, which `MultiGpuBackend` sets.
 
     def empty(self, shape: Shape, dtype: np.dtype) -> Array:
         return self.runtime.new_array(shape, dtype)
@@ -105,30 +105,30 @@ class CudaBackend(
         return self.xp.arange(start, stop, step, dtype)
 
     def graph_recorder(self) -> Any:
-        """What captures work as a graph (`cuda.graphs`): for the executor of plans."""
+        """Return a recorder that captures work as a CUDA graph (`cuda.graphs`), for plans."""
         return self.runtime.graph_recorder()
 
     def launch_graph(self, graph: Any) -> None:
-        """Queue what was captured. A kernel in it may set the index fault, as it might before."""
+        """Queue a captured graph. Its kernels may set the index fault, as in eager mode."""
         graph.launch()
         self._fault_given = True
 
     def refill(self, out: Array, value: Any) -> None:
-        """Have `out`, of whose memory `value` has none, be `value`, which has its shape."""
+        """Copy `value` to `out`, of the same shape and other memory."""
         value = self.asarray(value)
         if not self._copied(value, out):
             self.assign(out, ..., value)
 
     def holders(self, x: Array) -> tuple[Any, ...]:
-        """Objects of which another reference is held as long as somebody has x, a view of it, or,
-        for another stream, its memory."""
+        """Objects that gain a reference while x, a view of it, or (for another stream) its memory
+        is in use."""
         owner: Any = self.storage(x)
         memory: Any = x.data
         return x, owner, memory, owner.data, memory.mem
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        """A copy on the host, which waits for the work queued before it. An index out of range that
-        a kernel met since the last copy is told now, as the kernel could not."""
+        """Copy to the host, after waiting for the queued work. If a kernel met an index out of
+        range since the last copy, IndexError is raised now, as kernels cannot raise errors."""
         self.transfers += 1
         fault = self._queued_fault()
         values = self.runtime.to_numpy(x)
@@ -136,18 +136,17 @@ class CudaBackend(
         return values
 
     def queue_to_numpy(self, x: Array) -> np.ndarray:
-        """A copy on the host that waits for nothing: its values come after the work queued before
-        it, which `synchronize` waits for."""
+        """Copy to the host without waiting: the values are valid after `synchronize`."""
         self.transfers += 1
         return self.runtime.queue_to_numpy(x)
 
     def queue_from_numpy(self, x: np.ndarray) -> Array:
-        """A copy on the device. Pinned memory (`pin`) must stay as it is until it is made."""
+        """Copy to the device. Pinned memory (`pin`) must not change until the copy is done."""
         self.transfers += 1
         return self.runtime.queue_from_numpy(x)
 
     def pin(self, x: np.ndarray) -> np.ndarray:
-        """A copy in page-locked memory of the host, which the device copies from by itself."""
+        """Copy to page-locked host memory, from which the device copies asynchronously."""
         out = self.runtime.pinned(x.shape, x.dtype)
         out[...] = x
         return out
@@ -156,7 +155,7 @@ class CudaBackend(
         return self.runtime.is_pinned(x)
 
     def record_stream(self, x: Array, stream: Any) -> None:
-        """Have the memory of x not be used anew before a stream, of CuPy's, is done with it."""
+        """Do not reuse the memory of x before the queued work of a CuPy stream is done."""
         self.runtime.record_stream(x, stream)
 
     def synchronize(self) -> None:
@@ -170,8 +169,8 @@ class CudaBackend(
         return self._fault
 
     def _queued_fault(self) -> np.ndarray | None:
-        """The fault on the host, which is there after the next wait: one wait serves both. None if
-        no kernel was given it since the last look."""
+        """Queue a copy of the index fault to the host, so that one wait serves both copies. None if
+        no kernel could have set it since the last check."""
         if not self._fault_given:
             return None
         self._fault_given = False
@@ -189,21 +188,21 @@ class CudaBackend(
             )
 
     def storage(self, x: Array) -> Any:
-        """The owning array: CuPy's memory objects take no weak references."""
+        """The owning array, as CuPy's memory objects allow no weak references."""
         root = x if x.base is None else x.base
         known = self._owners.get(id(root))
         return root if known is None else known[1]
 
     def strided_view(self, x: Array, shape: Shape, strides: tuple[int, ...]) -> Array:
-        """A view. CuPy makes an array of x's memory that has no base: whose it is, is kept here as
-        long as that lives, and what is given has it as its base."""
+        """A view. CuPy makes an array of x's memory without a base; so its owner is kept here as
+        long as that array lives, and a view of it is returned, which has it as its base."""
         made = super().strided_view(x, shape, strides)
         key = id(made)
         self._owners[key] = weakref.ref(made, lambda _: self._owners.pop(key)), self.storage(x)
         return made[...]
 
     def address(self, x: Array) -> int:
-        """Where the first element lies, in the GPU's memory."""
+        """The address of the first element in the GPU's memory."""
         found: int = self.runtime.address(x)
         return found
 
@@ -230,7 +229,7 @@ class CudaBackend(
         shape[axis] = size
         return self.strided_view(first, tuple(shape), first.strides)
 
-    # Where CuPy has no function of bfloat16, it computes in float32 and gives that.
+    # If CuPy has no function for bfloat16, it computes in float32 and returns that.
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         a, b = (  # where one is a number
@@ -243,10 +242,10 @@ class CudaBackend(
 
     def astype(self, x: Array, dtype: np.dtype) -> Array:
         if dtype.char == "B" and x.dtype in FLOATS:
-            x = x.astype(np.int64)  # numbers beyond uint8 wrap; of those below 0 CUDA makes 0
+            x = x.astype(np.int64)  # numbers beyond uint8 wrap; CUDA casts those below 0 to 0
         return super().astype(x, dtype)
 
-    # CuPy divides first, whose rounding the remainder then has, and NaN where b is infinite. ------
+    # CuPy computes it from a quotient, with its rounding error, and NaN where b is infinite. ------
 
     def remainder(self, a: Array, b: Array) -> Array:
         if _kind(a, b) != "f":
@@ -260,12 +259,11 @@ class CudaBackend(
         if isinstance(b, (int, float)) and b == 0:
             return a / b
         rest = self.fmod(a, b)
-        whole = (a - rest) / b  # an integer, but for rounding
+        whole = (a - rest) / b  # an integer, up to rounding
         whole = self.round(self.where(_is_beside(rest, b), whole - 1, whole))
         return whole if isinstance(b, (int, float)) else self.where(b == 0, a / b, whole)
 
-    # CuPy refuses the maximum of no numbers even where none is asked for, of no rows; and to
-    # transform none.
+    # CuPy refuses maxima over an empty axis even if there are no rows, and empty transforms.
 
     def fft(self, x: Array, axes: Shape, inverse: bool, norm: str) -> Array:
         if x.size == 0 and all(x.shape[axis] for axis in axes):
@@ -274,12 +272,12 @@ class CudaBackend(
 
 
 def _kind(a: Any, b: Any) -> str:
-    """ "f" where one of them is an array of floats."""
+    """ "f" if one of them is an array of floats."""
     return "f" if any(getattr(x, "dtype", None) in FLOATS for x in (a, b)) else ""
 
 
 def _is_beside(rest: Array, b: Any) -> Array:
-    """Where what C's fmod leaves has not the sign of b."""
+    """Where the remainder of C's fmod does not have the sign of b."""
     return (rest != 0) & ((rest < 0) != (b < 0))
 
 

@@ -46,7 +46,7 @@ class BatchNormKernels(KernelLauncher, BatchNormDefaults[Array]):
         return gx, None if weight is None else gw, gb
 
     def _has_channels(self, x: Array, *others: Array | None) -> bool:
-        """Whether the kernels take these: a channel's numbers are counted in 32 bits."""
+        """Whether the kernels take these arrays: 32 bits must count a channel's elements."""
         return self.has_kernel(x, *others) and x.ndim > 1 and x.size // x.shape[1] < 2**31
 
 

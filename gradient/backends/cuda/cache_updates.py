@@ -1,4 +1,4 @@
-"""New keys and values on their way to a cache, by a kernel."""
+"""Rotate and write new keys and values to a cache, by a kernel."""
 
 from __future__ import annotations
 
@@ -95,5 +95,5 @@ class CacheUpdateKernels(KernelLauncher, CachedAttentionDefaults[Array]):
 
 
 def _of_places(x: Array, size: int) -> tuple[Any, ...]:
-    """Indices as the kernel takes them: their strides, and how many places there are."""
+    """Indices for the kernel: their strides, and the number of positions."""
     return (x, *map(np.int64, (*strides(x, 2), size)))

@@ -1,7 +1,7 @@
-"""CUDA C to machine code by NVRTC, kept on disk.
+"""Compile CUDA C to machine code by NVRTC, with a cache on disk.
 
-What is kept is keyed by everything it depends on: the source with the headers that it shares with
-others, the architecture, the compiler's version and the options.
+The key of a cached file covers all that it depends on: the source with its included headers, the
+architecture, the compiler's version and the options.
 """
 
 from __future__ import annotations
@@ -31,28 +31,27 @@ C_TYPES = {
 
 
 def cubin(family: str, dtype: str, architecture: str) -> bytes:
-    """The machine code of kernels/FAMILY.cu for a dtype and an architecture such as "sm_90", from
-    the disk or compiled now (0.3 to 4 s)."""
+    """Return the machine code of kernels/FAMILY.cu for a dtype and an architecture such as "sm_90",
+    from the disk cache, or compiled now (0.3 to 4 s)."""
     return compiled(*source_of(family, dtype), architecture)
 
 
 def source_of(family: str, dtype: str) -> tuple[str, str]:
-    """The source of a family's kernels for one dtype, and what errors call it."""
+    """The source of a family's kernels for one dtype, and its name in errors."""
     head = f"#define DTYPE {dtype}\n#define NUMBER {C_TYPES[dtype]}\n"
     text = (FOLDER / f"{family}.cu").read_text()
     return f"{head}#line 1\n{text}", f"{family}_{dtype}.cu"
 
 
 def compile_all(architecture: str, dtype: str) -> None:
-    """Have the machine code of every family for a dtype on the disk, what is missing compiled side
-    by side: NVRTC works outside the GIL. Standard error says so, on a terminal with a line for how
-    far it is, elsewhere once a process. A family that does not compile is told of when it is asked
-    for."""
+    """Compile all families for a dtype that are not in the disk cache, in parallel, as NVRTC
+    releases the GIL. Progress goes to standard error: a progress line on a terminal, else one
+    message per process. If a family does not compile, the error is raised when it is needed."""
     sources = [source_of(family, dtype) for family in FAMILIES]
     if not _missing(sources, architecture):
         return
     with _alone():
-        missing, done = _missing(sources, architecture), 0  # what no other process made meanwhile
+        missing, done = _missing(sources, architecture), 0  # not compiled by others meanwhile
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             running = {pool.submit(compiled, *each, architecture): each[1] for each in missing}
             for finished in as_completed(running):
@@ -67,19 +66,19 @@ def _missing(sources: list[tuple[str, str]], architecture: str) -> list[tuple[st
 
 
 def _alone() -> contextlib.AbstractContextManager[Any]:
-    """A context in which no other process compiles: several that begin together (pytest -n,
-    torchrun) would compile everything as often. It excludes nobody where the system or the file
-    system has no such locks."""
+    """A context in which no other process compiles: otherwise several that start together
+    (pytest -n, torchrun) would all compile everything. Without file locks in the system, it has no
+    effect."""
     folder = cache_folder()
     try:
         import fcntl
 
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder.with_suffix(".lock"), "a")  # noqa: SIM115 (it is the context)
-    except (ImportError, OSError):  # on Windows; a disk that cannot be written
+    except (ImportError, OSError):  # on Windows; or the disk cannot be written
         return contextlib.nullcontext()
     with contextlib.suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed, or the process ends
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed, or the process ends
     return file
 
 
@@ -101,7 +100,7 @@ def _say_once() -> None:
 
 
 def compiled(source: str, name: str, architecture: str) -> bytes:
-    """The machine code of CUDA C, from the disk if it was compiled before."""
+    """Return the machine code of CUDA C, from the disk cache if it is there."""
     path = _path(source, name, architecture)
     with contextlib.suppress(OSError):
         return path.read_bytes()
@@ -115,7 +114,7 @@ def _path(source: str, name: str, architecture: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where machine code is kept: in the user's cache folder."""
+    """The folder of the disk cache, in the user's cache folder."""
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
     return Path(root).expanduser() / "gradient" / "cuda"
 
@@ -134,14 +133,14 @@ def _headers() -> bytes:
 
 
 def _keep(path: Path, code: bytes) -> None:
-    """Write a file whole or not at all; a disk that takes none costs the next process its time."""
+    """Write a file completely or not at all; if it fails, the next process compiles again."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
                 file.write(code)
                 file.flush()
-                os.fsync(file.fileno())  # or a name without its bytes may outlast a power cut
+                os.fsync(file.fileno())  # else a power cut may leave an empty file of this name
                 os.replace(file.name, path)
             except BaseException:
                 os.unlink(file.name)
@@ -149,13 +148,13 @@ def _keep(path: Path, code: bytes) -> None:
 
 
 def compile_verbosely(source: str, name: str, architecture: str) -> tuple[bytes, str]:
-    """The machine code, made now, and what the assembler says of each kernel's registers."""
+    """Compile now; return the machine code, and the assembler's report on registers."""
     return _compile(source, name, architecture, "--ptxas-options=-v")
 
 
 def _compile(source: str, name: str, architecture: str, *more: str) -> tuple[bytes, str]:
-    """NVRTC through CuPy's binding: `cupy.cuda.compiler` would ask for a GPU, and this is done
-    without one in tests."""
+    """Compile by CuPy's binding of NVRTC. `cupy.cuda.compiler` would need a GPU, and tests have
+    none."""
     from cupy_backends.cuda.libs import nvrtc
 
     program = nvrtc.createProgram(source, name, (), ())
@@ -169,7 +168,7 @@ def _compile(source: str, name: str, architecture: str, *more: str) -> tuple[byt
             f"{name} does not compile for {architecture} by NVRTC {version}:\n{log}"
         ) from error
     else:
-        # The binding takes the last byte for the end of a text, and off. It is a 0.
+        # The binding cuts off the last byte, as the end of a string. It is a 0.
         return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)
     finally:
         nvrtc.destroyProgram(program)
@@ -177,7 +176,7 @@ def _compile(source: str, name: str, architecture: str, *more: str) -> tuple[byt
 
 @functools.cache
 def _include_options() -> tuple[str, ...]:
-    """Where CUDA's own headers lie (`cuda_fp16.h`), which NVRTC does not bring."""
+    """The folders of CUDA's headers (`cuda_fp16.h`), which NVRTC does not contain."""
     from cuda import pathfinder
 
     found = pathfinder.find_nvidia_header_directory("cudart")

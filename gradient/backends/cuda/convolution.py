@@ -1,4 +1,4 @@
-"""Convolution by kernels that read windows where they lie (`convolution.cu`); large ones by
+"""Convolution by kernels that read windows in place (`convolution.cu`); large ones by matrix
 products."""
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _out_shape(x: Shape, weight: Shape, options: ConvolutionOptions) -> Shape:
 
 @functools.lru_cache(CACHED)
 def _fit(x: Shape, weight: Shape, options: ConvolutionOptions) -> bool:
-    """Whether the kernels convolve arrays of these shapes, and can count as far as taps reach."""
+    """Whether the kernels convolve arrays of these shapes, with offsets that fit in 32 bits."""
     padded = tuple(
         n + max(0, a) + max(0, b) for n, (a, b) in zip(x[2:], options.padding, strict=False)
     )
@@ -138,8 +138,8 @@ def _fit(x: Shape, weight: Shape, options: ConvolutionOptions) -> bool:
 
 
 def _begins_at_loads(x: Shape, itemsize: int) -> bool:
-    """Whether all planes begin at 16 bytes: for others cuBLAS makes a sixth of what tensor cores
-    do (`products.PADDING_PAYS`)."""
+    """Whether all planes are aligned to 16 bytes: otherwise cuBLAS reaches a sixth of the tensor
+    cores' speed (`products.PADDING_PAYS`)."""
     return math.prod(x[2:]) * itemsize % LOAD == 0
 
 

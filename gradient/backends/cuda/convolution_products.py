@@ -4,9 +4,9 @@ With W of outputs x (channels, taps), and X the columns of an image's windows:
 
     out[n] = W @ X[n],    gW = G @ X.T over the windows of all images
 
-The gradient for the input is, with a stride of 1, the convolution of g with the weight turned
-round. Columns are written and read once more, which costs less than cuBLAS saves where there are
-many outputs; their memory is bounded by taking a few images at a time, or lines of one.
+With stride 1, the gradient for the input is the convolution of g with the flipped weight. Columns
+are written and read once more; with many outputs, cuBLAS saves more than this costs. Their memory
+is bounded: a few images at a time, or some lines of one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMN_BYTES = 1 << 29
 
 
 def is_pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
-    """Whether it is a product with the matrix of the weight, which cuBLAS has."""
+    """Whether a convolution is a product with the weight as a matrix (1 x 1, stride 1)."""
     return (
         math.prod(weight[2:]) == math.prod(options.stride) == options.groups == 1
         and not any(map(any, options.padding))
@@ -41,8 +41,8 @@ def is_pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
 
 
 def turned_round(weight: Array, options: ConvolutionOptions) -> tuple[Array, ConvolutionOptions]:
-    """The weight, as a view, and the options with which a convolution of g is the gradient for the
-    input of one with a stride of 1, without groups."""
+    """The flipped weight, as a view, and the options of the convolution of g that is the gradient
+    for the input of a convolution with stride 1, without groups."""
     kernel = weight.shape[2:]
     reach = [d * (k - 1) for d, k in zip(options.dilation, kernel, strict=True)]
     padding = tuple((r - a, r - b) for r, (a, b) in zip(reach, options.padding, strict=True))
@@ -54,8 +54,8 @@ def turned_round(weight: Array, options: ConvolutionOptions) -> tuple[Array, Con
 def _pieces(
     x: Array, weight: Shape, options: ConvolutionOptions
 ) -> Iterator[tuple[slice, slice, ConvolutionOptions]]:
-    """Images, and lines of their windows along the first axis, whose columns take `COLUMN_BYTES` at
-    most; and the options with which the windows of such images are these lines."""
+    """Split images, and lines of their windows along the first axis, into pieces whose columns take
+    at most `COLUMN_BYTES`; each with options that select these lines."""
     windows = windows_of(x.shape, weight, options)
     of_line = math.prod(weight[1:]) * math.prod(windows[1:]) * x.itemsize
     lines = min(windows[0], max(1, COLUMN_BYTES // of_line))
@@ -78,7 +78,7 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
     """Those of `Products`."""
 
     def is_large_product(self, x: Shape, weight: Shape, options: ConvolutionOptions) -> bool:
-        """Whether cuBLAS takes less time than a kernel that reads windows where they lie."""
+        """Whether cuBLAS is faster than a kernel that reads windows in place."""
         windows = windows_of(x, weight, options)
         multiplied = x[0] * math.prod(windows) * math.prod(weight)
         return options.groups == 1 and weight[0] >= LEAST_OUTPUTS and multiplied >= LEAST_MULTIPLIED
@@ -99,7 +99,7 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
                 columns = self._image_columns(of_images, weight.shape, of_lines)
                 self._multiply(rows[None], columns, made.reshape((-1, outputs, count)))
                 continue
-            # cuBLAS needs rows that begin at 16 bytes for its tensor cores: those of all images.
+            # For tensor cores, cuBLAS needs rows aligned to 16 bytes, in all images.
             product = self.matmul(rows, self._columns_of_images(of_images, weight.shape, of_lines))
             side_by_side = product[:, : made.size // outputs]
             side_by_side = side_by_side.reshape((outputs, made.shape[0], *made.shape[2:]))
@@ -111,7 +111,7 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
     def convolution_input_product(
         self, g: Array, weight: Array, options: ConvolutionOptions
     ) -> Array | None:
-        """The gradient for the input; None where it is no large convolution of g."""
+        """The gradient for the input; None if it is not a large convolution of g."""
         if math.prod(options.stride) > 1 or options.groups > 1:
             return None
         weight, options = turned_round(weight, options)
@@ -122,8 +122,8 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
     def convolution_weight_product(
         self, g: Array, x: Array, shape: Shape, options: ConvolutionOptions
     ) -> Array | None:
-        """The gradient for the weight; None where columns would take more memory than they may: a
-        sum of 16-bit floats would be rounded in between."""
+        """The gradient for the weight; None if columns would take too much memory: in pieces, sums
+        in 16 bits would be rounded in between."""
         x, outputs = self.contiguous(x), g.shape[1]
         pieces = [*_pieces(x, shape, options)]
         if len(pieces) > 1 and x.dtype.itemsize < 4:
@@ -142,8 +142,9 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         return self.contiguous(total[:, : math.prod(shape[1:])]).reshape(shape)
 
     def _depth(self, x: Array, weight: Shape, options: ConvolutionOptions) -> int:
-        """Rows of columns: channels and taps, and behind them zeros where tensor cores want
-        multiples of 16 bytes (`products.PADDING_PAYS`): the first layer of images has 27 or 147."""
+        """The number of rows of the columns matrix: channels and taps, padded by zeros if tensor
+        cores need multiples of 16 bytes (`products.PADDING_PAYS`): the first layer of an image
+        network has 27 or 147."""
         rows, each = math.prod(weight[1:]), LOAD // x.itemsize
         return rows if x.itemsize > 2 or is_pointwise(weight, options) else -(-rows // each) * each
 
@@ -158,8 +159,8 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         return out
 
     def _columns_of_images(self, x: Array, weight: Shape, options: ConvolutionOptions) -> Array:
-        """The windows of all images, image after image: (channels and taps, windows), with columns
-        of zeros at the end, so that rows begin at 16 bytes."""
+        """The windows of all images, image after image: (channels and taps, windows), padded by
+        columns of zeros so that rows are aligned to 16 bytes."""
         rows = self._depth(x, weight, options)
         count = math.prod(windows_of(x.shape, weight, options))
         windows, each = x.shape[0] * count, max(1, LOAD // x.itemsize)

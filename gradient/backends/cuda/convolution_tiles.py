@@ -1,4 +1,4 @@
-"""Convolutions of 16-bit floats by tensor cores, of images whose channels come last
+"""Convolutions of 16-bit floats by tensor cores, on images in channels-last layout
 (`convolution_wide.cu`)."""
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STEP, MOST_TAPS = 32, 32
 
 
 class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
-    """Convolutions without groups, of channels by eights."""
+    """Convolutions without groups, with channels in multiples of 8."""
 
     def has_wide_tiles(
         self, x: Shape, weight: Shape, dtype: np.dtype, options: ConvolutionOptions,
@@ -71,7 +71,7 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
     def convolution_input_grad_by_tiles(
         self, g: Array, weight: Array, shape: Shape, options: ConvolutionOptions
     ) -> Array:
-        """A convolution of g, or one product for each remainder of places by the stride."""
+        """A convolution of g, or a product for each remainder of positions modulo the stride."""
         if math.prod(options.stride) == 1:
             return self.convolution_by_tiles(g, *turned_round(weight, options))
         gx = self.empty(shape, g.dtype)
@@ -105,9 +105,9 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
         return gw
 
     def _taps_by_channels(self, weight: Array) -> Array:
-        """The weight as (outputs, taps, channels); where channels come by `STEP`, as (outputs,
-        channels / STEP, taps, STEP), so that steps one after the other read nearly the same
-        places."""
+        """The weight as (outputs, taps, channels); if channels are a multiple of `STEP`, as
+        (outputs, channels / STEP, taps, STEP), so that consecutive steps read nearly the same
+        positions."""
         outputs, channels = weight.shape[:2]
         if channels % STEP:
             return self._channels_last(weight)
@@ -115,8 +115,8 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
         return self._aligned(self.contiguous(by_steps.transpose((0, 1, 3, 2))))
 
     def _channels_last(self, x: Array) -> Array:
-        """The array with its second axis behind the others, without gaps, at 16 bytes; a copy
-        unless it lies like that."""
+        """The array with its second axis last, contiguous and aligned to 16 bytes; a copy unless
+        its memory has this layout."""
         return self._aligned(self.contiguous(x.transpose((0, *range(2, x.ndim), 1))))
 
     def _aligned(self, x: Array) -> Array:

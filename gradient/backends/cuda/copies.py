@@ -1,4 +1,4 @@
-"""Copies and casts by kernels (`copies.cu`), or by the driver where no number changes its place."""
+"""Copies and casts by kernels (`copies.cu`), or by the driver if the memory order is the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BASIC = (int, slice, type(None), type(Ellipsis), np.int64)
 
 
 class Axis(NamedTuple):
-    """Its size, and numbers between neighbours along it in what is read and what is written."""
+    """The size of an axis, and its strides, in elements, in the source and the destination."""
 
     size: int
     read: int
@@ -41,7 +41,7 @@ class Axis(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How a copy is made: the kernel, its blocks, and its arguments after the two arrays."""
+    """A way to copy: the kernel, its blocks, and its arguments after the two arrays."""
 
     kernel: str
     blocks: int
@@ -122,7 +122,7 @@ class CopyKernels(KernelLauncher, Assignment):
         return super().assign(x, index, value)
 
     def _copied(self, x: Array, out: Array) -> bool:
-        """Queue out[...] = x, of one shape and other memory; False if it takes another way."""
+        """Queue out[...] = x, of the same shape and other memory; return False if no kernel can."""
         if not (isinstance(x, self.xp.ndarray) and isinstance(out, self.xp.ndarray)):
             return False  # NumPy's scalars, in tests
         if not x.size:
@@ -142,8 +142,8 @@ class CopyKernels(KernelLauncher, Assignment):
         return True
 
     def _empty_like(self, x: Array, dtype: np.dtype) -> Array:
-        """An array without gaps whose axes lie in the order of x's, or as rows if x shows a number
-        more than once."""
+        """A contiguous array with the memory order of x's axes; in row-major order if x shows an
+        element more than once."""
         if x.flags.c_contiguous or not all(x.strides):
             return self.empty(x.shape, dtype)
         order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
@@ -156,14 +156,14 @@ def _is_basic(index: Any) -> bool:
 
 
 def _fits(shape: Shape, place: Shape) -> bool:
-    """Whether an array of this shape is broadcast to the place."""
+    """Whether an array of this shape can be broadcast to the place."""
     return len(shape) <= len(place) and all(
         n in (1, m) for n, m in zip(reversed(shape), reversed(place), strict=False)
     )
 
 
 def _merged(axes: list[Axis]) -> list[Axis]:
-    """Neighbours taken for one where they are, from the fastest on."""
+    """Merge adjacent axes where strides allow, from the fastest on."""
     merged: list[Axis] = []
     for axis in axes:
         last = merged[-1] if merged else None
@@ -176,8 +176,8 @@ def _merged(axes: list[Axis]) -> list[Axis]:
 
 @functools.lru_cache(4096)
 def _is_view(shape: Shape, strides: Shape, new: Shape) -> bool:
-    """Whether an array has this shape, too, without a copy: its axes that are one hold whole axes
-    of the new shape."""
+    """Whether an array can be reshaped to `new` without a copy: each of its runs of mergeable axes
+    splits into whole axes of the new shape."""
     size = math.prod(shape)
     given = math.prod(n for n in new if n >= 0)
     if not size or not given:
@@ -201,7 +201,7 @@ def _is_view(shape: Shape, strides: Shape, new: Shape) -> bool:
 def _plan(
     shape: Shape, read: Shape, written: Shape, from_width: int, to_width: int, aligned: bool
 ) -> Plan | None:
-    """How to copy; None if no kernel does, or it would write a number twice."""
+    """The way to copy; None if no kernel can, or an element would be written twice."""
     axes = []
     for size, of_read, of_written in zip(shape, read, written, strict=True):
         if size == 1:
@@ -252,7 +252,7 @@ def _items(kernel: str, axes: list[Axis], each: int) -> Plan | None:
 
 
 def _walk(axes: list[Axis]) -> np.ndarray:
-    """The argument by value."""
+    """The kernel's struct argument, passed by value."""
     walk = np.zeros(1, WALK)
     walk["axes"] = len(axes)
     for i, axis in enumerate(axes):

@@ -1,11 +1,11 @@
 """cuBLAS by its C interface: products of matrices of any layout, without a copy.
 
-CuPy's own products copy transposed operands, refuse bfloat16 of more than two axes, and cannot be
-captured in a graph, for cuBLAS takes memory as it needs it. Here each stream has a workspace of a
-fixed size from the start, so that a call only queues work.
+CuPy's own products copy transposed operands, do not support bfloat16 with more than two axes, and
+cannot be captured in a graph, as cuBLAS allocates memory during a call. Here each stream has a
+workspace of fixed size from the start, so a call only queues work.
 
-cuBLAS counts matrices column by column. A result (M, N) that lies row by row is its transpose
-(N, M) there, so what is asked for is C^T = B^T A^T: the operands change places, and neither moves.
+cuBLAS uses column-major order. A row-major result (M, N) is there its transpose (N, M), so the call
+computes C^T = B^T A^T: the operands are exchanged, and none is copied.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ NOT_SUPPORTED = 15
 
 
 class Number(NamedTuple):
-    """How numbers of a dtype are multiplied: their `cudaDataType` and the result's, the type that
-    they are added up in, and where 1 and 0 of that type lie."""
+    """The types of a product: the `cudaDataType` of operands and of the result, the compute type,
+    and the addresses of 1 and 0 in it."""
 
     kind: int
     result: int
@@ -80,7 +80,7 @@ NUMBERS = {
 
 
 def number_of(dtype: np.dtype) -> Number:
-    """How numbers of a dtype are multiplied now: `set_float32_matmul_precision` decides on TF32."""
+    """The types for a dtype now; `set_float32_matmul_precision` decides on TF32."""
     number = NUMBERS[dtype]
     if dtype == float32.numpy and matmul_precision.allows_tf32():
         return number._replace(compute=COMPUTE_32F_FAST_TF32)
@@ -88,8 +88,8 @@ def number_of(dtype: np.dtype) -> Number:
 
 
 class Operand(NamedTuple):
-    """A matrix as cuBLAS sees it: by columns, `leading` elements apart, or `transposed`; and how
-    many elements lie between the first of one matrix of a batch and of the next."""
+    """A matrix for cuBLAS: column-major with leading dimension `leading`, or `transposed`; and the
+    stride from one matrix of a batch to the next, in elements."""
 
     address: int
     transposed: bool
@@ -98,7 +98,7 @@ class Operand(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Of a product of (m, k) and (k, n), by cuBLAS's columns; and how many there are of it."""
+    """The sizes of a product (m, k) @ (k, n), in column-major order; and the batch size."""
 
     m: int
     n: int
@@ -110,8 +110,8 @@ class Cublas:
     """cuBLAS on one GPU.
 
     runtime    `CupyRuntime`: the current stream, memory, and a context of its device
-    library    the library's functions; None: found in NVIDIA's packages or the CUDA toolkit, as
-               CuPy finds them
+    library    the library's functions; None: load it from NVIDIA's packages or the CUDA toolkit, as
+               CuPy does
     """
 
     def __init__(self, runtime: Any, library: Any = None):
@@ -135,7 +135,7 @@ class Cublas:
         )
         set_math = bind(library, "cublasSetMathMode", pointer, integer)
         create = bind(library, "cublasCreate_v2", ctypes.POINTER(pointer))
-        self._lock = threading.Lock()  # a handle takes calls of one thread at a time
+        self._lock = threading.Lock()  # only one thread at a time may use a handle
         self._stream: int | None = None
         self._workspaces: dict[int, Any] = {}
         handle = pointer()
@@ -145,8 +145,8 @@ class Cublas:
         self._handle = handle
 
     def workspace(self, stream: int) -> int:
-        """Where a stream's workspace lies. To be asked before a capture begins on the stream: then
-        no memory is taken during it."""
+        """The address of a stream's workspace. Call this before a capture begins on the stream, so
+        that no memory is allocated during it."""
         if stream not in self._workspaces:
             self._workspaces[stream] = self._runtime.reserve(WORKSPACE)
         return self._runtime.address(self._workspaces[stream])
@@ -175,7 +175,7 @@ class Cublas:
             check(f"a product of {dtype} matrices, {sizes}", status)
 
     def _use(self, stream: int) -> None:
-        """Have the next calls queued on a stream. (A new stream takes the workspace away.)"""
+        """Queue the next calls on a stream. (Setting a stream resets the workspace.)"""
         if stream == self._stream:
             return
         where = self.workspace(stream)
@@ -185,7 +185,7 @@ class Cublas:
 
 
 def bind(library: Any, name: str, *types: Any) -> Any:
-    """A function of a library that gives a `cublasStatus_t`, with the types that it takes."""
+    """A function of a library that returns a `cublasStatus_t`, with its argument types."""
     try:
         function = getattr(library, name)
     except AttributeError:
@@ -195,7 +195,7 @@ def bind(library: Any, name: str, *types: Any) -> Any:
 
 
 def load(name: str) -> Any:
-    """A library of NVIDIA's, "cublas" or "cublasLt", from its package or the CUDA toolkit."""
+    """Load NVIDIA's library "cublas" or "cublasLt", from its package or the CUDA toolkit."""
     from cuda import pathfinder
 
     try:
@@ -207,7 +207,7 @@ def load(name: str) -> Any:
 
 
 def check(what: str, status: int) -> None:
-    """Raise if cuBLAS refused: an error that says what was asked, its code and what that means."""
+    """Raise an error if cuBLAS failed, with the call, the status code and its meaning."""
     if status:
         name, meaning = STATUS.get(status, (f"status {status}", "a code that is not documented"))
         raise BackendError(f"cuBLAS refused {what}: {name}, {meaning}")

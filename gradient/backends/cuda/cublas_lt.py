@@ -1,7 +1,7 @@
-"""cuBLASLt by its C interface: products whose result is finished before it is stored.
+"""cuBLASLt by its C interface: products with an epilogue (a bias and an activation).
 
-A bias is added, and an activation applied, to what was added up in float32, and the result is
-rounded once. How to compute a product is asked once for each kind of it and remembered.
+The epilogue is applied to the float32 sums, and the result is rounded once. The heuristic is asked
+once for each kind of product, and its choice is cached.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class HeuristicResult(ctypes.Structure):
 
 
 class Plan(NamedTuple):
-    """How a kind of product is computed: cuBLASLt's descriptors, and what its heuristic chose."""
+    """The plan of a kind of product: cuBLASLt's descriptors, and the algorithm of its heuristic."""
 
     operation: ctypes.c_void_p
     layouts: tuple[ctypes.c_void_p, ...]
@@ -63,10 +63,10 @@ class Plan(NamedTuple):
 
 
 class Float8Operands(NamedTuple):
-    """Of a product of 8-bit floats: the `cudaDataType` of A and of B, where the float32 number lies
-    that each is multiplied by (0: none is), and whether sums may be added up in fewer bits.
+    """The operands of a product of 8-bit floats: the `cudaDataType` of A and of B, the addresses of
+    their float32 scales (0: none), and whether sums may be accumulated in fewer bits.
 
-    Such products take A transposed and B not.
+    In such products A must be transposed, and B not.
     """
 
     kinds: tuple[int, int]
@@ -116,9 +116,9 @@ class CublasLt:
         epilogue: int = EPILOGUE_BIAS,
         float8: Float8Operands | None = None,
     ) -> bool:
-        """Queue c = activation(a @ b + bias) on the current stream, by columns: `bias` says where
-        m numbers lie, one for each row; 0 if there is none (`EPILOGUE_NONE`). `dtype` is the
-        result's, and the operands' unless they are `float8`. False if cuBLASLt has no such
+        """Queue c = activation(a @ b + bias) on the current stream, in column-major order. `bias`
+        is the address of m numbers, one for each row, or 0 (`EPILOGUE_NONE`). `dtype` is the
+        result's, and the operands' unless they are `float8`. Return False if cuBLASLt has no such
         product."""
         number = number_of(dtype) if float8 is None else NUMBERS[dtype]
         key = (
@@ -156,7 +156,7 @@ class CublasLt:
         epilogue: int,
         float8: Float8Operands | None,
     ) -> Plan | None:
-        """What cuBLASLt would do, None if it has nothing for this."""
+        """The plan of cuBLASLt's heuristic; None if it has no algorithm."""
         operation = _made(
             "cublasLtMatmulDescCreate", self._new_operation, number.compute, number.scale
         )
@@ -204,7 +204,7 @@ class CublasLt:
         return plan
 
     def _point(self, operation: Any, bias: int, float8: Float8Operands | None) -> None:
-        """Say where a product finds its bias and its scales."""
+        """Set the addresses of a product's bias and scales."""
         _set(self._set_operation, operation, DESC_BIAS_POINTER, ctypes.c_void_p(bias))
         if float8 is not None:
             a, b = map(ctypes.c_void_p, float8.scales)
@@ -225,7 +225,7 @@ class CublasLt:
 
 
 def _made(name: str, create: Any, *arguments: Any) -> ctypes.c_void_p:
-    """What a function of the library makes and puts where its first argument points."""
+    """Call a function of the library that creates an object; return its handle."""
     made = ctypes.c_void_p()
     check(name, create(ctypes.byref(made), *arguments))
     return made
@@ -238,5 +238,5 @@ def _set(function: Any, of: ctypes.c_void_p, name: int, value: Any) -> None:
 
 
 def _alignment(address: int) -> int:
-    """The largest power of two, up to 256, that an address is a multiple of."""
+    """The alignment of an address: a power of two, at most 256."""
     return min(address & -address, MAX_ALIGNMENT) if address else MAX_ALIGNMENT

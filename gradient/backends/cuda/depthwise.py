@@ -1,4 +1,4 @@
-"""Convolutions of few channels a group, each of which makes its own outputs (`depthwise.cu`)."""
+"""Depthwise convolutions, with few channels in a group (`depthwise.cu`)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
     def input_grad_by_strips(
         self, g: Array, weight: Array, gx: Array, options: ConvolutionOptions
     ) -> bool:
-        """Fill `gx`, of any number of inputs a group; False if there are no strips for it."""
+        """Fill `gx`, for any number of inputs in a group; return False if no strips kernel can."""
         rows, columns = gx.shape[-2:]
         if options.stride[-1] == 2:  # from a place on that the first window's number 0, 2 ... meets
             (above, _), (ahead, _) = ((0, 0), *options.padding)[-2:]
@@ -98,8 +98,8 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
         self, family: str, kernel: str, grid: tuple[int, ...], threads: int, g: Array, x: Array,
         gw: Array, told: np.ndarray, count: int, parts: int, after: Sequence[np.ndarray] = (),
     ) -> Array:  # fmt: skip
-        """The gradient for the weight: so many parts of `count` windows, images or rows of strips
-        each launch `grid` blocks, and a second kernel adds them up in their order."""
+        """The gradient for the weight: `grid` blocks for each of `parts` parts of `count` windows,
+        images or rows of strips; then a second kernel adds the partial sums in order."""
         of_part = -(-count // max(parts, 1))
         parts = -(-count // of_part)
         sums = self.empty((parts, gw.size), np.dtype(computed_in(g))) if parts > 1 else None
@@ -116,8 +116,8 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
         self, kernel: str, out: Array, weight: Shape, options: ConvolutionOptions,
         given: tuple[Any, ...], rows: int, columns: int,
     ) -> bool:  # fmt: skip
-        """Fill `out`, of planes of so many rows and columns of threads; False if there are no
-        strips for it."""
+        """Fill `out`, with planes of `rows` x `columns` threads; return False if no strips kernel
+        can."""
         named = strips_of(weight, options, out.dtype)
         if named is None:
             return False
@@ -137,7 +137,7 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
 def strips_of(
     weight: Shape, options: ConvolutionOptions, dtype: np.dtype
 ) -> tuple[str, int] | None:
-    """What the name of the kernels for such strips has, and the rows of a strip; None where there
+    """The part of the strips kernels' name for this case, and the rows of a strip; None if there
     are no such kernels."""
     kernel, stride = weight[2:], options.stride
     is_square = (
@@ -156,7 +156,7 @@ def strips_of(
 
 @functools.lru_cache(CACHED)
 def strips_told(columns: int, strips: int, planes: int, images: int = 1) -> np.ndarray:
-    """An argument by value, to which nobody writes."""
+    """A kernel's struct argument, passed by value; it is shared and must not be written to."""
     told = np.zeros(1, STRIPS)
     for name, count in zip(STRIPS.names or (), (columns, strips, planes), strict=False):
         told[name] = divisor(count)

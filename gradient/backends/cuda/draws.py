@@ -1,5 +1,5 @@
-"""Random numbers by kernels: those of dropout and of everything else that draws; and what is drawn
-by them in proportion to weights."""
+"""Random numbers by kernels: dropout, uniform and normal numbers, and sampling in proportion to
+weights."""
 
 from __future__ import annotations
 
@@ -80,5 +80,5 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
 
 
 def _blocks(n: int, dtype: np.dtype) -> int:
-    """Blocks of the stream that n uniform numbers take."""
+    """The number of Philox blocks for n uniform numbers."""
     return -(-n // (2 if dtype == float64.numpy else 4))

@@ -1,4 +1,4 @@
-"""Functions of each element by kernels; of 16-bit floats too, for which CuPy has few."""
+"""Elementwise functions by kernels, also for 16-bit floats, for which CuPy has few."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ElementwiseKernels(KernelLauncher, ActivationDefaults[Array]):
         return self.has_kernel(g, x) and g.shape == x.shape
 
     def _map(self, kernel: str, *arrays: Array) -> Array:
-        """The kernel's result for every element of arrays of one shape."""
+        """Apply the kernel to every element of arrays of one shape."""
         out = self.empty(arrays[0].shape, arrays[0].dtype)
         blocks = -(-out.nbytes // (BLOCK * BYTES_PER_THREAD))
         flat = map(self.contiguous, arrays)

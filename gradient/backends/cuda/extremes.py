@@ -1,6 +1,6 @@
-"""The places of the largest and the smallest numbers: the first of equal ones, or of NaN.
+"""argmax and argmin: the first of equal numbers, or the first NaN.
 
-CuPy's functions give one of several NaN, whichever its threads met.
+Of several NaN, CuPy's functions return an arbitrary one.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         return out
 
     def _first_in_rows(self, rows: Array, smallest: bool, or_none: bool = False) -> Array:
-        """int64 (N,) of (N, C); of few long rows by several blocks each. With `or_none` -1 where
-        the largest is -inf or NaN."""
+        """int64 (N,) for rows (N, C); few long rows use several blocks each. With `or_none`, -1
+        where the largest is -inf or NaN."""
         rows = self.contiguous(rows)
         count, columns = rows.shape
         parts = max(1, min(MANY_BLOCKS // count, columns // PART))
@@ -96,7 +96,7 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
 
 
 def shape_of_nothing(x: Array, axis: Axis, keepdims: bool) -> Shape | None:
-    """The shape of x reduced along axes that have something in them, if others have not."""
+    """The shape of the reduced x if x is empty but the reduced axes are not; else None."""
     if x.size or axis is None:
         return None
     reduced = {each % x.ndim for each in (axis if isinstance(axis, tuple) else (axis,))}

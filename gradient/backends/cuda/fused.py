@@ -2,11 +2,10 @@
 
     y = silu(a + bias) * 2       x0 (T, C), x1 (C,), y0 (T, C)
 
-is one kernel that reads a and bias once and writes y once; what lies between is in registers. The
-source is a function of the expression, of the number of axes that are left when those that lie
-together are merged, of how operands move along the last one, and of whether 16 bytes can be loaded
-at a time: no sizes or addresses. So equal chains share a kernel, which NVRTC compiles once and the
-disk keeps.
+is one kernel that reads a and bias once and writes y once; intermediate values stay in registers.
+The source depends only on the expression, the number of axes after adjacent ones are merged, how
+operands move along the last axis, and whether 16 bytes can be loaded at a time; not on sizes or
+addresses. So equal chains share a kernel, which NVRTC compiles once and the disk caches.
 
 16-bit floats are computed in float32 and rounded where they are stored, or cast.
 
@@ -14,9 +13,9 @@ A reduction may end a chain, over the last axis or over all:
 
     s = ((a - b) ** 2).sum(-1)           a, b (T, C), s (T,)
 
-is one kernel, too, in which a block walks a row and adds up what it computes, unrounded; over all
-axes each block walks a part and gives a number, and these are reduced after it. No order depends on
-chance.
+is also one kernel, in which each block computes a row and sums it without rounding. Over all axes,
+each block reduces a part to a number, and a second kernel reduces these. The order is
+deterministic.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ TEXTS = {
     "isfinite": "abs({0}) < infinity<{A}>()",
     "and": "{0} && {1}", "or": "{0} || {1}", "invert": "!{0}",
     "where": "{0} ? {1} : {2}",
-    # NaN wins in both.
+    # Both return NaN if an operand is NaN.
     "maximum": "({0} > {1} || {0} != {0}) ? {0} : {1}",
     "minimum": "({0} < {1} || {0} != {0}) ? {0} : {1}",
     "logsigmoid": "({0} < 0 ? {0} : {T}(0)) - log1p(exp(-abs({0})))",
@@ -85,16 +84,16 @@ REDUCTIONS = {
 
 
 class Walk(NamedTuple):
-    """How arrays are walked together: the sizes of the axes that are left, and for each array its
-    strides along them, in elements."""
+    """A joint traversal of arrays: the sizes of the merged axes, and each array's strides along
+    them, in elements."""
 
     sizes: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
 
 
 def walk_of(shape: tuple[int, ...], layouts: Sequence[Layout], apart: bool = False) -> Walk | None:
-    """How to walk arrays that broadcast to `shape`, the axes merged that lie together, though the
-    last one with none if it is to be `apart`; None where there are too many."""
+    """The traversal of arrays that broadcast to `shape`, with adjacent axes merged (but not the
+    last, if `apart`); None if too many axes remain."""
     steps = []
     for own, strides, itemsize in layouts:
         if any(stride % itemsize for stride in strides):
@@ -128,7 +127,7 @@ FUSING = Fusing(
 
 
 class FusedKernels(KernelLauncher):
-    """The call that fused chains of a plan become."""
+    """The method for fused chains of a plan."""
 
     fusing = FUSING
     sum: Any
@@ -167,14 +166,14 @@ class FusedKernels(KernelLauncher):
         return *outs, *reduced
 
     def _reduced(self, expression: Expression, end: End, shape: Shape, blocks: int) -> Array:
-        """For the numbers of the rows; or, over all axes, those of the blocks, not yet rounded."""
+        """An array for the results of rows; or, over all axes, for the blocks' unrounded ones."""
         char = expression.steps[end.step].dtype
         if end.all:
             return self.empty((blocks,), np.dtype("d" if char == "d" else "f"))
         return self.empty((*shape[:-1], 1) if end.keepdims else shape[:-1], _dtype(char))
 
     def _joined(self, expression: Expression, end: End, x: Array, shape: Shape) -> Array:
-        """The number of all blocks."""
+        """Reduce the blocks' results to the final one."""
         joins = {"sum": self.sum, "mean": self.sum, "max": self.max, "min": self.min}
         out = joins[end.op](x, None, False)
         if end.op == "mean":
@@ -183,9 +182,8 @@ class FusedKernels(KernelLauncher):
         return self.reshape(out, (1,) * len(shape)) if end.keepdims else out
 
     def _width(self, walk: Walk, arrays: Sequence[Array]) -> int:
-        """How many elements a thread takes: as many as are LOAD bytes of the narrowest array of
-        numbers, and several loads of wider ones, if all that move along the last axis are aligned
-        so."""
+        """The number of elements per thread: LOAD bytes of the narrowest array, and several loads
+        of wider ones, if all that move along the last axis are aligned for it."""
         width = LOAD // min([x.itemsize for x in arrays if x.dtype != bool] or [8])
         for x, strides in zip(arrays, walk.strides, strict=True):
             *outer, inner = strides
@@ -197,11 +195,11 @@ class FusedKernels(KernelLauncher):
 
 @functools.cache
 def source(expression: Expression, axes: int, moves: str, width: int, wide: bool) -> str:
-    """The text of the kernel for operands and then results.
+    """The source of the kernel.
 
-    moves   of each array along the last axis: "r" stays where it is, "o" goes one by one, "s" by a
-            stride
-    wide    whether there are more elements than 32 bits count
+    moves   for each operand, then result, along the last axis: "r" constant, "o" contiguous, "s"
+            strided
+    wide    whether indices need more than 32 bits
     """
     given = [(f"x{i}", STORED[d], f"const {STORED[d]}*") for i, d in enumerate(expression.inputs)]
     dtypes = [expression.steps[step].dtype for step in expression.kept]
@@ -291,8 +289,8 @@ extern "C" __global__ void __launch_bounds__({most}, 1) fused({signature}) {{
 
 
 class _End(NamedTuple):
-    """The texts of a reduction: the type that it is computed in, that of its result, its beginning,
-    what it does with one more number, and what it gives in the end."""
+    """Source fragments of a reduction: the type of computation, the type of the result, the initial
+    value, the step for one more number, and the final value."""
 
     kind: str
     stored: str
@@ -321,7 +319,7 @@ def _grid(ends: Sequence[_End], whole: bool) -> str:
 
 
 def _walked(ends: Sequence[_End], whole: bool, call: str) -> list[str]:
-    """What the kernel does with its packs."""
+    """The source lines of the kernel's loop over packs."""
     if not ends:
         return [
             "const Index pack = Index(blockIdx.x) * blockDim.x + threadIdx.x;",
@@ -354,7 +352,7 @@ def _text(expression: Expression, step: ElementwiseCall) -> str:
         return expression.inputs[x] if isinstance(x, Input) else expression.steps[x].dtype
 
     arrays = [x for x in step.operands if isinstance(x, (Input, Result))]
-    # A number has the type of what stands beside it.
+    # A number has the type of the other operand.
     beside = next((d for x in reversed(arrays) if (d := dtype_of(x)) != "?"), step.dtype)
     kind, own = COMPUTED[step.dtype], COMPUTED[beside]
     texts = [repr(x) if isinstance(x, (Input, Result)) else _number(x, own) for x in step.operands]

@@ -1,7 +1,7 @@
-"""CUDA graphs: work that is captured once and queued again by one call.
+"""CUDA graphs: work that is captured once, then queued again by one call.
 
-What is captured keeps its addresses, so it has memory of its own: a pool that nothing else takes
-from, in which the blocks that a captured program frees serve its later parts, run after run.
+A graph's addresses are fixed, so it has its own memory pool. Within it, blocks that a captured
+program frees are reused by its later parts, in each run.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class GraphRecorder:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the pool holds."""
+        """The number of bytes in the pool."""
         with self._runtime.on_device():
             return int(self._pool.total_bytes())
 
     def run(self, program: Callable[[], Result]) -> Result:
-        """Run the program once on the recorder's stream and memory, after what was queued on the
-        current stream and before what is queued there next. This compiles its kernels, and gives
-        cuBLAS its workspace of that stream, neither of which a capture may do."""
+        """Run the program once on the recorder's stream and memory, in order with the work of the
+        current stream. This compiles its kernels and allocates cuBLAS's workspace for the stream,
+        which is not allowed during a capture."""
         runtime = self._runtime
         with runtime.on_device():
             current, before, after = (
@@ -48,8 +48,9 @@ class GraphRecorder:
         return result
 
     def capture(self, program: Callable[[], Result]) -> tuple[Any, Result]:
-        """The program's work as a graph, whose `launch()` queues it on the current stream; none is
-        done yet. Raises what the program raises, CUDA's error for what cannot be captured too."""
+        """Capture the program's work as a graph, without running it; the graph's `launch()` queues
+        it on the current stream. Errors of the program are raised, also CUDA's error for work that
+        cannot be captured."""
         allocator = self._cuda.using_allocator(self._pool.malloc)
         with self._runtime.on_device(), allocator, self._stream:
             self._stream.begin_capture()
@@ -63,8 +64,8 @@ class GraphRecorder:
         return graph, result
 
     def _abandon(self) -> None:
-        """End a capture that failed, which CUDA then says again."""
+        """End a failed capture; CUDA then raises its error again."""
         try:
             self._stream.end_capture()
         except self._cuda.runtime.CUDARuntimeError:
-            self._stream = self._runtime.new_stream(0)  # one that was not spoiled
+            self._stream = self._runtime.new_stream(0)  # the old one may be invalid

@@ -1,7 +1,8 @@
-"""Products of groups of rows by kernels that read on the device how many rows each group has.
+"""Products of groups of rows by kernels that read the groups' row counts on the device.
 
-The host knows how many rows and groups there are, and launches blocks for the worst division; each
-block finds its rows by the counts. So nothing waits, and a captured step is right for any counts.
+The host knows only the numbers of rows and groups, and launches enough blocks for any division;
+each block finds its rows by the counts. So the host never waits, and a captured step is valid for
+any counts.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ TILE, TILE_THREADS = 64, 128
 
 
 class Tiles(NamedTuple):
-    """What a kernel's name ends in, rows and columns of the result for a block, its threads, and
-    the bytes of shared memory that it asks for."""
+    """A kernel's suffix, the rows and columns of the result per block, its threads, and the bytes
+    of shared memory."""
 
     name: str
     size: int
@@ -128,7 +129,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
     def _grouped_tiles(
         self, kernel: str, x: Array, weights: Sequence[Any], counts: Array, out: Array
     ) -> None:
-        """Packed weights are unpacked first, as many at a time as fit."""
+        """Multiply by tiles. Packed weights are unpacked first, as many at a time as fit."""
         sizes, counts, packed = weights[0].shape, self.contiguous(counts), _is_packed(weights[0])
         at_once = min(LISTED, max(1, UNPACKED // weights[0].size)) if packed else LISTED
         for some in _ranges(len(weights), at_once):
@@ -146,7 +147,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
             )  # fmt: skip
 
     def _tiles_for(self, x: Array, sizes: Sequence[int], counts: Array, *arrays: Array) -> Tiles:
-        """Wide ones, of 16-bit floats that all begin at 16 bytes, if groups have rows enough."""
+        """Wide tiles for 16-bit floats aligned to 16 bytes, if groups have enough rows."""
         wide = (
             x.itemsize == 2
             and self.runtime.has_tensor_cores
@@ -158,7 +159,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
         return WIDE_TILES if wide else SMALL_TILES
 
     def _addresses(self, arrays: Sequence[Array]) -> np.ndarray:
-        """Where arrays lie: a struct that is an argument by value, which a graph keeps."""
+        """The addresses of arrays, as a struct argument by value, which a graph stores."""
         addresses = np.zeros(1, ADDRESSES)
         addresses["at"][0, : len(arrays)] = [self.runtime.address(x) for x in arrays]
         return addresses
@@ -166,7 +167,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
     def _has_groups(
         self, x: Array, weights: Sequence[Array | PackedArray], counts: Array, axis: int
     ) -> bool:
-        """Whether the kernels multiply x with this axis of the weights."""
+        """Whether the kernels can multiply x with this axis of the weights."""
         first = weights[0]
         return (
             self.has_kernel(x)
@@ -198,5 +199,5 @@ def _range(some: slice, counts: Array, x: Array) -> np.ndarray:
 
 
 def _tiles(rows: int, size: int, some: slice) -> int:
-    """How many tiles of so many rows the groups have at most, however the rows are divided."""
+    """The largest number of tiles of so many rows that the groups can have, for any division."""
     return rows // size + min(rows, some.stop - some.start)

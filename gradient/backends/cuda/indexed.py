@@ -1,7 +1,8 @@
-"""Additions and writes at an index, in which a place may come many times, by kernels.
+"""Additions and writes at an index, which may repeat, by kernels.
 
-Floats are added in an order that follows from shapes and index alone; CuPy adds the rest
-atomically, integers, exactly. Of several numbers that are written to one place the last stays.
+Floats are added in an order that depends only on shapes and the index, so results are
+deterministic; CuPy adds integers atomically, which is exact. Of several numbers written to one
+element, the last one stays.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ ALL = slice(None)
 
 
 class Picked(NamedTuple):
-    """An array of int64 that says an index of an axis, from `least` on."""
+    """An int64 array that indexes an axis, with indices counted from `least` on."""
 
     array: Array
     size: int
@@ -58,10 +59,10 @@ class Picked(NamedTuple):
 
 
 class Items(NamedTuple):
-    """What an index takes: items of this shape, whose rows arrays say.
+    """The selection of an index: items of this shape, whose rows are given by arrays.
 
-    start, steps    rows that are added to what the arrays say: to all, and by places along the axes
-    repeats         whether a row may come more than once
+    start, steps    offsets added to the arrays' rows: a constant, and a step along each axis
+    repeats         whether a row may be selected more than once
     """
 
     shape: Shape
@@ -72,12 +73,12 @@ class Items(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """An axis of an array as a part of an index takes it.
+    """The selection of one part of an index on an axis.
 
-    size    of the axis; that of a new one is 1
-    step    elements between neighbours
-    start   elements before the first that a slice or an int takes
-    number  how many a slice takes, None of an array and an int
+    size    the size of the axis; 1 for a new axis
+    step    the stride of selected elements
+    start   the offset of the first element selected by a slice or an int
+    number  how many elements a slice selects; None for an array or an int
     """
 
     part: Any
@@ -88,8 +89,8 @@ class Axis(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The shape of what an index takes of an array, the array as (outer, rows, inner), and the
-    items, each of which is a row."""
+    """The shape of an index's selection, the array viewed as (outer, rows, inner), and the selected
+    items, each a row."""
 
     shape: Shape
     lines: Shape
@@ -113,7 +114,7 @@ class IndexedKernels(KernelLauncher, Assignment):
         return out
 
     def checked_indices(self, index: Array, axis: int, size: int) -> Array:
-        """Those out of range are told at the next copy to the host."""
+        """Check on the device; an index out of range is reported at the next copy to the host."""
         if _counts(index.size):
             flat = self.contiguous(self.astype(index, INT64)).reshape(-1)
             items = Items(flat.shape, [Picked(flat, size, 1, 0)], 0, (0,), False)
@@ -182,14 +183,14 @@ class IndexedKernels(KernelLauncher, Assignment):
         return x
 
     def _places(self, shape: Shape, index: Index, value: Array) -> tuple[Array, Array]:
-        """What an index of masks and integers takes, or one of very many parts, as one of the
-        flattened array, and the value for it: all of its places are numbered."""
+        """Convert an index with masks, or with very many parts, to flat indices of the array;
+        return them and the value for them."""
         places = self.arange(0, math.prod(shape), 1, INT64).reshape(shape)[index]
         value = self.contiguous(self._spread(value, places.shape))
         return places.reshape(-1), value.reshape(-1)
 
     def _spread(self, value: Array, shape: Shape) -> Array:
-        """A value broadcast to what an index takes: it may have axes of 1 before, as NumPy's."""
+        """A value broadcast to the selection; as in NumPy, it may have leading axes of 1."""
         if value.shape == shape:
             return value
         more = value.ndim - len(shape)
@@ -198,7 +199,7 @@ class IndexedKernels(KernelLauncher, Assignment):
         return self.broadcast_to(value, shape)
 
     def _taken(self, shape: Shape, index: Index) -> Taken | None:
-        """What an index takes of an array, if it is made of few parts, which are in range."""
+        """The selection of an index, if it has few parts and they are in range; else None."""
         axes = self._axes_taken(shape, index)
         arrays = [axis for axis in axes or () if self._is_line(axis.part)]
         if axes is None or not arrays or len(arrays) > MOST_ARRAYS:
@@ -210,7 +211,7 @@ class IndexedKernels(KernelLauncher, Assignment):
         before, after = axes[:first], axes[end:]
         outer: Shape = ()
         inner: Shape = ()
-        if end - first > len(found):  # what arrays pick comes first where they stand apart
+        if end - first > len(found):  # separated arrays: their axes come first
             before, after = [], [axis for axis in axes if axis.number is not None]
         if all(axis.part == ALL for axis in before):
             before, outer = [], tuple(axis.size for axis in before)
@@ -236,8 +237,8 @@ class IndexedKernels(KernelLauncher, Assignment):
         return Taken((*outer, *size, *inner), lines, items)
 
     def _axes_taken(self, shape: Shape, index: Index) -> list[Axis] | None:
-        """The axes of an array as an index takes them; None where that cannot be told, as of masks,
-        or is out of range."""
+        """The index's selection on each axis; None if it cannot be determined (masks), or is out of
+        range."""
         parts = list(index) if isinstance(index, tuple) else [index]
         dots = [i for i, part in enumerate(parts) if part is ...]
         wide = sum(part is not None and part is not ... for part in parts)
@@ -267,15 +268,14 @@ class IndexedKernels(KernelLauncher, Assignment):
         return axes
 
     def _repeats(self, index: Index) -> bool:
-        """Whether an index may take a place twice, as arrays of integers do and masks do not."""
+        """Whether an index may select an element twice; integer arrays may, masks do not."""
         return any(map(self._is_line, index if isinstance(index, tuple) else (index,)))
 
     def _is_line(self, part: Any) -> bool:
         return isinstance(part, self.xp.ndarray) and part.dtype.kind in "iu"
 
     def _rows_of(self, kernels: str, rows: int, items: Items, last: Array | None = None) -> Array:
-        """Which of so many rows each item is, in 32 bits or 64; `last` gets the last item of each
-        row."""
+        """The row of each item, in 32 or 64 bits; `last` receives the last item of each row."""
         count, wide = math.prod(items.shape), rows > NARROW
         row_of = self.empty((count,), np.dtype(np.int64 if wide else np.uint32))
         self.runtime.launch(
@@ -285,7 +285,7 @@ class IndexedKernels(KernelLauncher, Assignment):
         return row_of
 
     def _put(self, x: Array, items: Items, value: Array) -> None:
-        """x (outer, rows, inner) gets `value`, of (outer, items, inner), in place of its rows."""
+        """Replace the selected rows of x (outer, rows, inner) by `value` (outer, items, inner)."""
         (outer, rows, inner), count = x.shape, math.prod(items.shape)
         is_few = count * FEW < rows
         last = self.zeros((rows,), np.dtype(np.int32)) if items.repeats and not is_few else None
@@ -302,8 +302,8 @@ class IndexedKernels(KernelLauncher, Assignment):
         )  # fmt: skip
 
     def _add(self, x: Array, items: Items, value: Array, adds: bool) -> None:
-        """x (outer, rows, inner) gets what is given for its rows: `value`, of (outer, items,
-        inner), added; or, if x holds zeros, in their place."""
+        """Add `value` (outer, items, inner) to the selected rows of x (outer, rows, inner). If not
+        `adds`, x holds zeros, and the sums replace them."""
         (outer, rows, inner), count = x.shape, math.prod(items.shape)
         row_of: Any = self._rows_of(_kernels_for(x), rows, items)
         wide = row_of.itemsize == 8
@@ -335,7 +335,7 @@ class IndexedKernels(KernelLauncher, Assignment):
             kernel = "add_parts" if x.itemsize == 2 else "add_runs"
 
     def _told(self, items: Items) -> np.ndarray:
-        """The argument by value."""
+        """The kernel's struct argument, passed by value."""
         layouts = tuple(
             (each.array.shape, each.array.strides, each.size, each.step, each.least)
             for each in items.arrays
@@ -346,12 +346,12 @@ class IndexedKernels(KernelLauncher, Assignment):
 
 
 def _kernels_for(x: Array) -> str:
-    """Those of float32 where numbers are only moved, of another kind."""
+    """The dtype of the kernels for x: float32's for other dtypes whose numbers are only moved."""
     return FLOATS.get(x.dtype, "float32")
 
 
 def _counts(items: int) -> bool:
-    """Whether there are some, and 31 bits count them."""
+    """Whether the number of items is above 0 and fits in 31 bits."""
     return 0 < items < MOST_ITEMS
 
 
@@ -359,7 +359,7 @@ def _counts(items: int) -> bool:
 def _layout(
     shape: Shape, start: int, steps: Shape, arrays: tuple[tuple[Shape, Shape, int, int, int], ...]
 ) -> np.ndarray:
-    """What an index is, but for where its arrays lie. Axes of 1 are left out."""
+    """The kernel's description of an index, without its arrays' addresses and axes of 1."""
     told = np.zeros(1, PICKS)
     axes = [i for i in reversed(range(len(shape))) if shape[i] > 1]
     told["axes"], told["arrays"], told["start"] = len(axes), len(arrays), start

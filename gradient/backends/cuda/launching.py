@@ -1,4 +1,4 @@
-"""How overrides launch kernels: by an array's dtype, with a block for each row."""
+"""Launch kernels by an array's dtype, often with a block for each row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def computed_in(x: Array) -> Any:
 
 @functools.lru_cache(4096)
 def block_of(columns: int) -> int:
-    """Threads for a row: a power of two, whole warps."""
+    """The number of threads for a row: a power of two, at least a warp."""
     threads = 32
     while threads < MAX_BLOCK and threads * PER_THREAD < columns:
         threads *= 2
@@ -53,8 +53,8 @@ DIVISOR = np.dtype([(name, np.uint32) for name in ("by", "factor", "shift")])
 
 
 def divisor(n: int) -> tuple[int, int, int]:
-    """What kernels divide by n with, which is at least 1 and below 2**31 (Granlund and Montgomery
-    1994, "Division by invariant integers using multiplication")."""
+    """The constants by which kernels divide by n, 1 <= n < 2**31 (Granlund and Montgomery 1994,
+    "Division by invariant integers using multiplication")."""
     shift = (n - 1).bit_length()
     return n, ((1 << 32) * ((1 << shift) - n)) // n + 1, shift
 
@@ -70,7 +70,7 @@ def _threads_that_hold(size: int, columns: int, itemsize: int) -> int | None:
 
 
 class KernelLauncher:
-    """The part of the backend that the families of kernels share."""
+    """The methods of the backend that all families of kernels share."""
 
     runtime: Any
     empty: Any
@@ -79,7 +79,7 @@ class KernelLauncher:
     """Gives one int32 on the device, for a kernel to set when it meets an index out of range."""
 
     def has_kernel(self, *arrays: Array | None) -> bool:
-        """Whether kernels take these: float arrays of one dtype, with something in them."""
+        """Whether kernels take these: non-empty float arrays of one dtype."""
         first = arrays[0]
         assert first is not None
         dtype = first.dtype
@@ -98,20 +98,20 @@ class KernelLauncher:
         return None if x is None else self.contiguous(x)
 
     def statistic(self, x: Array, number: Any) -> Array:
-        """A statistic that a forward kernel returned, in the type of its gradient's kernel."""
+        """A statistic of a forward kernel, in the dtype that the gradient's kernel needs."""
         return self.contiguous(self.astype(x, np.dtype(number)))
 
     def number_argument(self, x: Any) -> np.ndarray:
-        """An argument by value: a number of the host's, or an array of one on the device."""
+        """An argument by value: a number of the host, or the address of one on the device."""
         return self._by_value(NUMBER, x)
 
     def count_argument(self, x: Any) -> np.ndarray:
-        """The same of a whole number, of up to 64 bits."""
+        """The same for an integer of up to 64 bits."""
         return self._by_value(COUNT, np.uint64(x % 2**64).view(np.int64) if type(x) is int else x)
 
     def without_device_numbers(self, *numbers: Any) -> None:
-        """Refuse numbers that lie on the device, for a default that would compute otherwise with
-        them: a plan then gives the host's, outside of its graphs."""
+        """Refuse numbers on the device, for a default that would round differently with them: a
+        plan then passes the host's numbers, outside of its graphs."""
         if not all(isinstance(x, (int, float)) for x in numbers):
             raise DeviceError("takes a number, for no kernel takes these arrays")
 
@@ -142,18 +142,18 @@ class KernelLauncher:
     def launch_rows(
         self, family: str, kernel: str, x: Array, *arrays: Array | None, after: tuple[Any, ...] = ()
     ) -> None:
-        """Queue the kernel for x's dtype with a block for each row of x: it takes the arrays, the
-        number of columns, and what comes `after`."""
+        """Queue the kernel for x's dtype with a block for each row of x. Its arguments are the
+        arrays, the number of columns, and `after`."""
         columns = x.shape[-1]
         rows, threads = x.size // columns, block_of(columns)
         if rows >= MANY_ROWS:
-            threads = min(threads, MAX_HELD)  # several blocks at once, while others wait for memory
+            threads = min(threads, MAX_HELD)  # so that several blocks overlap waits for memory
         self.launch(family, kernel, x, (rows,), threads, *arrays, columns, *after)
 
     def launch_held_rows(
         self, family: str, kernel: str, x: Array, *arrays: Array | None, after: tuple[Any, ...] = ()
     ) -> None:
-        """The same by the kernel that keeps rows in registers, where it can."""
+        """The same by the kernel that keeps rows in registers, if possible."""
         threads = self.threads_that_hold(x, *arrays)
         if threads is None:
             self.launch_rows(family, kernel, x, *arrays, after=after)
@@ -165,13 +165,13 @@ class KernelLauncher:
         )  # fmt: skip
 
     def threads_that_hold(self, x: Array, *arrays: Array | None) -> int | None:
-        """Threads of a block that keeps a row of x in registers; None where it cannot: rows and
-        arrays must begin at 16 bytes, and rows be not too long."""
+        """The threads of a block that keeps a row of x in registers; None if it cannot: rows and
+        arrays must be aligned to 16 bytes, and rows not too long."""
         threads = _threads_that_hold(x.size, x.shape[-1], x.itemsize)
         return threads if threads is not None and self.begin_at_loads(*arrays) else None
 
     def begin_at_loads(self, *arrays: Array | None) -> bool:
-        """Whether all arrays that are there begin at 16 bytes."""
+        """Whether all arrays (None is ignored) are aligned to 16 bytes."""
         places = 0
         for x in arrays:
             if x is not None:

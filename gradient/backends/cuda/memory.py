@@ -1,8 +1,8 @@
-"""The most memory that was in use on a GPU, as CuPy's pool tells it allocation by allocation, and
-what must not be freed before work that is queued is done with it.
+"""Peak memory of a GPU, counted at each allocation of CuPy's pool; and objects that must not be
+freed before queued work is done with them.
 
-A pool gives memory that was freed to whoever asks next. That is right for one stream, where work is
-done in order, and wrong for what a copy reads or writes meanwhile, or another stream uses.
+A pool reuses freed memory for the next allocation. This is correct within one stream, whose work
+runs in order, but not for memory that an asynchronous copy or another stream still uses.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 
 class Peaks:
-    """Counts from when it is made, in the thread that makes it: telling costs each allocation a
-    microsecond, which a program that never asks is spared.
+    """Counts peaks from its creation, in the thread that creates it. It costs a microsecond per
+    allocation, so it is created only on demand.
 
     pool     CuPy's memory pool
     hook     CuPy's class `MemoryHook`
@@ -44,13 +44,13 @@ class Peaks:
         Counting().__enter__()
 
     def reset(self) -> None:
-        """Begin with what is in use now."""
+        """Restart from the memory in use now."""
         self.used = self.allocated = int(self._pool.used_bytes())
         self.reserved = int(self._pool.total_bytes())
 
 
 class InFlight:
-    """Objects, each with an event after which nothing uses it.
+    """Objects kept alive, each with an event after which no work uses it.
 
     runtime    `CupyRuntime`
     """
@@ -63,8 +63,8 @@ class InFlight:
         return len(self._kept)
 
     def keep(self, held: Any, stream: Any = None) -> None:
-        """Keep an object alive until what is queued on a stream up to here is done: on the current
-        one unless told."""
+        """Keep an object alive until the work queued so far on a stream (default: the current one)
+        is done."""
         self.release()
         event = self._runtime.new_event(False, False)
         with self._runtime.on_device():
@@ -72,16 +72,17 @@ class InFlight:
         self._kept.append((event, held))
 
     def keep_when_freed(self, x: Any, memory: Any, stream: Any) -> None:
-        """Keep the memory of an array, once that is gone, until what is queued on a stream by then
-        is done."""
+        """When the array is freed, keep its memory until the work queued on a stream by then is
+        done."""
         weakref.finalize(x, self.keep, memory, stream).atexit = False
 
     def release(self) -> None:
-        """Let go what is used no more. (No lock: a finaliser may run between any two lines.)"""
+        """Free the objects that are no longer used. (Without a lock, as finalisers may run between
+        any two lines.)"""
         for _ in range(len(self._kept)):
             try:
                 event, held = self._kept.popleft()
-            except IndexError:  # another thread is here, too
+            except IndexError:  # another thread was faster
                 return
             if not event.done:
                 self._kept.append((event, held))

@@ -1,4 +1,4 @@
-"""The CUDA backend on a machine with several GPUs, of which CuPy uses the thread's current one."""
+"""The CUDA backend on a machine with several GPUs, where CuPy uses the thread's current one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradient.backends.cuda.runtime import ALREADY_THERE, CupyRuntime
 
 
 def open_backend(index: int) -> CudaBackend:
-    """The backend of a GPU, whichever is current in a thread."""
+    """Return the backend of a GPU; it works whichever GPU is current in a thread."""
     runtime = CupyRuntime(index)
     if runtime.count == 1:
         return CudaBackend(index, runtime)
@@ -25,7 +25,7 @@ def open_backend(index: int) -> CudaBackend:
 
 
 def context_of(backend: Any) -> contextlib.AbstractContextManager[Any]:
-    """A context in which the GPU of a backend is the current one; nothing changes for others."""
+    """A context in which a backend's GPU is the current one; no effect for other backends."""
     if isinstance(backend, CudaBackend):
         on_device: contextlib.AbstractContextManager[Any] = backend.runtime.on_device()
         return on_device
@@ -33,21 +33,21 @@ def context_of(backend: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 def peer_carrier(source: Any, target: Any) -> Callable[[Array], Array] | None:
-    """What copies an array of one GPU to another; None unless both backends are of GPUs."""
+    """A function that copies arrays of one GPU to another; None unless both backends are GPUs."""
     if isinstance(source, MultiGpuBackend) and isinstance(target, MultiGpuBackend):
         return lambda x: target.copy_from(source, x)
     return None
 
 
 class MultiGpuBackend(CudaBackend):
-    """A backend whose methods all run with its GPU as the current one, which it is no more after
-    them if it was not before."""
+    """A backend whose methods make its GPU the current one while they run, then restore the
+    previous one."""
 
     def copy_from(self, source: MultiGpuBackend, x: Array) -> Array:
-        """A copy of another GPU's array on this one, which is not waited for."""
-        if not isinstance(x, self.xp.ndarray):  # one that is recorded, which ends there
+        """Copy another GPU's array to this one, asynchronously."""
+        if not isinstance(x, self.xp.ndarray):  # a recorded array: the recording ends here
             return self.asarray(source.to_numpy(x))
-        self.transfers += 1  # the streams of two GPUs are in no graph
+        self.transfers += 1  # work on streams of two GPUs cannot be captured
         source.transfers += 1
         x = x if x.flags.c_contiguous else source.contiguous(x)
         return self.runtime.copy_from(source.runtime, x)

@@ -115,8 +115,8 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         self, kernel: str, g: Array, x: Array, weight: Array | None, mean: Array | None,
         rstd: Array, gx: Array,
     ) -> Array | None:  # fmt: skip
-        """Queue the kernel that writes gx and gives what each block adds up for weight and bias,
-        (2, blocks, columns); None where rows are few, too long, or not aligned for it."""
+        """Queue the kernel that writes gx; return each block's sums for weight and bias,
+        (2, blocks, columns). None if rows are few, too long, or not aligned."""
         columns, each = x.shape[-1], LOAD // x.itemsize
         rows, threads = x.size // columns, -(-columns // (32 * each)) * 32
         if (
@@ -135,8 +135,8 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         return sums
 
     def _column_sums(self, kernel: str, x: Array, *arrays: Array) -> Array:
-        """What each block adds up for weight and bias, (2, blocks, columns): a part of the rows for
-        some columns, in an order that does not change."""
+        """The sums of each block for weight and bias, (2, blocks, columns), over a part of the rows
+        for some columns, in a fixed order."""
         columns = x.shape[-1]
         rows = x.size // columns
         across = -(-columns // (32 * (LOAD // x.itemsize)))

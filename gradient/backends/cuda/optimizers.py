@@ -1,4 +1,4 @@
-"""Optimiser steps, and the norm and the scaling of gradients, over many tensors in a launch."""
+"""Optimiser steps, and the norm and scaling of gradients, over many tensors in one launch."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
             self._count_unless(found_inf, steps, grads[0])
 
     def _count_unless(self, found_inf: Array | None, steps: list[Array], x: Array) -> None:
-        """Queue one more step for each of the counts, where `found_inf` is 0."""
+        """Queue an increment of each step count, if `found_inf` is 0."""
         for some in _parts(len(steps), 1):
             counts = self._tensors((steps[some],), np.zeros(0, np.int64))
             grid = (-(-WORDS // BLOCK),)
@@ -198,7 +198,7 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
                 self.launch("optimizers", kernel, x, (int(starts[-1]),), BLOCK, table, *more)
 
     def _tensors(self, lists: Lists, numbers: np.ndarray) -> np.ndarray:
-        """An argument by value: where tensors lie, and what else is told of each."""
+        """The kernel's struct argument, passed by value: the tensors' addresses and numbers."""
         table = np.zeros(1, TENSORS)
         table["n"], table["lists"] = len(lists[0]), len(lists)
         words = [self.runtime.address(x) for each in lists for x in each]
@@ -211,26 +211,26 @@ def _present(*lists: list[Array] | None) -> Lists:
 
 
 def _parts(tensors: int, lists: int) -> Iterator[slice]:
-    """The tensors of one launch after the other."""
+    """Slices of tensors, one for each launch."""
     step = (WORDS - 1) // (lists + 2)
     return (slice(first, first + step) for first in range(0, tensors, step))
 
 
 def _starts(tensors: list[Array]) -> np.ndarray:
-    """The number of the first block of each tensor, and of all."""
+    """The number of the first block of each tensor, and the total number of blocks."""
     starts = np.zeros(len(tensors) + 1, np.int64)
     np.cumsum([-(-x.size // CHUNK) for x in tensors], out=starts[1:])
     return starts
 
 
 def _writes_apart(arrays: list[Array]) -> bool:
-    """Whether a kernel may write to all of them at once: none is there twice."""
+    """Whether a kernel may write to all arrays at once: no memory occurs twice."""
     return _are_alike(arrays) and len({id(x) for x in arrays}) == len(arrays)
 
 
 def _has_step_kernel(grads: list[Array], states: Lists, copies: list[Array] | None) -> bool:
-    """Whether a kernel steps these: states of the gradients' dtype; with copies of that dtype, in
-    which the gradients are computed."""
+    """Whether a kernel can update these parameters. States must have the gradients' dtype; with
+    copies (master weights), the copies must have it."""
     if not (_are_alike(grads, *_present(copies)) and _are_alike(*states)):
         return False
     stored = grads[0].dtype if copies is None else np.dtype(computed_in(grads[0]))
@@ -238,7 +238,7 @@ def _has_step_kernel(grads: list[Array], states: Lists, copies: list[Array] | No
 
 
 def _are_alike(*lists: list[Array]) -> bool:
-    """Whether these are arrays of one dtype without gaps, in lists of the same length."""
+    """Whether these are lists of equal length of contiguous arrays of one dtype."""
     if not lists[0]:
         return False
     dtype = lists[0][0].dtype

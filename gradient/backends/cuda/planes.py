@@ -1,9 +1,9 @@
-"""Packed blocks as GPUs read them: what all blocks have at the same place side by side.
+"""Packed blocks in planes, for GPUs: each field of all blocks is stored contiguously.
 
-A block of 34, 210 or 17 bytes begins at odd places, so that its codes can be read by one or two
-bytes at a time alone. Taken apart, once when a weight comes to the device, codes lie at multiples
-of what a lane loads (`packed.cuh`). It is the same bytes in another order, and as many; files and
-other devices get the blocks.
+Blocks of 34, 210 or 17 bytes are not aligned, so their codes could only be read by one or two bytes
+at a time. Split into planes, when a weight comes to the device, codes are aligned to the loads of a
+lane (`packed.cuh`). The bytes are the same in another order; files and other devices get the
+blocks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gradient.dtypes.packed.base import Part
 
 
 class Planes:
-    """A layout of a format of blocks: `pieces` are the first byte and the size of what each part
-    has of a block."""
+    """A planar layout of a block format: `pieces` has the first byte and the size of each part's
+    field in a block."""
 
     def __init__(self, dtype: PackedDType, *pieces: tuple[int, int]):
         self._dtype, self._pieces = dtype, pieces
@@ -37,7 +37,7 @@ class Planes:
         return PackedArray(x.dtype, x.shape, parts, x.float_dtype, self)
 
     def stored(self, be: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The blocks that parts of this layout were made of."""
+        """Restore the blocks from parts in this layout."""
         by_place = sorted(zip(self._pieces, parts, strict=True), key=lambda each: each[0])
         return (be.concatenate([part for _, part in by_place], -1),)
 

@@ -75,7 +75,7 @@ def _fits(sizes: Shape, options: PoolingOptions) -> bool:
 def _parts(
     planes: int, sizes: Shape, windows: Shape, *arrays: Array
 ) -> Iterator[tuple[Array, ...]]:
-    """The arrays, so many planes at a time that a launch can count their numbers."""
+    """The arrays split by planes, so that each launch can count its elements in 31 bits."""
     some = (COUNTED - 1) // max(math.prod(sizes), math.prod(windows))
     if some >= planes:
         yield arrays
@@ -87,7 +87,7 @@ def _parts(
 
 @functools.lru_cache(256)
 def _told(sizes: Shape, options: PoolingOptions) -> np.ndarray:
-    """The argument by value."""
+    """The kernel's struct argument, passed by value."""
     windows = options.windows(sizes)
     told = np.zeros(1, POOLING)
     told["slide"] = slide(

@@ -1,4 +1,4 @@
-"""Matrix products by cuBLAS, of operands where they lie; with a bias by cuBLASLt."""
+"""Matrix products by cuBLAS, without copies of operands; with a bias by cuBLASLt."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         return out if out.shape == shape else out.reshape(shape)
 
     def _of_rows(self, a: Array, b: Array) -> Array | None:
-        """The rows of an array times one matrix, where they lie, by the shortest way to it; None
-        where something has to be copied, or looked at, first."""
+        """The rows of an array times one matrix, in place, with little overhead; None if something
+        must be copied, or checked, first."""
         if a.dtype != b.dtype or a.dtype not in FLOATS:
             return None
         call = _call_of_rows(a.shape, a.strides, b.shape, b.strides, a.itemsize)
@@ -72,7 +72,7 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
     def linear_activation(
         self, x: Array, weight: Array | PackedArray, bias: Array, activation: str
     ) -> Array:
-        # cuBLASLt's GELU has some eight digits.
+        # cuBLASLt's GELU is accurate to about eight digits.
         epilogue = ACTIVATIONS.get(activation) if x.dtype != np.float64 else None
         y = None if epilogue is None else self._biased(x, weight, bias, epilogue)
         return super().linear_activation(x, weight, bias, activation) if y is None else y
@@ -80,7 +80,7 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
     def _biased(
         self, x: Array, weight: Array | PackedArray, bias: Array, epilogue: int
     ) -> Array | None:
-        """A product that ends in a bias and what follows it; None if cuBLASLt has none."""
+        """A product with a bias and an epilogue; None if cuBLASLt has none."""
         if isinstance(weight, PackedArray) or not _has_bias_product(x, weight, bias):
             return None
         out = self.empty((*x.shape[:-1], weight.shape[0]), x.dtype)
@@ -116,8 +116,7 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         self._multiply_where_they_lie(a, b, out)
 
     def _is_worth_padding(self, a: Array, b: Array, out: Array) -> bool:
-        """Whether cuBLAS takes less time, copies included, for sizes that are multiples of 16
-        bytes."""
+        """Whether cuBLAS is faster for sizes padded to multiples of 16 bytes, copies included."""
         k, n = b.shape
         is_k_odd, is_n_odd = (size != _in_loads(size, a) for size in (k, n))
         copied = 0
@@ -135,8 +134,8 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         )
 
     def _begins_at_loads(self, x: Array) -> bool:
-        """Whether all rows (or columns, where numbers of these are side by side) begin at 16 bytes,
-        as tensor cores' fastest kernels read them."""
+        """Whether all rows (or columns, if these are contiguous) are aligned to 16 bytes, as the
+        fastest tensor-core kernels need."""
         return self.runtime.address(x) % LOAD == 0 and not any(
             step % LOAD
             for size, step in zip(x.shape, x.strides, strict=True)
@@ -144,8 +143,7 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         )
 
     def _padded(self, x: Array, rows: int, columns: int) -> Array:
-        """A copy with zeros behind its rows and columns, which lies as x does, by rows or columns
-        that begin at 16 bytes."""
+        """A zero-padded copy in x's memory order, with rows or columns aligned to 16 bytes."""
         by_columns, _ = _layout(x) or (False, 0)
         if by_columns:
             return self._padded(x.T, columns, rows).T
@@ -158,10 +156,10 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         return out
 
     def _multiply_where_they_lie(self, a: Array, b: Array, out: Array) -> None:
-        """The same of operands that cuBLAS can read."""
+        """The same for operands that cuBLAS can read in place."""
         (m, k), n = a.shape[-2:], b.shape[-1]
         if math.prod(b.shape[:-2]) == 1 and (rows := _as_rows(a)) is not None:
-            # One matrix for all: the rows of the others are those of one matrix.
+            # One matrix for all: the rows of the batch form a single matrix.
             count, stride = rows
             of_rows = Operand(self.runtime.address(a), False, max(stride, k))
             self._call(a.dtype, Sizes(n, count, k), self._operand(b), of_rows, out, 0)
@@ -193,19 +191,19 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         self.runtime.blas.multiply(dtype, sizes, a, b, Operand(address, False, sizes.m, stride))
 
     def _laid_out(self, x: Array) -> Array:
-        """x, whose matrices cuBLAS can read; a copy if their rows and columns both have gaps."""
+        """x in a layout that cuBLAS can read; a copy if neither rows nor columns are contiguous."""
         return self.contiguous(x) if _layout(x) is None else x
 
     def _operand(self, x: Array) -> Operand:
-        """The first matrix of a stack; by columns, what lies row by row is its transpose."""
+        """The first matrix of a stack, in column-major order: a row-major one is transposed."""
         layout = _layout(x)
         assert layout is not None
         return Operand(self.runtime.address(x), *layout)
 
 
 class CallOfRows(NamedTuple):
-    """Of a product with one matrix: the result's shape, its sizes by cuBLAS's columns, how the
-    factors lie (`_layout`), and whether all their rows, or columns, are whole loads of 16 bytes."""
+    """A product with one matrix: the result's shape, sizes in cuBLAS's column-major order, the
+    factors' layouts (`_layout`), and whether all rows, or columns, are whole loads of 16 bytes."""
 
     shape: Shape
     sizes: Sizes
@@ -218,12 +216,12 @@ class CallOfRows(NamedTuple):
 def _call_of_rows(
     a: Shape, a_steps: Shape, b: Shape, b_steps: Shape, width: int
 ) -> CallOfRows | None:
-    """How to multiply arrays of these sizes and strides, of numbers of `width` bytes."""
+    """The product of arrays of these sizes and strides, with elements of `width` bytes."""
     if len(a) < 2 or len(b) != 2 or a[-1] != b[0] or 0 in a or 0 in b:
         return None
     rows, (k, n) = math.prod(a[:-1]), b
     shape = (*a[:-1], n)
-    if len(a) > 2:  # without gaps
+    if len(a) > 2:  # leading axes must be mergeable
         expected = tuple(math.prod(a[i + 1 :]) * width for i in range(len(a)))
         if a_steps != expected:
             return None
@@ -238,14 +236,14 @@ def _call_of_rows(
 
 
 def _call_of_linear(x: Array, weight: Array) -> CallOfRows | None:
-    """The same of the rows of x times the transpose of a weight."""
+    """The same for the rows of x times the transpose of a weight."""
     return _call_of_rows(
         x.shape, x.strides, weight.shape[::-1], weight.strides[::-1], x.itemsize
     )  # fmt: skip
 
 
 class Axis(NamedTuple):
-    """An axis of a stack of products: its size, and elements between neighbours along it."""
+    """An axis of a batch of products: its size, and the strides along it, in elements."""
 
     size: int
     a: int
@@ -254,7 +252,7 @@ class Axis(NamedTuple):
 
 
 def _result(a: Array, b: Array) -> Shape | None:
-    """The leading axes of a @ b; None if cuBLAS does not take it, or nobody does."""
+    """The leading axes of a @ b; None if cuBLAS cannot compute it, or the shapes do not match."""
     if not (a.dtype == b.dtype and a.dtype in FLOATS and a.ndim and b.ndim and a.size and b.size):
         return None
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
@@ -284,19 +282,19 @@ def _by_tensor_cores(dtype: np.dtype) -> bool:
 
 
 def _in_loads(size: int, x: Array) -> int:
-    """The size, rounded up to whole loads of 16 bytes of x's numbers."""
+    """The size rounded up to whole loads of 16 bytes."""
     each = LOAD // x.itemsize
     return -(-size // each) * each
 
 
 def _layout(x: Array) -> tuple[bool, int] | None:
-    """How the matrices of an array lie: whether by columns, and how far apart rows or columns
-    are, in elements. None if neither has its numbers side by side."""
+    """The layout of an array's matrices: whether they are column-major, and their leading
+    dimension, in elements. None if neither rows nor columns are contiguous."""
     return _layout_of(x.shape[-2:], x.strides[-2:], x.itemsize)
 
 
 def _layout_of(shape: Shape, strides: Shape, width: int) -> tuple[bool, int] | None:
-    """The same of a matrix of this shape and these strides."""
+    """The same for a matrix of this shape and these strides."""
     rows, columns = shape
     by_row, by_column = (stride // width for stride in strides)
     if (columns == 1 or by_column == 1) and (rows == 1 or by_row >= columns):
@@ -307,8 +305,8 @@ def _layout_of(shape: Shape, strides: Shape, width: int) -> tuple[bool, int] | N
 
 
 def _as_rows(x: Array) -> tuple[int, int] | None:
-    """The rows of all matrices of an array: how many, and elements between neighbours; None if they
-    are not evenly spaced, or lie by columns."""
+    """The number of rows of all matrices of an array, and their stride in elements; None if they
+    are not evenly spaced, or matrices are column-major."""
     by_columns, stride = _layout(x) or (True, 0)
     if by_columns:
         return None
@@ -325,8 +323,8 @@ def _as_rows(x: Array) -> tuple[int, int] | None:
 
 
 def _merged(out: Array, a: Array, b: Array) -> list[Axis]:
-    """The leading axes of a product, at least one, where neighbours that are one are taken for one;
-    the last axis of `out` first."""
+    """The leading axes of a product, at least one, with adjacent axes merged if possible; the last
+    axis of `out` first."""
     axes: list[Axis] = []
     for back in range(3, out.ndim + 1):
         size = out.shape[-back]
@@ -342,7 +340,7 @@ def _merged(out: Array, a: Array, b: Array) -> list[Axis]:
 
 
 def _step(x: Array, back: int) -> int:
-    """Elements between neighbours along an axis counted from the last; 0 where it is broadcast."""
+    """The stride, in elements, of an axis counted from the last; 0 if it is broadcast."""
     if back > x.ndim or x.shape[-back] == 1:
         return 0
     return x.strides[-back] // x.itemsize

@@ -1,5 +1,5 @@
-"""Products with packed weights: a few rows by kernels that read the codes, 16-bit ones by tensor
-cores; many rows by cuBLAS, of weights that a kernel unpacks."""
+"""Products with packed weights: few rows by kernels that read the codes (16-bit ones by tensor
+cores), many rows by cuBLAS, with weights that a kernel unpacks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         return self._few_rows(x, weight, bias)
 
     def quantized_matmul(self, x: Array, weight: PackedArray) -> Array:
-        """Where x has many rows of 16-bit floats, the weights are rounded to these too."""
+        """For many rows of 16-bit floats, the weights are also rounded to 16 bits."""
         if self._has_few_rows(x, weight):
             return self._few_rows(x, weight, None)
         if not self._has_kernel_of(x, weight, -1):
@@ -124,7 +124,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         return out
 
     def _small_batch(self, x: Array, weight: PackedArray, bias: Array | None, out: Array) -> None:
-        """By tensor cores: the weights are rounded to x's 16 bits."""
+        """Multiply by tensor cores; the weights are rounded to x's 16-bit dtype."""
         n, k = weight.shape
         batch, blocks, steps = x.size // k, -(-n // OUTPUTS), -(-k // STEP)
         of_part = -(-steps // min(steps, max(1, FILLING // blocks)))
@@ -143,29 +143,30 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
             self.launch_numbers("small_batch", "batch_join", out, *given)
 
     def _given(self, weight: PackedArray) -> tuple[str, tuple[Any, ...], int]:
-        """What kernels are named after and get of a packed array: its codes, scales and zeros, what
-        codes stand for, and the size of a group."""
+        """The kernels' family for a packed array, their arguments (codes, scales, zeros, the
+        codebook), and the size of a group."""
         family = FAMILIES[weight.dtype.name]
         parts = [self.aligned(part) for part in self.readable(weight).parts]
         table = codebook(family)
         return family, (*parts, *[None] * (3 - len(parts)), table), weight.dtype.block_size
 
     def arranged(self, weight: PackedArray) -> PackedArray:
-        """The weight as kernels read it: in the layout of its format, if that has one."""
+        """The weight in the layout for kernels, if its format has one."""
         layout = LAYOUTS.get(weight.dtype.name)
         if layout is None or weight.layout is not None:
             return weight
         return layout.arranged(self, weight)
 
     def readable(self, weight: PackedArray) -> PackedArray:
-        """The same of a weight that may have been made here, of its blocks: kept beside it."""
+        """The same for a weight that may have been made on this device from blocks; the result is
+        cached with it."""
         if weight.layout is not None or weight.dtype.name not in LAYOUTS:
             return weight
         made: PackedArray = weight.prepared(self.arranged)
         return made
 
     def aligned(self, part: Array) -> Array:
-        """The part without gaps, from a multiple of 16 bytes on."""
+        """The part, contiguous and aligned to 16 bytes."""
         part = self.contiguous(part)
         return self.runtime.xp.array(part) if self.runtime.address(part) % 16 else part
 
@@ -177,7 +178,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         return x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores
 
     def _has_kernel_of(self, x: Array, weight: PackedArray, axis: int) -> bool:
-        """Whether there are kernels to multiply x with this axis of a matrix."""
+        """Whether there are kernels to multiply x with this axis of the weight."""
         return (
             has_format(weight)
             and len(weight.shape) == 2
@@ -190,7 +191,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
 
 @functools.cache
 def codebook(family: str) -> np.ndarray:
-    """The table of a family whose codes are looked up: a struct that is an argument by value."""
+    """The codebook of a family, as a struct argument by value."""
     told = np.zeros(1, CODEBOOK)
     if family in TABLES:
         told["of"], told["used"] = TABLES[family], 1
@@ -198,7 +199,7 @@ def codebook(family: str) -> np.ndarray:
 
 
 def has_format(weight: PackedArray) -> bool:
-    """Whether kernels read it, who count its blocks and columns in 32 bits."""
+    """Whether kernels can read the weight; they count blocks and columns in 32 bits."""
     return (
         weight.dtype.name in FAMILIES and weight.size < COUNTED and weight.shape[-1] < MOST_COLUMNS
     )

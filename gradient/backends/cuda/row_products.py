@@ -1,4 +1,4 @@
-"""Products of a few rows: what a decoder's step is made of, in few launches."""
+"""Products of a few rows, as in a decoding step, in few launches."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         bias: Array | None = None,
         early: bool = False,
     ) -> tuple[Array, ...] | None:
-        """The products, or None where the kernel does not take them. It may be launched `early` if
-        nothing queued shortly before it writes the weights."""
+        """The products, or None if the kernel does not take them. With `early`, it may start before
+        its predecessor ends; earlier kernels then must not write the weights."""
         packed = self._packed_as(x, weights)
         if packed is None:
             return None
@@ -104,7 +104,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         outs = [self.empty((*lead, n), x.dtype) for n in (sizes[:1] if gated else sizes)]
         batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
         name = "gated_product" if gated else "row_product"
-        threads = self.threads_that_hold(x, norm) or block_of(k)  # of `rms_norm`
+        threads = self.threads_that_hold(x, norm) or block_of(k)  # as in `rms_norm`
         if packed:
             module, kernel = "packed_row_products", f"{name}_{packed}"
             tiles, steps = -(-rows // (TILE // 2 if gated else TILE)), -(-k // STEP)
@@ -119,7 +119,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             module, kernel = "row_products", f"{name}_{1 if batch == 1 else BATCH}"
             last, blocks, block = batch, -(-rows // WARPS), 32 * WARPS
             shared = x.itemsize * x.size
-        # Of packed ones alone.
+        # Only for packed weights.
         zeros = _three([zeros for _, _, zeros in parts]) if packed else ()
         group = [np.int64(_group_of(weights[0]))] if packed else ()
         self.launch(
@@ -133,7 +133,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         return tuple(outs)
 
     def _packed_as(self, x: Array, weights: Sequence[Array | PackedArray]) -> str | None:
-        """The family of the weights' format, "" of numbers as they are; None where there are no
+        """The kernels' family for the weights' format, "" for unpacked ones; None if there are no
         kernels."""
         if x.dtype not in FLOATS or not x.size or not 0 < len(weights) <= MATRICES:
             return None
@@ -154,26 +154,26 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         return name if x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores else None
 
     def _parts_of(self, weight: Array | PackedArray) -> tuple[Array | None, ...]:
-        """The numbers of a matrix; or its codes, scales and zeros, as `packed.cuh` has them."""
+        """The array of a matrix; or its codes, scales and zeros, as for `packed.cuh`."""
         if not isinstance(weight, PackedArray):
             return _three([weight])
         return _three([self.aligned(part) for part in self.readable(weight).parts])
 
     def _is_moved(self, weight: Array | PackedArray) -> bool:
-        """Whether its parts may have to be moved for a product, by work that is queued before it:
-        blocks too, which are taken apart anew after a write to them."""
+        """Whether its parts may have to be rearranged by work queued before the product; also
+        blocks, which are split into planes again after a write to them."""
         return isinstance(weight, PackedArray) and (
             self.readable(weight) is not weight
             or not all(self._in_loads(part) for part in weight.parts)
         )
 
     def _in_loads(self, x: Any) -> bool:
-        """Whether it has no gaps and can be loaded 16 bytes at a time."""
+        """Whether it is contiguous and can be loaded 16 bytes at a time."""
         return bool(x.flags.c_contiguous) and self.runtime.address(x) % LOAD == 0
 
 
 def _group_of(weight: Array | PackedArray) -> int:
-    """The blocks of 32 that share a scale, as a power of two, where the family leaves it open."""
+    """log2 of the number of blocks of 32 that share a scale, if the family does not fix it."""
     size = weight.dtype.block_size if isinstance(weight, PackedArray) else 0
     return max(size // 32, 1).bit_length() - 1
 

@@ -1,6 +1,6 @@
-"""What the backend asks of a GPU: arrays' memory, launches, copies. CuPy answers.
+"""The backend's access to a GPU through CuPy: memory of arrays, launches, copies.
 
-Tests put another object in its place, which runs the same kernels on the CPU.
+Tests replace it by an object that runs the same kernels on the CPU.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class CupyRuntime:
             ) from None
         try:
             count = cupy.cuda.runtime.getDeviceCount() if cupy.is_available() else 0
-        except cupy.cuda.runtime.CUDARuntimeError as error:  # a driver that is too old for it
+        except cupy.cuda.runtime.CUDARuntimeError as error:  # the driver is too old
             raise DeviceError(
                 f"device 'cuda:{index}': CUDA does not start: {error}; CuPy {cupy.__version__} "
                 "may need a newer driver, or install gradient-dl[cuda12] in place of cuda13"
@@ -64,7 +64,7 @@ class CupyRuntime:
             )
         try:
             with cupy.cuda.Device(index):
-                cupy.cuda.runtime.memGetInfo()  # makes CUDA's context there
+                cupy.cuda.runtime.memGetInfo()  # creates CUDA's context there
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise DeviceError(
                 f"device 'cuda:{index}': the GPU takes no more programs: {error}; nvidia-smi says "
@@ -78,10 +78,10 @@ class CupyRuntime:
         self.index, self.count = index, count
         self._device = cupy.cuda.Device(index)
         self._current_device = cupy.cuda.runtime.getDevice
-        self.new_array: Any = cupy.ndarray  # which `empty` calls, as often as anything
+        self.new_array: Any = cupy.ndarray  # on the hot path of `empty`
         self._pointer: Any = cupy.cuda.function.CPointer
-        # An int as kernels get it. CuPy makes one in 0.24 us for each argument of each launch;
-        # nearly all are sizes and strides, which come again.
+        # A cache of ints as kernel arguments. CuPy takes 0.24 us to make one; nearly all are sizes
+        # and strides, which recur.
         self._number: Any = functools.lru_cache(4096)(cupy.cuda.function.CIntptr)
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
@@ -92,8 +92,8 @@ class CupyRuntime:
         self._thread = threading.local()
 
     def on_device(self) -> Any:
-        """A context in which what is made lies on this GPU. (Each thread has a device of its own
-        that is current, the first one until it is told another.)"""
+        """A context in which new arrays are on this GPU. (Each thread has its own current device,
+        by default the first.)"""
         return self.xp.cuda.Device(self.index) if self._is_elsewhere() else ALREADY_THERE
 
     def _is_elsewhere(self) -> bool:
@@ -101,29 +101,29 @@ class CupyRuntime:
         return self.count > 1 and self._current_device() != self.index
 
     def use(self) -> None:
-        """Make this GPU the thread's current one, for functions of the driver, too: these need its
-        context, which a new thread does not have before."""
+        """Make this GPU the thread's current one, also for driver functions: these need its
+        context, which a new thread does not have."""
         self._device.use()
 
     @property
     def architecture(self) -> str:
-        """What NVRTC compiles for, such as "sm_80": of an H100 with what no later GPU has."""
+        """The architecture for NVRTC, such as "sm_80"; for an H100 "sm_90a", with features that no
+        later GPU has."""
         return f"sm_{self._device.compute_capability}{'a' if self.has_warpgroups else ''}"
 
     @functools.cached_property
     def has_tensor_cores(self) -> bool:
-        """Whether there are the instructions of `tensor_cores.cuh`: on an A100 and what came
-        after."""
+        """Whether the GPU has the instructions of `tensor_cores.cuh`: an A100 or later."""
         return int(self._device.compute_capability) >= 80
 
     @functools.cached_property
     def has_warpgroups(self) -> bool:
-        """Whether there are the instructions of `warpgroups.cuh`: on an H100 and its kin alone."""
+        """Whether the GPU has the instructions of `warpgroups.cuh`: only H100 and its kin (9.0)."""
         return int(self._device.compute_capability) == 90
 
     @functools.cached_property
     def has_float8_products(self) -> bool:
-        """Whether tensor cores multiply 8-bit floats: those of an L4 or H100, and later."""
+        """Whether tensor cores multiply 8-bit floats: on an L4, an H100, or later."""
         return int(self._device.compute_capability) >= 89
 
     def launch(
@@ -138,11 +138,11 @@ class CupyRuntime:
         early: bool = False,
     ) -> None:
         """Queue a kernel of kernels/FAMILY.cu for a dtype: `grid` blocks of `block` threads, with
-        so many bytes of `shared` memory. Arguments are arrays, None for a null pointer, Python's
-        ints for those of 64 bits, NumPy's scalars of the types that the kernel takes, and its
-        arrays of one structure, which go by value. `early` lets it begin, in a graph, before the
-        kernel queued before it has ended, for which it waits itself (`following.cuh`)."""
-        if self._is_elsewhere():  # another thread, or an array elsewhere, may have changed it
+        `shared` bytes of shared memory. Arguments are arrays, None (a null pointer), Python ints
+        (64 bits), NumPy scalars of the kernel's types, and NumPy arrays of one structure, which are
+        passed by value. With `early`, in a graph, it may start before its predecessor has ended,
+        and itself waits for that (`following.cuh`)."""
+        if self._is_elsewhere():  # another GPU may have become the current one
             with self.on_device():
                 self.launch(
                     family, kernel, dtype, grid, block, *arguments, shared=shared, early=early
@@ -185,14 +185,14 @@ class CupyRuntime:
 
     @functools.cached_property
     def launches_early(self) -> bool:
-        """Whether graphs have kernels begin before the ones before them have ended. Setting it
-        False is for looking for faults: results do not hang on it."""
+        """Whether kernels in graphs may start before their predecessors have ended. Set it to False
+        only for debugging: results do not depend on it."""
         return int(self._device.compute_capability) >= 90 and driver.launches_early()
 
     @contextlib.contextmanager
     def capturing(self) -> Iterator[None]:
-        """While this thread captures a graph: outside of one, a kernel that begins early might
-        read weights that others are still writing."""
+        """Context in which this thread captures a graph. Outside of graphs kernels do not start
+        early, as they might read weights that other kernels are still writing."""
         self._thread.captures = True
         try:
             yield
@@ -200,7 +200,7 @@ class CupyRuntime:
             self._thread.captures = False
 
     def _argument(self, x: Any) -> Any:
-        """An argument of a launch as ctypes has it: of what is NumPy's, the bytes."""
+        """An argument of a launch as a ctypes value; for NumPy values, their bytes."""
         if x is None:
             return ctypes.c_void_p(0)
         if isinstance(x, self.xp.ndarray):
@@ -208,14 +208,14 @@ class CupyRuntime:
         return ctypes.c_longlong(x) if type(x) is int else ctypes.create_string_buffer(x.tobytes())
 
     def _by_value(self, structure: Any) -> Any:
-        """What CuPy takes for an argument that lies there. (Of an array it asks NumPy, in more time
-        than all the rest of a launch.)"""
+        """An object that CuPy accepts as an argument by value. (For a NumPy array, CuPy's own
+        conversion takes longer than the rest of a launch.)"""
         return self._pointer(ctypes.addressof(ctypes.c_char.from_buffer(structure)))
 
     def launch_source(
         self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
     ) -> None:
-        """Queue the kernel `fused` of a source that was made for it."""
+        """Queue the kernel `fused` of a generated source."""
         with self.on_device():
             function = self._functions.get(source)
             if function is None:
@@ -225,11 +225,11 @@ class CupyRuntime:
             self._call(function, "fused", grid, block, arguments)
 
     def _allow_shared(self, function: Any, name: str, shared: int) -> None:
-        """More than 48 KiB of shared memory have to be asked for, once. What a kernel declares in
-        its source counts towards the 48, so that less of what is asked for here may be too much."""
+        """Allow a kernel more than 48 KiB of shared memory, which is needed once. Shared memory
+        declared in its source counts towards the 48."""
         if self._shared_allowed.get(name, 0) >= shared:
             return
-        with self._lock:  # or a thread that asks for less would take back what another was given
+        with self._lock:  # else a thread that sets less could undo another's setting
             if self._shared_allowed.get(name, 0) < shared:
                 self.use()
                 self.xp.cuda.driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, shared)
@@ -237,13 +237,13 @@ class CupyRuntime:
 
     @functools.cached_property
     def max_shared(self) -> int:
-        """Bytes of shared memory that a block can be given: 163 KiB on an A100, 227 on an H100, 99
-        on many others."""
+        """The most shared memory of a block, in bytes: 163 KiB on an A100, 227 on an H100, 99 on
+        many others."""
         return int(self._device.attributes["MaxSharedMemoryPerBlockOptin"])
 
     @functools.cached_property
     def multiprocessors(self) -> int:
-        """How many it has: 108 on an A100, 132 on an H100."""
+        """The number of multiprocessors: 108 on an A100, 132 on an H100."""
         return int(self._device.attributes["MultiProcessorCount"])
 
     def _load(self, family: str, name: str, dtype: str) -> Any:
@@ -251,7 +251,7 @@ class CupyRuntime:
             self.use()
             key = family, dtype
             if key not in self._modules:
-                if dtype not in self._compiled:  # its families will be needed one after the other
+                if dtype not in self._compiled:  # all its families will be needed
                     self._compiled.add(dtype)
                     compilation.compile_all(self.architecture, dtype)
                 self._module(key, compilation.cubin(family, dtype, self.architecture))
@@ -267,17 +267,17 @@ class CupyRuntime:
                 f"cuda:{self.index}: kernels were not loaded: {error}; if it says so again, delete "
                 f"{compilation.cache_folder()}, where they are kept"
             ) from error
-        self._modules[key] = module  # only now: one that did not load has no functions
+        self._modules[key] = module  # only after its functions have loaded
         return module
 
     def address(self, x: Array) -> int:
-        """Where the array's first element lies."""
+        """The address of the array's first element."""
         memory: Any = x.data
         address: int = memory.ptr
         return address
 
     def stream(self) -> int:
-        """The stream on which work is queued: CuPy's current one."""
+        """The stream for queued work: CuPy's current one."""
         return int(self.xp.cuda.get_current_stream().ptr)
 
     def new_stream(self, priority: int) -> Any:
@@ -289,7 +289,7 @@ class CupyRuntime:
         with self.on_device():
             return self.xp.cuda.Event(block=blocking, disable_timing=not timed)
 
-    # The default stream has one name on all GPUs: it is that of the current one.
+    # The default stream has the same name on all GPUs: it means that of the current GPU.
 
     def record(self, event: Any, stream: Any) -> None:
         with self.on_device():
@@ -321,7 +321,7 @@ class CupyRuntime:
         return GraphRecorder(self)
 
     def reserve(self, size: int) -> Array:
-        """So many bytes of the GPU's memory, whatever they hold."""
+        """Allocate uninitialised bytes of the GPU's memory."""
         with self.on_device():
             return self.xp.empty(size, np.uint8)
 
@@ -338,8 +338,8 @@ class CupyRuntime:
             return self.xp.asnumpy(x)
 
     def queue_to_numpy(self, x: Array, out: np.ndarray | None = None) -> np.ndarray:
-        """A copy in pinned memory of the host, `out` if it is given, whose values have come when
-        the work that is queued up to here is done."""
+        """Queue a copy to pinned host memory (`out`, if given); its values are valid when the work
+        queued so far is done."""
         with self.on_device():
             out = self.pinned(x.shape, x.dtype) if out is None else out
             self.xp.asnumpy(x, out=out, blocking=False)
@@ -347,8 +347,8 @@ class CupyRuntime:
         return out
 
     def queue_from_numpy(self, x: np.ndarray) -> Array:
-        """A copy on the GPU. From pinned memory it is made while the host goes on, which must not
-        write there before it is done."""
+        """Copy to the GPU. From pinned memory the copy is asynchronous: the host must not write to
+        that memory before it is done."""
         with self.on_device():
             out: Array = self.xp.asarray(x)
             if self.is_pinned(x):
@@ -356,7 +356,7 @@ class CupyRuntime:
         return out
 
     def copy_bytes(self, x: Array, out: Array) -> None:
-        """Queue a copy of an array whose bytes lie as those of `out` do, without gaps."""
+        """Queue a copy of a contiguous array to `out`, which has the same memory order."""
         cuda = self.xp.cuda.runtime
         with self.on_device():
             cuda.memcpyAsync(
@@ -365,10 +365,10 @@ class CupyRuntime:
             )  # fmt: skip
 
     def copy_from(self, peer: CupyRuntime, x: Array) -> Array:
-        """A copy of another GPU's array, which has no gaps, that neither the host nor work of other
-        streams waits for. It is made on the other GPU's current stream: so what frees the array
-        there comes after it. That stream first waits for this GPU's current one, on which the copy
-        gets its memory, and this one then for the copy."""
+        """Copy another GPU's contiguous array without making the host, or other streams, wait. The
+        copy runs on the other GPU's current stream, so that later work there can free the array.
+        That stream first waits for this GPU's current stream, on which the copy's memory is
+        allocated; this stream then waits for the copy."""
         with self.on_device():
             out: Array = self.xp.empty(x.shape, x.dtype)
         if not out.size:
@@ -394,12 +394,12 @@ class CupyRuntime:
         self._peers.add(peer.index)
         cuda = self.xp.cuda.runtime
         if cuda.deviceCanAccessPeer(peer.index, self.index):
-            # Something else in this process may have allowed it, or a GPU have its most peers.
+            # Other code in this process may have allowed it, or a GPU has its maximum of peers.
             with peer.on_device(), contextlib.suppress(cuda.CUDARuntimeError):
                 cuda.deviceEnablePeerAccess(self.index)
 
     def pinned(self, shape: Shape, dtype: np.dtype) -> np.ndarray:
-        """An array in page-locked memory of the host, whatever it holds."""
+        """An uninitialised array in page-locked host memory."""
         import cupyx
 
         out: np.ndarray = cupyx.empty_pinned(shape, dtype)
@@ -413,8 +413,8 @@ class CupyRuntime:
         return InFlight(self)
 
     def record_stream(self, x: Array, stream: Any) -> None:
-        """Have the array's memory serve nothing else, once it is freed, before what is queued on
-        the stream by then is done."""
+        """When the array is freed, do not reuse its memory before the work queued on the stream by
+        then is done."""
         owner: Any = x if x.base is None else x.base
         self.in_flight.keep_when_freed(owner, owner.data.mem, stream)
 
@@ -422,21 +422,21 @@ class CupyRuntime:
         self._device.synchronize()
         self.in_flight.release()
 
-    # Memory is CuPy's: a pool, which answers for the device that is current ----------------------
+    # Memory: CuPy's pool, which reports for the current device -----------------------------------
 
     def memory_allocated(self) -> int:
-        """Bytes of blocks in use."""
+        """The bytes of blocks in use."""
         with self.on_device():
             return int(self.xp.get_default_memory_pool().used_bytes())
 
     def memory_reserved(self) -> int:
-        """Bytes of all blocks that the pool holds."""
+        """The bytes of all blocks of the pool."""
         with self.on_device():
             return int(self.xp.get_default_memory_pool().total_bytes())
 
     @functools.cached_property
     def peaks(self) -> Peaks:
-        """The most bytes that were in use, and that the pool held, since this was first asked."""
+        """The peaks of bytes in use and of the pool's bytes, since the first call of this."""
         pool, hook = self.xp.get_default_memory_pool(), self.xp.cuda.memory_hook.MemoryHook
         with self.on_device():
             return Peaks(pool, hook, self.index)
