@@ -1,4 +1,4 @@
-"""How arguments are read: dimensions, shapes, indices, numbers."""
+"""Check and convert arguments: dimensions, shapes, indices, numbers."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ INDICES = int64.numpy, int32.numpy
 """The dtypes of indices."""
 
 DTypeLike = DType | np.dtype | type | str
-"""What says which dtype: `gradient.float32`, a NumPy dtype, `float`, or a name."""
+"""An argument that names a dtype: `gradient.float32`, a NumPy dtype, `float`, or a string."""
 
 
 def strict_index(value: Any) -> int:
-    """As `operator.index`, but a bool is no int, as in PyTorch."""
+    """Like `operator.index`, but refuse bools, as PyTorch does."""
     if isinstance(value, bool) or (isinstance(value, Variable) and value.array.dtype.kind == "b"):
         raise TypeError("a bool is no int")
     return operator.index(value)
@@ -53,7 +53,7 @@ def strict_index(value: Any) -> int:
 
 element, join, repeat = tuple.__getitem__, tuple.__add__, tuple.__mul__
 new_size = tuple.__new__
-"""`new_size(Size, shape)` looks at no number: for shapes that are known to be of ints."""
+"""`new_size(Size, shape)` makes a Size without checks, from a tuple of ints."""
 
 
 class Size(tuple[int, ...]):
@@ -99,7 +99,7 @@ class Size(tuple[int, ...]):
 
 
 def axis_of(dim: int, ndim: int) -> int:
-    """A dimension as an axis from 0; a 0-d tensor counts as one with one dimension."""
+    """Convert a dimension, which may be negative, to an axis from 0; a 0-d tensor counts as 1-D."""
     if type(dim) is int and -ndim <= dim < ndim:
         return dim % ndim
     if type(dim) is not int:
@@ -118,9 +118,10 @@ def axes_of(dim: Sequence[int], ndim: int) -> tuple[int, ...] | None: ...
 @overload
 def axes_of(dim: int | Sequence[int] | None, ndim: int) -> int | tuple[int, ...] | None: ...
 def axes_of(dim: Any, ndim: int) -> int | tuple[int, ...] | None:
-    """A `dim` argument as the `axis` of a reduction: None, an int or a tuple, none negative.
+    """Convert a `dim` argument to the `axis` of a reduction: None, an int or a tuple, none
+    negative.
 
-    PyTorch takes an empty tuple as all dimensions.
+    An empty tuple means all dimensions, as in PyTorch.
     """
     if type(dim) is int and -ndim <= dim < ndim:
         return dim % ndim
@@ -138,7 +139,7 @@ def axes_of(dim: Any, ndim: int) -> int | tuple[int, ...] | None:
 
 
 def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
-    """The shape meant by `f(2, 3)`, `f((2, 3))` or `f([2, 3])`; that of a 0-d tensor is `f(())`."""
+    """Return the shape given as `f(2, 3)`, `f((2, 3))` or `f([2, 3])`; `f(())` is 0-d."""
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
     elif not size:
@@ -155,8 +156,8 @@ def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
 
 
 def size_of(size: Sequence[Any], named: Any = None) -> tuple[int, ...]:
-    """As `shape_of`, of a tensor to be made: no size may be negative. `named` is the shape given by
-    the keyword `size`."""
+    """Like `shape_of`, for a new tensor: no size may be negative. `named` is the shape given as the
+    keyword `size`."""
     if named is None and size:
         sizes = size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
         for n in sizes:
@@ -177,7 +178,7 @@ def size_of(size: Sequence[Any], named: Any = None) -> tuple[int, ...]:
 
 
 def shape_argument(caller: str, name: str, size: Any) -> tuple[int, ...]:
-    """The shape that a function takes as one argument: a tuple, not an int."""
+    """Check a shape that is one argument: a tuple, not an int."""
     shape = tuple_argument(caller, name, size)
     if shape and min(shape) < 0:
         raise ShapeError(sentence("size", "sizes of at least 0", shape))
@@ -185,7 +186,7 @@ def shape_argument(caller: str, name: str, size: Any) -> tuple[int, ...]:
 
 
 def size_argument(caller: str, name: str, value: Any) -> int:
-    """An int that is the size of a dimension: at least 0."""
+    """Check an int that is the size of a dimension: at least 0."""
     size = int_of(caller, name, value)
     if size < 0:
         raise ArgumentError(sentence(caller, f"{name} of at least 0", size))
@@ -195,8 +196,8 @@ def size_argument(caller: str, name: str, value: Any) -> int:
 
 
 def tuple_argument(caller: str, name: str, value: Any, given: Any = ()) -> tuple[int, ...]:
-    """The ints of an argument that must be a tuple; `given` are ints that were passed one by
-    one, which is an error."""
+    """Check an argument that must be a tuple of ints; ints passed one by one, `given`, are an
+    error."""
     if given:
         raise TypeMismatch(sentence(caller, f"{name} once", f"{given} and {shown(value)}"))
     if not isinstance(value, (tuple, list)):
@@ -205,7 +206,7 @@ def tuple_argument(caller: str, name: str, value: Any, given: Any = ()) -> tuple
 
 
 def tensor_of(caller: str, value: Any, name: str = "") -> Tensor:
-    """`value`, the argument of this name, if it is a tensor."""
+    """Return the argument `value` if it is a tensor; raise TypeMismatch if not."""
     if not isinstance(value, Variable):
         expected = "a Tensor" + (f" as {name}" if name else "")
         raise TypeMismatch(sentence(caller, expected, type(value).__name__))
@@ -228,8 +229,8 @@ def constant(
 def constant(
     caller: str, name: str, value: Any, like: Variable, of: str = "the input"
 ) -> ArrayOperators | None:
-    """The array of a tensor that an op takes as an option, without a gradient, on the device of
-    `like`, which users know as `of`; None stays None."""
+    """Return the array of a tensor that is an option of an op, without a gradient. It must be on
+    the device of `like`, called `of` in the error message. None stays None."""
     if value is None:
         return None
     if tensor_of(caller, value, name).backend is not like.backend:
@@ -239,14 +240,14 @@ def constant(
 
 
 def vector_of(tensor: Any) -> Tensor:
-    """The tensor, or its one element as a vector, as PyTorch sees 0-d operands here."""
+    """Return the tensor, or a 0-d one as a vector of one element, as PyTorch does here."""
     vector: Tensor = tensor if tensor.array.shape else tensor.reshape(1)
     return vector
 
 
 def is_empty(index: Any) -> bool:
-    """Whether an index of gather or scatter has no elements: it may then be of any dtype and of any
-    number of dimensions, as in PyTorch."""
+    """Whether an index of gather or scatter has no elements: as in PyTorch it may then have any
+    dtype and any number of dimensions."""
     return isinstance(index, Variable) and 0 in index.array.shape
 
 
@@ -269,18 +270,18 @@ def check_index(caller: str, index: Tensor, like: Variable) -> None:
         kind = IndexOutOfRange if caller == "index_fill" else DTypeError  # PyTorch's, for each
         raise kind(sentence(caller, "an index of int64 or int32", index.dtype))
     if index.backend is not like.backend:
-        constant(caller, "index", index, like)  # says it
+        constant(caller, "index", index, like)  # raises the error
 
 
 def beyond(caller: str, index: Tensor, dim: int, size: Sequence[int]) -> str:
-    """The first index that is out of range, for an error."""
+    """Name the first index that is out of range, for an error message."""
     values = index.reshape(-1).tolist()
     wrong = next((i for i in values if not -size[dim] <= i < size[dim]), values[0])
     return f"{caller}: {out_of_bounds(wrong, dim, size[dim])}"
 
 
 def int_of(caller: str, name: str, value: Any) -> int:
-    """`value`, if it is an int, or an integer tensor of one element."""
+    """Return `value` as an int; it is an int or an integer tensor of one element."""
     if type(value) is int:
         return value
     try:
@@ -290,7 +291,7 @@ def int_of(caller: str, name: str, value: Any) -> int:
 
 
 def int_or_scalar(caller: str, name: str, value: Any) -> int:
-    """`value`, if it is an int or a 0-d tensor of ints."""
+    """Return `value` as an int; it is an int or a 0-d tensor of ints."""
     if isinstance(value, Variable) and (value.array.shape or value.array.dtype.kind not in "iu"):
         raise DTypeError(
             sentence(caller, f"an int or a 0-d Tensor of ints as {name}", shown(value))
@@ -299,7 +300,7 @@ def int_or_scalar(caller: str, name: str, value: Any) -> int:
 
 
 def ints_of(caller: str, name: str, value: Any) -> list[int]:
-    """An int, or a sequence of them, as a list."""
+    """Return an int, or a sequence of ints, as a list."""
     try:
         if isinstance(value, Variable):
             raise TypeError
@@ -316,7 +317,7 @@ def number_of(
 @overload
 def number_of(caller: str, name: str, value: Any, takes_complex: bool) -> complex: ...
 def number_of(caller: str, name: str, value: Any, takes_complex: bool = False) -> complex:
-    """`value` as a Python number; that of a 0-d tensor, unless a gradient would be lost with it."""
+    """Return a number, or a 0-d tensor that requires no gradient, as a Python number."""
     if type(value) is float or type(value) is int:
         return value
     if isinstance(value, Variable) and not value.array.shape:
@@ -325,7 +326,7 @@ def number_of(caller: str, name: str, value: Any, takes_complex: bool = False) -
             raise TypeMismatch(sentence(caller, expected, got, "use its .item()"))
         value = tensor_of(caller, value).item()
     elif isinstance(value, (np.generic, np.ndarray)) and not value.shape:
-        value = value.item()  # one of NumPy's would decide the dtype of what it meets
+        value = value.item()  # a NumPy scalar would take part in type promotion
     if not isinstance(value, (bool, int, float, complex)):
         raise TypeMismatch(sentence(caller, f"a number as {name}", shown(value)))
     if isinstance(value, complex) and not takes_complex:
@@ -334,18 +335,18 @@ def number_of(caller: str, name: str, value: Any, takes_complex: bool = False) -
 
 
 def warn_of_discarded(given: Any, wanted: Any) -> None:
-    """As PyTorch, where complex numbers are cast to real ones: of their real part."""
+    """Warn, like PyTorch, if a cast from complex to real numbers drops the imaginary part."""
     if given.kind == "c" and wanted.kind not in "cb":
         warn_user("Casting complex values to real discards the imaginary part")
 
 
 def fitting(caller: str, name: str, value: N, dtype: DType, infinite: bool = False) -> N:
-    """The number `value` as a dtype holds it, without overflow; negative ints wrap in uint8, a
-    complex number may be real, any is true or false, as in PyTorch. `infinite`: a number beyond a
-    floating-point dtype of less than 32 bits becomes infinite.
+    """Convert the number `value` for a dtype, and raise on overflow. As in PyTorch, negative ints
+    wrap in uint8, complex numbers without an imaginary part become real, and all numbers can become
+    bools. `infinite`: a number too large for a float dtype below 32 bits becomes infinite.
 
     Raises:
-        NumberOverflow: an int of more than 64 bits, whatever the dtype.
+        NumberOverflow: an int of more than 64 bits, for any dtype.
         ArgumentError: a number that the dtype cannot hold.
     """
     kind = dtype.kind
@@ -383,32 +384,33 @@ def fitting(caller: str, name: str, value: N, dtype: DType, infinite: bool = Fal
 
 @functools.cache
 def _rounded_up(dtype: DType) -> float:
-    """The least number that a floating-point dtype rounds to an infinite one."""
+    """Return the smallest number that a floating-point dtype rounds to inf."""
     info = finfo(dtype)
     return float(info.max * (2 - info.eps / 2) / (2 - info.eps))
 
 
 @functools.cache
 def limits(dtype: DType) -> tuple[float, float]:
-    """The least and the largest finite number of a dtype."""
+    """Return the smallest and the largest finite number of a dtype."""
     info: Any = iinfo(dtype) if dtype.kind == "int" else finfo(dtype)
     return info.min, info.max
 
 
 def outside(values: Any, low: float, high: float) -> str:
-    """The first of a NumPy array's values that does not lie from `low` to `high`, for a message."""
+    """Return the first value of a NumPy array outside [low, high], as text for an error message."""
     return f"{float(values[~((values >= low) & (values <= high))][0]):g}"
 
 
 def flag_of(caller: str, name: str, value: Any) -> bool:
-    """`value`, if it is True or False: an int or a tensor here is meant for another argument."""
+    """Return `value` if it is True or False. An int or a tensor is refused: it was probably meant
+    for another argument."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeMismatch(sentence(caller, f"True or False as {name}", shown(value)))
     return bool(value)
 
 
 def shown(value: Any) -> str:
-    """A value that was given, for an error: a tensor by its shape and dtype."""
+    """Describe an argument for an error message: a tensor by its shape and dtype."""
     if isinstance(value, Variable):
         return f"a Tensor of shape {tuple(value.array.shape)}"
     return repr(value)

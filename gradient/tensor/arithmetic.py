@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 Operand = Variable | bool | int | float | complex | np.ndarray | np.generic
-"""What a comparison with is elementwise."""
+"""The types with which a comparison of a tensor is elementwise."""
 OPERANDS = get_args(Operand)
 
 
 def _reflected(
     function: Callable[[Variable | Number, Variable | Number], Tensor],
 ) -> Callable[[Variable, Variable | Number], Tensor]:
-    """The operator with its operands exchanged."""
+    """Return the operator with its operands swapped."""
 
     def method(self: Variable, other: Variable | Number) -> Tensor:
         return function(other, self)
@@ -77,7 +77,7 @@ class Arithmetic(TensorBase):
     __gt__ = comparison.gt
     __ge__ = comparison.ge
 
-    # With a foreign object it is that object's comparison, or Python's own, a bool.
+    # With other objects it is their comparison, or Python's default, a bool.
     @overload
     def __eq__(self, other: Operand) -> Tensor: ...
     @overload
@@ -131,7 +131,7 @@ class Arithmetic(TensorBase):
         if not (integral(self) and integral(other)):
             return elementwise.trunc_divide(self, other)
         down, rest = elementwise.floor_divide(self, other), elementwise.remainder(self, other)
-        return down + ((rest != 0) & (down < 0))  # one more where rounding down went beyond
+        return down + ((rest != 0) & (down < 0))  # add 1 where it was rounded down
 
     mul = multiply = elementwise.mul
     divide = true_divide = div
@@ -229,7 +229,7 @@ class Arithmetic(TensorBase):
         if int_of("round", "decimals", decimals) == 0:
             return elementwise.round(self)
         floating("round", self)
-        if self.array.dtype.itemsize < 4:  # 16 bits are for storage: the products need more
+        if self.array.dtype.itemsize < 4:  # the products need more than 16 bits
             return self.to(dtype=float32).round(decimals=decimals).to(dtype=self.dtype)
         scale = 10.0 ** builtins.abs(decimals)
         if decimals > 0:
@@ -265,7 +265,7 @@ class Arithmetic(TensorBase):
         same_dtype("lerp", "end", self, end)
         if isinstance(weight, Variable) and weight.array.shape:
             same_dtype("lerp", "weight", self, weight)
-        if self.array.dtype in HALF_PRECISION:  # by a weight in float32, rounded once
+        if self.array.dtype in HALF_PRECISION:  # compute in float32, round once
             if isinstance(weight, Variable):
                 by: Any = weight
                 by = by.double()
@@ -289,7 +289,7 @@ class Arithmetic(TensorBase):
         if self.array.dtype.kind in "biu" and all(integral(t) for t in three):
             if all(_is_bool(t) for t in three):
                 raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
-            # Integers stay integers, as PyTorch has it.
+            # Integers stay integers, as in PyTorch.
             dtype = result_type(*(t.array for t in three))
             value = int(fitting("addcmul", "value", value, dtype).real)
             x, a, b = (t.to(dtype) for t in three)
@@ -315,7 +315,7 @@ class Arithmetic(TensorBase):
         if min is None and max is None:
             raise ArgumentError("clamp: at least one of 'min' or 'max' must not be None")
         if isinstance(min, Variable) != isinstance(max, Variable) and None not in (min, max):
-            # A number beside a 0-d tensor: both are numbers.
+            # One bound is a number, the other a 0-d tensor: use both as numbers.
             min, max = number_of("clamp", "min", min), number_of("clamp", "max", max)
         low: Any = python_number(min)
         high: Any = python_number(max)
@@ -365,7 +365,9 @@ class Arithmetic(TensorBase):
         like = self.dtype
         if not isinstance(value, Variable):
             value = fitting("masked_fill", "value", value, like)
-            value = int(value.real) if like.kind == "int" else value  # integers become no floats
+            value = (
+                int(value.real) if like.kind == "int" else value
+            )  # integers do not become floats
         condition = condition_of("masked_fill", mask)
         if (placed := placed_apart("masked_fill", mask, self, value)) is not None:
             if placed[1] is not self:
@@ -376,7 +378,7 @@ class Arithmetic(TensorBase):
 
 
 def integral(value: Any) -> bool:
-    """Whether a tensor or number is of integers or bools."""
+    """Whether a tensor or number is integer or bool."""
     if isinstance(value, Variable):
         return value.array.dtype.kind in "biu"
     return isinstance(value, int)
@@ -389,7 +391,8 @@ def _bound(caller: str, name: str, value: Tensor | Number | None) -> Tensor | Nu
 
 
 def _with_scaled(caller: str, op: Any, x: Any, other: Any, alpha: Any) -> Tensor:
-    """`op(x, alpha other)`. Of 16-bit floats alpha is one, too, and the result is rounded once."""
+    """Compute `op(x, alpha other)`. With 16-bit floats, alpha has 16 bits too, and the result is
+    rounded once."""
     scaled = _scaled(caller, x, other, alpha)
     if not isinstance(scaled, Variable) or scaled.array.dtype not in HALF_PRECISION:
         return cast("Tensor", op(x, scaled))
@@ -399,7 +402,7 @@ def _with_scaled(caller: str, op: Any, x: Any, other: Any, alpha: Any) -> Tensor
 
 
 def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Tensor | Number:
-    """alpha value in the dtype of its sum with `to`: integers take whole ones alone."""
+    """Return alpha value in the dtype of its sum with `to`; for integers alpha must be an int."""
     alpha = number_of(caller, "alpha", alpha, takes_complex=True)
     if isinstance(alpha, float) and integral(to) and integral(value):
         raise ArgumentError(sentence(caller, "an int as alpha of integers", alpha))
@@ -434,14 +437,14 @@ def floating(caller: str, x: Variable) -> None:
 
 
 def same_dtype(caller: str, name: str, x: Variable, other: Any) -> None:
-    """Refuse what is no tensor, or one of another dtype than x."""
+    """Raise if `other` is not a tensor, or has another dtype than x."""
     if tensor_of(caller, other).array.dtype != x.array.dtype:
         expected = f"{name} of the input's dtype {x.dtype}"
         raise DTypeError(sentence(caller, expected, other.dtype, "cast one with .to()"))
 
 
 def condition_of(caller: str, condition: Any) -> ArrayOperators:
-    """The array of a condition: a bool tensor."""
+    """Return the array of a condition, which must be a bool tensor."""
     array = tensor_of(caller, condition).array
     if array.dtype.kind != "b":
         got = condition.dtype

@@ -18,11 +18,11 @@ from gradient.errors import copied
 
 
 def as_function(method: Function, name: str = "") -> Function:
-    """The method as a function whose first parameter is `input`; it takes NumPy's argument names
-    too. What has another first parameter, or too many, is a function as it is.
+    """Make a function of a method: its first parameter is `input`, and it also takes NumPy's
+    argument names. A method with another first parameter or too many is returned unchanged.
 
     Args:
-        name: what errors call it, if it is another name of the method's.
+        name: the function's name in error messages, if it is an alias of the method's.
     """
     if not can_be_forwarded(method) or parameters(method)[0] not in ("self", "input"):
         return method

@@ -1,4 +1,4 @@
-"""What a tensor is: its shape, dtype and device. The base of the classes of Tensor's methods."""
+"""A tensor's properties: shape, dtype, device. The base class of Tensor's mixins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TensorBase(Variable):
-    """Properties of the array, and declarations of the methods that mixins use of each other."""
+    """Properties of the array, and declarations of methods that mixins call on each other."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ class TensorBase(Variable):
     @overload
     def size(self, dim: int) -> int: ...
     def size(self, dim: int | None = None) -> Size | int:
-        """The shape, or the size of one dimension."""
+        """Return the shape, or the size of one dimension."""
         if dim is None:
             return new_size(Size, self.array.shape)
         shape = self.array.shape
@@ -98,7 +98,7 @@ class TensorBase(Variable):
 
     @property
     def device(self) -> Device:
-        """Where the memory is."""
+        """The device of the memory."""
         return known_device(self.backend.device)
 
     @property
@@ -112,7 +112,7 @@ class TensorBase(Variable):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the elements; of a packed tensor, of its blocks."""
+        """The number of bytes of all elements; for a packed tensor, of its blocks."""
         return self.dtype.nbytes(self.array.shape)
 
     @property
@@ -122,16 +122,16 @@ class TensorBase(Variable):
 
     @property
     def is_cpu(self) -> bool:
-        """Whether the memory is the host's."""
+        """Whether the tensor is on the CPU."""
         return self.backend.device == "cpu"
 
     @property
     def is_meta(self) -> bool:
-        """Whether there are no numbers, only a shape and a dtype."""
+        """Whether the tensor has no values, only a shape and a dtype."""
         return self.backend.device == "meta"
 
     is_mkldnn = is_mps = is_nested = is_quantized = is_sparse = is_sparse_csr = is_xpu = False
-    """Kinds of PyTorch's tensors that there are none of here."""
+    """PyTorch's kinds of tensors that do not exist here."""
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a floating-point one."""
@@ -139,14 +139,14 @@ class TensorBase(Variable):
 
     @property
     def layout(self) -> Layout:
-        """How the elements are stored: `gradient.strided`, always."""
+        """The memory layout: always `gradient.strided`."""
         from gradient.tensor.layout import strided
 
         return strided
 
     def is_contiguous(self, memory_format: MemoryFormat | None = None) -> bool:
-        """Whether the elements lie in row-major order without gaps; by `channels_last`, with the
-        dimension of channels as the last."""
+        """Whether the elements are in row-major order without gaps; for `channels_last`, with the
+        channel dimension as the last."""
         if memory_format is not None:
             from gradient.tensor import layout
 

@@ -1,4 +1,4 @@
-"""`x.view(dtype)`: the bytes of a tensor read as another dtype."""
+"""`x.view(dtype)`: reinterpret the bytes of a tensor as another dtype."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def view_as_dtype(x: Any, dtype: DType) -> Tensor:
-    """(..., n) elements of w bytes as (..., n w / v) of v bytes, in the same memory.
+    """View (..., n) elements of w bytes as (..., n w / v) elements of v bytes, in the same memory.
 
     Raises:
-        ShapeError: the dtypes are not as wide, and the last dimension has gaps or bytes left over.
+        ShapeError: the sizes w and v differ, and the last dimension is not contiguous, or its bytes
+            are no multiple of v.
     """
     own = x.array.dtype
     if dtype.is_packed or is_packed(x.array):

@@ -34,7 +34,7 @@ __all__ = [
 
 
 class ComplexNumbers(TensorBase):
-    """real, imag, conj, angle and their like, which take real tensors, too."""
+    """real, imag, conj, angle and similar methods, also for real tensors."""
 
     __slots__ = ()
 
@@ -60,7 +60,7 @@ class ComplexNumbers(TensorBase):
 
     @property
     def real(self: Any) -> Tensor:
-        """The real part: a view. Of a real tensor, itself."""
+        """The real part, as a view; a real tensor returns itself."""
         return view_as_real(self)[..., 0] if self.is_complex() else self
 
     @real.setter
@@ -69,7 +69,7 @@ class ComplexNumbers(TensorBase):
 
     @property
     def imag(self: Any) -> Tensor:
-        """The imaginary part of a complex tensor: a view."""
+        """The imaginary part of a complex tensor, as a view."""
         return view_as_real(self, "imag")[..., 1]
 
     @imag.setter
@@ -85,11 +85,11 @@ class ComplexNumbers(TensorBase):
         return self.conj()
 
     def resolve_conj(self: Any) -> Tensor:
-        """The tensor itself: no conjugation waits."""
+        """Return self: conjugation is never lazy here."""
         return self
 
     def resolve_neg(self: Any) -> Tensor:
-        """The tensor itself: no negation waits."""
+        """Return self: negation is never lazy here."""
         return self
 
     def angle(self: Any) -> Tensor:
@@ -134,13 +134,13 @@ class ComplexNumbers(TensorBase):
 
 
 def _parts(x: Any) -> tuple[Tensor, Tensor]:
-    """The real and the imaginary part: no views of what nobody holds."""
+    """Return the real and the imaginary part, without recording them as views."""
     both = complex_numbers.view_as_real(x)
     return ops.getitem(both, index=(..., 0)), ops.getitem(both, index=(..., 1))
 
 
 def view_as_real(input: Tensor, _caller: str = "view_as_real") -> Tensor:
-    """Real and imaginary parts (..., 2) of a complex tensor (...), in the same memory.
+    """View a complex tensor (...) as real and imaginary parts (..., 2), in the same memory.
 
     Raises:
         DTypeError: `input` is real.
@@ -152,13 +152,13 @@ def view_as_real(input: Tensor, _caller: str = "view_as_real") -> Tensor:
 
 @autocasts("float32_on_cpu")
 def view_as_complex(input: Tensor) -> Tensor:
-    """The complex tensor (...) of real and imaginary parts (..., 2), in the same memory.
+    """View real and imaginary parts (..., 2) as a complex tensor (...), in the same memory.
 
-    `input` is float32 or float64; its last dimension has 2 elements that lie side by side.
+    `input` is float32 or float64. The 2 elements of its last dimension are neighbours in memory.
 
     Raises:
-        DTypeError: of another dtype.
-        ShapeError: the last dimension is not of size 2, or the memory does not lie so.
+        DTypeError: `input` has another dtype.
+        ShapeError: the last dimension is not of size 2, or the strides do not fit.
     """
     _refuse_halves("view_as_complex", tensor_of("view_as_complex", input))
     shape = input.array.shape

@@ -1,4 +1,4 @@
-"""Other dtypes, other devices, copies: methods of Tensor."""
+"""Conversion to other dtypes and devices, and copies: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ class Conversion(Arithmetic):
         copy: bool = False,
         memory_format: object = None,
     ) -> Tensor:
-        """With another dtype, on another device, or like another tensor; itself if it is so.
+        """Convert to another dtype or device, or to those of another tensor; return self if nothing
+        changes.
 
-        A copy from a GPU to the CPU is waited for, unless `non_blocking`: then its values are there
-        after `gradient.cuda.synchronize()`, or an event. Copies to a GPU are never waited for. With
-        `non_blocking` one from pinned memory (`pin_memory`) is made while the host goes on, which
-        must not write there before it is done.
+        A copy from a GPU to the CPU waits until it is done. With `non_blocking` it does not wait:
+        the values are valid after `gradient.cuda.synchronize()` or an event. A copy to a GPU never
+        waits. With `non_blocking` a copy from pinned memory (`pin_memory`) runs asynchronously: do
+        not write to that memory before the copy is done.
         """
         rest: list[Any] = list(args)
         if type(copy) is not bool:
@@ -83,7 +84,7 @@ class Conversion(Arithmetic):
         return out.clone() if copy and out is self else out
 
     def _as(self: Any, dtype: DType) -> Tensor:
-        """With another dtype; itself if it has this one."""
+        """Cast to a dtype; return self if it has this one."""
         own = self.array.dtype
         if dtype is BY_NUMPY[own]:
             return self
@@ -100,9 +101,9 @@ class Conversion(Arithmetic):
     @overload
     def type(self, dtype: DTypeLike, non_blocking: bool = False) -> Tensor: ...
     def type(self, dtype: DTypeLike | None = None, non_blocking: bool = False) -> str | Tensor:
-        """The dtype's name, or this tensor with that dtype: also by a type of old, such as
-        `FloatTensor`, or its name, "torch.cuda.FloatTensor", which say the device as well.
-        `Tensor` itself stands for the default dtype."""
+        """Return the dtype's name, or this tensor cast to `dtype`. `dtype` may also be one of
+        PyTorch's old types, such as `FloatTensor`, or its name, "torch.cuda.FloatTensor", which
+        set the device as well. `Tensor` itself stands for the default dtype."""
         if dtype is None:
             return repr(self.dtype)
         if isinstance(dtype, builtins.type) and issubclass(type(self), dtype):
@@ -113,15 +114,15 @@ class Conversion(Arithmetic):
 
             dtype, device = old_type(dtype)
         if device is not None and device == self.backend.device.partition(":")[0]:
-            device = None  # on which GPU, such a type does not say
+            device = None  # such a type does not say on which GPU
         return self.to(dtype=dtype, device=device, non_blocking=non_blocking)
 
     def type_as(self, other: Tensor) -> Tensor:
-        """With the dtype of `other`."""
+        """Cast to the dtype of `other`."""
         return self.to(tensor_of("type_as", other).dtype)
 
     def cpu(self, memory_format: object = None) -> Tensor:
-        """In the host's memory."""
+        """Copy to CPU memory; return self if it is there."""
         return self.to(device="cpu")
 
     def cuda(
@@ -130,14 +131,14 @@ class Conversion(Arithmetic):
         non_blocking: bool = False,
         memory_format: object = None,
     ) -> Tensor:
-        """A copy on a GPU, by default the current one; self if it is there."""
+        """Copy to a GPU, by default the current one; return self if it is there."""
         if not isinstance(device, (str, Device)):
             device = "cuda" if device is None else f"cuda:{device}"
         return self.to(device=device, non_blocking=non_blocking)
 
     def contiguous(self: Any, memory_format: object = None) -> Tensor:
-        """The tensor itself, or a copy in row-major order."""
-        flags = getattr(self.array, "flags", None)  # as `is_contiguous` looks at them
+        """Return self if it is contiguous, else a copy in row-major order."""
+        flags = getattr(self.array, "flags", None)  # as in `is_contiguous`
         if flags is None or flags.c_contiguous:
             same: Tensor = self
             return same
@@ -148,9 +149,9 @@ class Conversion(Arithmetic):
         return elementwise.clone(self)
 
     def share_memory_(self) -> Tensor:
-        """Put the elements into memory that processes started from now on share, on the CPU alone.
+        """Move the elements of a CPU tensor into memory that processes started later can share.
 
-        What was a view of them is none any more. See `gradient.multiprocessing`.
+        Existing views of this tensor keep the old memory. See `gradient.multiprocessing`.
         """
         from gradient.tensor.shared_memory import shared_copy
 
@@ -161,13 +162,12 @@ class Conversion(Arithmetic):
         return cast("Tensor", self)
 
     def pin_memory(self, device: DeviceLike = None) -> Tensor:
-        """A copy in page-locked host memory; self if it is there. `to(device, non_blocking=True)`
-        of it copies while the host goes on.
+        """Copy to page-locked CPU memory; return self if it is there.
 
-        A GPU copies from it, by `to(device, non_blocking=True)`, while the host goes on.
+        `to(device, non_blocking=True)` copies from such memory to a GPU asynchronously.
 
         Raises:
-            DeviceError: it is not on the CPU, or there is no GPU that can be used.
+            DeviceError: the tensor is not on the CPU, or there is no usable GPU.
         """
         if self.backend.device != "cpu":
             raise DeviceError(sentence("pin_memory", "a tensor on the CPU", self.backend.device))
@@ -177,15 +177,15 @@ class Conversion(Arithmetic):
         return _copied(self, self.backend, gpu.pin)
 
     def is_pinned(self, device: DeviceLike = None) -> builtins.bool:
-        """Whether the memory is page-locked host memory: see `pin_memory`."""
+        """Whether the tensor is in page-locked CPU memory: see `pin_memory`."""
         if self.backend.device != "cpu":
             return False
         gpus: list[Any] = made("cuda")
         return any(gpu.is_pinned(part) for gpu in gpus for part in parts_of(self.array))
 
     def record_stream(self, s: Any) -> None:
-        """Say that a stream `s` uses it, beside the one it was made on: then its memory, once it is
-        freed, serves nothing else before what is queued on that stream by then is done."""
+        """Record that the stream `s` uses this tensor, besides the stream on which it was made.
+        After the tensor is freed, its memory is not reused until the work queued on `s` is done."""
         if not hasattr(s, "_held"):
             raise TypeMismatch(sentence("record_stream", "a cuda.Stream", repr(s)))
         if not hasattr(self.backend, "record_stream"):
@@ -194,65 +194,65 @@ class Conversion(Arithmetic):
             self.backend.record_stream(part, s._held)
 
     def is_shared(self) -> builtins.bool:
-        """Whether `share_memory_` put the elements into memory that processes share."""
+        """Whether the elements are in memory that processes can share (see `share_memory_`)."""
         from gradient.tensor.shared_memory import is_shared
 
         return all(map(is_shared, parts_of(self.array)))
 
     def float(self, *, memory_format: object = None) -> Tensor:
-        """As float32."""
+        """Cast to float32."""
         return self._as(dtypes.float32)
 
     def double(self, *, memory_format: object = None) -> Tensor:
-        """As float64."""
+        """Cast to float64."""
         return self._as(dtypes.float64)
 
     def half(self, *, memory_format: object = None) -> Tensor:
-        """As float16."""
+        """Cast to float16."""
         return self._as(dtypes.float16)
 
     def bfloat16(self, *, memory_format: object = None) -> Tensor:
-        """As bfloat16."""
+        """Cast to bfloat16."""
         return self._as(dtypes.bfloat16)
 
     def int(self, *, memory_format: object = None) -> Tensor:
-        """As int32."""
+        """Cast to int32."""
         return self._as(dtypes.int32)
 
     def long(self, *, memory_format: object = None) -> Tensor:
-        """As int64."""
+        """Cast to int64."""
         return self._as(dtypes.int64)
 
     def short(self, *, memory_format: object = None) -> Tensor:
-        """As int16."""
+        """Cast to int16."""
         return self._as(dtypes.int16)
 
     def char(self, *, memory_format: object = None) -> Tensor:
-        """As int8."""
+        """Cast to int8."""
         return self._as(dtypes.int8)
 
     def byte(self, *, memory_format: object = None) -> Tensor:
-        """As uint8."""
+        """Cast to uint8."""
         return self._as(dtypes.uint8)
 
     def bool(self, *, memory_format: object = None) -> Tensor:
-        """As bool."""
+        """Cast to bool."""
         return self._as(dtypes.bool_)
 
 
 def moved(tensor: Variable, target: Backend, non_blocking: builtins.bool = False) -> Tensor:
-    """The tensor on another backend, in the graph where recording."""
+    """Copy a tensor to another backend; the graph records the copy if recording is on."""
     source = tensor.backend
     copy = carrier(source, target)
     if non_blocking and target.device == "cpu":
         copy = getattr(source, "queue_to_numpy", copy)
-    elif non_blocking and source.device == "cpu":  # from elsewhere the values are needed now
+    elif non_blocking and source.device == "cpu":  # from other devices the values are needed now
         copy = getattr(target, "queue_from_numpy", copy)
     return _copied(tensor, target, copy)
 
 
 def _copied(tensor: Variable, target: Backend, copy: Callable[[Any], Any]) -> Tensor:
-    """The tensor whose arrays are copies of a tensor's, in the graph where recording."""
+    """Make a tensor of copies of a tensor's arrays; the graph records it if recording is on."""
     try:
         given = tensor.array
         if is_packed(given):

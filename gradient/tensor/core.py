@@ -1,4 +1,4 @@
-"""The Tensor: an array of a backend that knows how it was made."""
+"""The Tensor: an array of a backend, with a node that records how it was made."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 else:
 
     class RareMethods:
-        """What `absent.Method` finds in `gradient.compat` when it is named."""
+        """The methods that `absent.Method` imports from `gradient.compat` at their first use."""
 
         __slots__ = ()
 
@@ -83,8 +83,8 @@ class Tensor(
 ):
     """An n-dimensional array of one dtype on one device, with PyTorch's methods.
 
-    Make one by `gradient.tensor`, `zeros`, `randn`, `from_numpy` ... `grad` holds the gradient that
-    `backward` accumulated, if `requires_grad`. `array` is the backend's own array.
+    Make one with `gradient.tensor`, `zeros`, `randn`, `from_numpy` ... With `requires_grad`, `grad`
+    has the gradient that `backward` accumulated. `array` is the backend's array.
     """
 
     __slots__ = ()
@@ -92,8 +92,8 @@ class Tensor(
     def __new__(
         cls, *data: Any, size: Any = None, device: Any = None, requires_grad: bool = False
     ) -> Self:
-        """`Tensor(data)`, or `Tensor(2, 3)` without values: as PyTorch, of the default float dtype;
-        prefer `gradient.tensor` and `empty`."""
+        """Make a tensor of the default float dtype, like PyTorch: `Tensor(data)`, or uninitialised
+        `Tensor(2, 3)`. Prefer `gradient.tensor` and `empty`."""
         from gradient.tensor.old_forms import constructed
 
         made = constructed("Tensor", data, size, get_default_dtype(), device, any_dtype=True)
@@ -111,14 +111,14 @@ class Tensor(
 
     @staticmethod
     def _wrap(array: Any, backend: Backend) -> Tensor:
-        """A tensor around a backend's array, without copying."""
+        """Make a tensor of a backend's array, without a copy."""
         return wrap(array, backend)
 
     # Gradients ------------------------------------------------------------------------------------
 
     @property
     def requires_grad(self) -> bool:
-        """Whether a gradient is wanted; can be set on leaves."""
+        """Whether the tensor requires a gradient; can be set on leaves."""
         return self.node is not None
 
     @requires_grad.setter
@@ -145,14 +145,14 @@ class Tensor(
         regenerate_views(self)
 
     def is_inference(self) -> bool:
-        """Whether the tensor was made under inference_mode: outside of it it cannot be written, nor
-        saved for a backward pass."""
+        """Whether the tensor was made under inference_mode: outside of the mode it cannot be
+        changed in place, nor saved for a backward pass."""
         return is_inference(self)
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no op made this tensor in the graph: backward collects the `grad` of a leaf that
-        requires a gradient."""
+        """Whether this tensor is not the result of an op in the graph. `backward` fills the `grad`
+        of leaves that require a gradient."""
         return self.node is None or self.node.op is None
 
     @property
@@ -162,7 +162,7 @@ class Tensor(
 
     @property
     def output_nr(self) -> int:
-        """Which of the results of `grad_fn` this tensor is."""
+        """The index of this tensor among the results of `grad_fn`."""
         return edge_of(self.node)[1]
 
     def backward(
@@ -172,12 +172,13 @@ class Tensor(
         create_graph: bool = False,
         inputs: Tensor | Sequence[Tensor] | None = None,
     ) -> None:
-        """Accumulate gradients in the leaves' `grad`; `gradient` may be left out for scalars."""
+        """Add the gradients of this tensor to the `grad` of the leaves (or of `inputs` only).
+        `gradient`, of this tensor's shape, is optional for a scalar (default 1)."""
         grads = None if gradient is None else (gradient,)
         engine.backward(self, grads, retain_graph, create_graph, inputs)
 
     def detach(self) -> Tensor:
-        """The same memory, outside the graph."""
+        """Return a tensor outside the graph that shares this tensor's memory."""
         if not self.array.shape:
             self.array = self.backend.writable(self.array)
         out = wrap(self.array, self.backend)
@@ -186,7 +187,7 @@ class Tensor(
         return out
 
     def detach_(self) -> Self:
-        """Take this tensor out of the graph. Not a view: its base would take it in again."""
+        """Remove this tensor from the graph. Views are refused: their base would add them again."""
         if self.view_info is not None:
             raise AutogradError(
                 "detach_(): a view cannot be detached in place from the tensor whose memory it "
@@ -197,8 +198,8 @@ class Tensor(
 
     @property
     def data(self) -> Tensor:
-        """The same memory, outside the graph; can be assigned. What is written by it is not noted:
-        no backward pass finds that a value it needs was overwritten so."""
+        """A tensor outside the graph that shares this tensor's memory; can be assigned. In-place
+        changes of it are not tracked: a backward pass does not notice overwritten values."""
         out: Any = self.detach()
         out.unnoted = True
         by_data.add(weakref.ref(out, by_data.discard))
@@ -221,7 +222,8 @@ class Tensor(
             self.node.backend = value.backend
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call `hook(grad)` when this tensor's gradient is known; what it returns replaces it."""
+        """Register `hook(grad)`: it is called with this tensor's gradient, and may return a new
+        gradient, which replaces it."""
         if self.node is None:
             raise AutogradError("register_hook: this tensor does not require a gradient")
         return self.node.register_tensor_hook(hook)
@@ -229,7 +231,8 @@ class Tensor(
     def register_post_accumulate_grad_hook(
         self, hook: Callable[[Tensor], Tensor | None]
     ) -> RemovableHandle:
-        """Call `hook(tensor)` after a gradient was accumulated in this leaf's `grad`."""
+        """Register `hook(tensor)`: it is called after a gradient was added to this leaf's
+        `grad`."""
         if self.node is None or self.node.op is not None:
             raise AutogradError("register_post_accumulate_grad_hook: only leaf tensors have one")
         if self.node.post_hooks is None:
@@ -237,24 +240,23 @@ class Tensor(
         return RemovableHandle(self.node.post_hooks, hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this non-leaf tensor in `grad` too."""
+        """Make `backward` store the gradient of this non-leaf tensor in its `grad`."""
         if self.node is None:
             raise AutogradError("retain_grad: this tensor does not require a gradient")
         if self.node.op is None:
             return
         self.node.retained = weakref.ref(self)
         if self.node.hooks is None:
-            self.node.hooks = []  # where there are hooks, the engine looks for `retained`, too
+            self.node.hooks = []  # the engine reads `retained` only if there is such a list
 
     @property
     def retains_grad(self) -> bool:
-        """Whether `retain_grad` was called, so that backward keeps the `grad` of a tensor that is
-        no leaf."""
+        """Whether `retain_grad` was called on this non-leaf tensor."""
         return self.node is not None and self.node.retained is not None
 
     @property
     def _version(self) -> int:
-        """Changes whenever the memory is written in place."""
+        """A number that changes with every in-place write to the memory."""
         from gradient.autograd.inplace import version
 
         return version(self.backend, self.array)
@@ -275,7 +277,7 @@ class Tensor(
 
     def __contains__(self, value: Any) -> bool:
         equal = self == value
-        if isinstance(equal, bool):  # Python's answer for what is no number
+        if isinstance(equal, bool):  # Python's default comparison: `value` is not a number
             got = type(value).__name__
             raise ArgumentError(sentence("in", "a Tensor or a number on the left", got))
         return bool_of(equal.any())
@@ -288,7 +290,7 @@ class Tensor(
         return represent(self)
 
     def __format__(self, spec: str) -> str:
-        """A 0-d tensor as its number, others as printed."""
+        """Format a 0-d tensor like its number, others as printed."""
         if not self.array.shape:
             return format(self.item(), spec)
         if spec:
@@ -337,14 +339,15 @@ def bool_of(tensor: Variable) -> bool:
 
 
 def finish_methods() -> None:
-    """Have Python's own errors about arguments say `Tensor.sum()`, not a mixin's name; and methods
-    of dimensions take NumPy's names of arguments (but two that cost less than the taking)."""
+    """Rename the methods, so that Python's errors about arguments say `Tensor.sum()`, not a mixin's
+    name. Make methods with dimensions accept NumPy's argument names (except two, which are faster
+    than the wrapper)."""
     left_out, dimensions = {"size", "stride"}, {"dim", "keepdim"}
     for mixin in Tensor.__mro__[:-1]:
         for name, method in tuple(vars(mixin).items()):
             if isinstance(method, FunctionType) and not name.startswith("__"):
                 method.__qualname__ = f"Tensor.{method.__name__}"
-                method.__module__ = "gradient"  # where pickle looks for it
+                method.__module__ = "gradient"  # for pickle
                 if name in left_out or name.startswith("_"):
                     continue
                 if not dimensions.isdisjoint(parameters(method)):

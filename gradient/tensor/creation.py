@@ -65,7 +65,7 @@ __all__ = [
 
 
 def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
-    """A new tensor around an array, a leaf that requires a gradient if so asked."""
+    """Make a new tensor, a leaf, of an array."""
     out = wrap(array, backend)
     if requires_grad is not False and requires_grad is not None:
         if requires_grad is not True:
@@ -75,7 +75,8 @@ def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
 
 
 def _maker(backend: Backend, dtype: DTypeLike | None) -> tuple[Maker, np.dtype | DType]:
-    """Who makes arrays of a dtype, the backend or `Codes`, and what they are made of."""
+    """Return the maker of arrays of a dtype, the backend or `Codes`, and the dtype to pass to
+    it."""
     if dtype is None:
         return backend, get_default_dtype().numpy
     found = dtype_of(dtype)
@@ -87,7 +88,7 @@ def _dtype(dtype: DTypeLike | None) -> np.dtype:
 
 
 def backend_of(device: DeviceLike) -> Backend:
-    """The backend that an argument `device` names; None is the default device's."""
+    """Return the backend for an argument `device`; None means the default device."""
     return backends.get(default_device() if device is None else str(device))
 
 
@@ -102,7 +103,7 @@ def empty(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor whose values are not defined."""
+    """Make an uninitialised tensor."""
     backend = backend_of(device)
     make, kind = _maker(backend, dtype)
     return finished(make.empty(size_of(sizes, size), kind), backend, requires_grad)
@@ -145,7 +146,7 @@ def full(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`fill_value` in the given shape; the dtype follows from its type unless given."""
+    """Make a tensor filled with `fill_value`; the default dtype is that of its type."""
     backend = backend_of(device)
     shape = shape_argument("full", "size", size)
     fill_value = number_of("full", "fill_value", fill_value, takes_complex=True)
@@ -219,7 +220,7 @@ def full_like(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`fill_value` in the shape, dtype and device of `input`."""
+    """Make a tensor filled with `fill_value`, of the shape, dtype and device of `input`."""
     shape, make, kind, backend = _like("full_like", input, dtype, device)
     fill_value = number_of("full_like", "fill_value", fill_value, takes_complex=True)
     fill_value = fitting("full_like", "fill_value", fill_value, dtype_of(kind))
@@ -239,7 +240,7 @@ def arange(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """start, start + step, ... below end; int64 where all three are ints."""
+    """Return start, start + step, ... below end; int64 if all three are ints."""
     if start is None or end is None:
         start, end = 0, start if end is None else end
     if (
@@ -252,7 +253,7 @@ def arange(
         return finished(array, backend, requires_grad)
     numbers = [number_of("arange", "start, end and step", v) for v in (start, end, step)]
     if dtype is not None and _dtype(dtype) == int64.numpy and all(map(math.isfinite, numbers)):
-        numbers = [int(v) for v in numbers]  # as PyTorch, which counts in int64 there
+        numbers = [int(v) for v in numbers]  # as in PyTorch, which counts in int64 here
     if numbers[2] == 0:
         raise ArgumentError(sentence("arange", "a step that is not 0", 0))
     if not (math.isfinite(numbers[0]) and math.isfinite(numbers[1])):
@@ -270,7 +271,7 @@ def arange(
         dtype = int64 if whole else get_default_dtype()
     backend = backend_of(device)
     kind = _dtype(dtype)
-    if kind == int64.numpy:  # counted in whole numbers, those of fewer bits by what is given
+    if kind == int64.numpy:  # count in ints; for fewer bits, with the numbers as given
         numbers = [int(v) for v in numbers]
         if numbers[2] == 0:
             raise ArgumentError(sentence("arange", "a step that is not 0 as int64", step))
@@ -283,7 +284,7 @@ def arange(
             got = f"start {numbers[0]}, end {numbers[1]} and step {numbers[2]}"
             raise ArgumentError(sentence("arange", "less than 2**63 numbers", got))
         if kind.kind not in "fVc":
-            numbers = [int(v) for v in numbers]  # as PyTorch: also a step of less than 1
+            numbers = [int(v) for v in numbers]  # as in PyTorch, even a step below 1
         steps = backend.arange(0, n, 1, float64.numpy)
         array = backend.astype(steps * numbers[2] + numbers[0], kind)
     return finished(array, backend, requires_grad)
@@ -299,15 +300,15 @@ def linspace(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`steps` numbers from start to end, evenly spaced, both included."""
+    """Return `steps` evenly spaced numbers from start to end, both included."""
     backend = backend_of(device)
     start, end = (number_of("linspace", "start and end", v) for v in (start, end))
     steps = size_argument("linspace", "steps", steps)
     i = backend.arange(0, steps, 1, float64.numpy)
     kind = _dtype(dtype)
-    if kind.kind not in "fVc":  # whole ends, as PyTorch takes them
+    if kind.kind not in "fVc":  # integer ends, as in PyTorch
         start, end = int(start), int(end)
-    # In float32 as PyTorch: the step is rounded, its multiples are added with one rounding.
+    # In float32 as in PyTorch: the step is rounded, its multiples are added with one rounding.
     own = np.float32 if kind == np.float32 else np.float64
     step = float(own(own(end) - own(start)) / own(steps - 1)) if steps > 1 else 0.0
     start, end = float(own(start)), float(own(end))
@@ -347,7 +348,7 @@ def eye(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Ones on the diagonal, zeros elsewhere: (n, m)."""
+    """Make a matrix (n, m) with ones on the diagonal and zeros elsewhere; m is n by default."""
     backend = backend_of(device)
     n = size_argument("eye", "n", n)
     m = n if m is None else size_argument("eye", "m", m)
@@ -366,7 +367,7 @@ def tril_indices(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """The (2, N) indices of a lower triangle."""
+    """Return the indices (2, N), rows and columns, of a matrix's lower triangle."""
     found = _triangle_indices("tril_indices", np.tril_indices, row, col, offset, dtype)
     return finished(backend_of(device).asarray(found), backend_of(device), requires_grad)
 
@@ -381,7 +382,7 @@ def triu_indices(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """The (2, N) indices of an upper triangle."""
+    """Return the indices (2, N), rows and columns, of a matrix's upper triangle."""
     found = _triangle_indices("triu_indices", np.triu_indices, row, col, offset, dtype)
     return finished(backend_of(device).asarray(found), backend_of(device), requires_grad)
 

@@ -1,4 +1,4 @@
-"""Where a tensor lives."""
+"""Devices, and the default device."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from gradient.errors import DeviceError, TypeMismatch, sentence
 
 
 class Device:
-    """A device, such as "cpu" or "cuda:0"; equal to its string. As a context manager it is the
-    default device:
+    """A device, such as "cpu" or "cuda:0"; equal to its string.
 
-    In a `with` block it is where tensors are made that are not told where:
+    As a context manager it sets the default device of new tensors:
 
     >>> with gradient.device("cuda"):
     ...     model = nn.Linear(4, 3)
@@ -83,9 +82,9 @@ class Device:
 
 
 known_device = functools.lru_cache(Device)
-"""The device of a backend's name for it: one object for all of its tensors."""
+"""Returns the Device for a backend's device name: the same object for all its tensors."""
 
-#: What an argument `device` may be; an int is the number of a GPU, None the usual device.
+#: The type of an argument `device`; an int is the number of a GPU, None the default device.
 DeviceLike = Device | str | int | None
 
 
@@ -98,12 +97,12 @@ class _Default(threading.local):
 
 
 _default = _Default()
-#: Whether any thread has ever had another: to ask a thread's own costs 100 ns.
+#: Whether any thread ever changed the default: to read a thread's own costs 100 ns.
 _used = False
 
 
 def default_device() -> str:
-    """The name of the default device."""
+    """Return the name of this thread's default device."""
     if not _used:
         return "cpu"
     if _default.entered:
@@ -112,14 +111,14 @@ def default_device() -> str:
 
 
 def get_default_device() -> Device:
-    """The device of tensors that are made without `device=`, in this thread."""
+    """Return the device of new tensors without `device=` in this thread."""
     return Device(default_device())
 
 
 def set_default_device(device: DeviceLike) -> None:
-    """Set the device of tensors that are made without `device=`, in this thread; None: the CPU.
+    """Set the device of new tensors without `device=` in this thread; None means the CPU.
 
-    What is made of a tensor stays on its device, and so does what `from_numpy` and files give.
+    Results of ops stay on the device of their inputs; `from_numpy` and files are not affected.
     """
     global _used
     _used = True

@@ -28,7 +28,7 @@ COMPUTE_MODES = (
 @forwarded
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
     """The p-norm distances of all pairs of rows: (..., P, D) and (..., R, D) -> (..., P, R).
-    `compute_mode` is taken and changes nothing: distances are those of differences."""
+    `compute_mode` has no effect: the norms are always computed from differences."""
     x: Any = tensor_of("cdist", x1)
     y: Any = tensor_of("cdist", x2)
     if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
@@ -46,8 +46,8 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
 
 
 def distances(difference: Tensor, p: float) -> Tensor:
-    """The p-norms along the last dimension: 0 of no numbers. NaN makes those of p 0 NaN, and the
-    gradients of p 1 and inf, unlike those of `norm`."""
+    """The p-norms along the last dimension; 0 if it is empty. Unlike in `norm`, a NaN makes the
+    result NaN for p 0, and the gradients NaN for p 1 and inf."""
     if not difference.shape[-1]:
         return difference.sum(-1)
     if p == math.inf:

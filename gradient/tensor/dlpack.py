@@ -1,7 +1,7 @@
 """DLPack capsules of bfloat16, which NumPy cannot export or import.
 
-It knows 16-bit integers. So a capsule is given and taken as of these, with another name of the type
-in it (dlpack.h, `DLDataTypeCode`). Memory is shared either way.
+NumPy can exchange 16-bit integers. So a capsule is exported or imported as these, and the type code
+in it is changed (dlpack.h, `DLDataTypeCode`). Memory is shared in both directions.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from gradient.backends.operators import ArrayOperators
 
 UINT, BFLOAT = 1, 4
-"""Of `DLDataTypeCode`."""
+"""Values of `DLDataTypeCode`."""
 BITS = np.dtype(np.uint16)
 
 
 class DLTensor(ctypes.Structure):
-    """What an array is, up to the type of its numbers."""
+    """The first fields of dlpack.h's `DLTensor`, up to the data type."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -37,8 +37,8 @@ class DLTensor(ctypes.Structure):
 
 
 OFFSETS = {b"dltensor": 0, b"dltensor_versioned": 32}
-"""Where the `DLTensor` lies in what a capsule of this name holds: the versioned one begins with
-the version, a context, a deleter and flags."""
+"""The offset of the `DLTensor` in the struct of a capsule of this name: the versioned struct begins
+with the version, a context, a deleter and flags."""
 
 _name = ctypes.pythonapi.PyCapsule_GetName
 _name.argtypes, _name.restype = (ctypes.py_object,), ctypes.c_char_p
@@ -47,7 +47,7 @@ _pointer.argtypes, _pointer.restype = (ctypes.py_object, ctypes.c_char_p), ctype
 
 
 def relabel(capsule: Any, from_code: int, to_code: int) -> bool:
-    """Call the 16-bit numbers of a capsule by another code; whether they had the first."""
+    """Change the type code of a capsule of 16-bit numbers; return whether it had `from_code`."""
     name = _name(capsule)
     tensor = DLTensor.from_address(_pointer(capsule, name) + OFFSETS[name])
     if (tensor.code, tensor.bits, tensor.lanes) != (from_code, 16, 1):
@@ -57,7 +57,7 @@ def relabel(capsule: Any, from_code: int, to_code: int) -> bool:
 
 
 def capsule_of(array: Any, options: dict[str, Any]) -> object:
-    """An array's DLPack capsule, with the options of `__dlpack__`."""
+    """Export an array as a DLPack capsule, with the options of `__dlpack__`."""
     if array.dtype != bfloat16.numpy:
         return array.__dlpack__(**options)
     capsule = array.view(BITS).__dlpack__(**options)
@@ -66,14 +66,14 @@ def capsule_of(array: Any, options: dict[str, Any]) -> object:
 
 
 def array_of(source: Any, from_dlpack: Callable[[Any], Any]) -> ArrayOperators:
-    """The array for another library's, by the array library's `from_dlpack`."""
+    """Import another library's array with the array library's `from_dlpack`."""
     told = _Told(source)
     array = from_dlpack(told)
     return array.view(bfloat16.numpy) if told.is_bfloat16 else array
 
 
 class _Told:
-    """Another library's array, whose bfloat16 numbers are said to be integers."""
+    """Another library's array, which exports its bfloat16 numbers as 16-bit integers."""
 
     is_bfloat16 = False
 

@@ -1,4 +1,4 @@
-"""einsum: Einstein's notation, contracted two operands at a time as matrix products."""
+"""einsum: sums of products in Einstein notation, two operands at a time, as matrix products."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["einsum"]
 
 @autocasts("lower_precision_on_gpu")
 def einsum(equation: str | Tensor, *operands: Tensor | Sequence[Tensor] | Sequence[int]) -> Tensor:
-    """Sum of products by Einstein's notation, as matrix products two operands at a time.
+    """Compute a sum of products in Einstein notation, as matrix products of two operands at a time.
 
-    Letters name dimensions; those not in the output are summed; "..." stands for any others. In
-    place of letters, each operand may be followed by a list of numbers from 0 to 51, and the last
-    of these by the output's: `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
+    Letters name dimensions; those not in the output are summed; "..." stands for all others.
+    Instead of letters, each operand may be followed by a list of numbers from 0 to 51, and the last
+    list by that of the output: `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
     """
     if isinstance(equation, Variable):
         equation, operands = _spelled((equation, *operands))
@@ -50,7 +50,7 @@ def einsum(equation: str | Tensor, *operands: Tensor | Sequence[Tensor] | Sequen
 
 
 def _spelled(arguments: tuple[Any, ...]) -> tuple[str, tuple[Tensor, ...]]:
-    """The equation that stands in lists of numbers after the operands, and the operands."""
+    """Convert operands with lists of numbers to an equation and operands."""
     lists = [*arguments[1::2], *(arguments[-1:] if len(arguments) % 2 else [])]
     if len(arguments) < 2 or not all(isinstance(each, (list, tuple)) for each in lists):
         expected = (
@@ -69,7 +69,8 @@ def _kind(argument: Any) -> str:
 
 
 def _letter(number: Any) -> str:
-    """The letter for a dimension's number: they sort alike, as the output of none is sorted."""
+    """Return the letter for a dimension's number. Letters sort like the numbers, because an output
+    that is not given has its dimensions in sorted order."""
     if number is Ellipsis:
         return "..."
     number = int_of("einsum", "dimensions", number)
@@ -122,7 +123,7 @@ def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[str]],
 
 
 def _diagonals(tensor: Tensor, labels: list[str]) -> tuple[Tensor, list[str]]:
-    """Dimensions with the same label made one, their diagonal."""
+    """Replace dimensions with the same label by their diagonal."""
     labels = list(labels)
     for label in dict.fromkeys(labels):
         while labels.count(label) > 1:
@@ -136,8 +137,8 @@ def _diagonals(tensor: Tensor, labels: list[str]) -> tuple[Tensor, list[str]]:
 def _contract(
     a: Tensor, la: list[str], b: Tensor, lb: list[str], later: set[str]
 ) -> tuple[Tensor, list[str]]:
-    """Two operands as one matrix product: (batch, rows, summed) @ (batch, summed, columns)."""
-    for labels, other in ((la, lb), (lb, la)):  # sum what only one has and nobody wants
+    """Multiply two operands as matrices: (batch, rows, summed) @ (batch, summed, columns)."""
+    for labels, other in ((la, lb), (lb, la)):  # sum over labels that occur nowhere else
         lone = [c for c in labels if c not in other and c not in later]
         if lone and labels is la:
             a, la = a.sum([la.index(c) for c in lone]), [c for c in la if c not in lone]
@@ -155,7 +156,7 @@ def _contract(
     summed = [c for c in la if c in lb and c not in later]
     rows = [c for c in la if c not in lb]
     columns = [c for c in lb if c not in la]
-    if not summed:  # as PyTorch, which then promotes dtypes, too
+    if not summed:  # as in PyTorch, which then promotes dtypes too
         left = a.permute([la.index(c) for c in batch + rows])
         right = b.permute([lb.index(c) for c in batch + columns])
         shape = [size[c] for c in batch] + [1] * len(rows) + [size[c] for c in columns]

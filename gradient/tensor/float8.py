@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
     class Maker(Protocol):
-        """What makes the arrays of a dtype: a backend, or `Codes`."""
+        """The maker of arrays of a dtype: a backend, or `Codes`."""
 
         def full(self, shape: tuple[int, ...], number: Any, dtype: Any, /) -> object: ...
         def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def converted(tensor: Variable, dtype: DType) -> Tensor:
-    """`tensor` as one of `dtype`, where one of the two dtypes is an 8-bit float, or packed."""
+    """Convert `tensor` to `dtype`, if one of the two dtypes is an 8-bit float or packed."""
     be, array = tensor.backend, tensor.array
     if is_packed(array):
         if not array.dtype.elementwise:
@@ -51,7 +51,7 @@ def converted(tensor: Variable, dtype: DType) -> Tensor:
 
 
 def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
-    """`tensor.view(dtype)`, where one of the two dtypes is an 8-bit float, or packed."""
+    """Do `tensor.view(dtype)`, if one of the two dtypes is an 8-bit float or packed."""
     array: Any = tensor.array
     for each in (BY_NUMPY[array.dtype], dtype):
         if not each.elementwise:
@@ -69,7 +69,7 @@ def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
 
 
 class Codes:
-    """Makes arrays of 8-bit floats, as a backend makes those of its dtypes."""
+    """Makes arrays of 8-bit floats, with a backend's methods."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -88,7 +88,8 @@ class Codes:
 
 
 def maker_of(op: str, array: Any, backend: Any) -> Maker:
-    """Who makes arrays of the dtype of `array`, the backend or `Codes`; refuses blocks by name."""
+    """Return the maker of arrays of the dtype of `array`, the backend or `Codes`; raise for dtypes
+    with blocks."""
     if not is_packed(array):
         return backend
     if not array.dtype.elementwise:
@@ -97,7 +98,8 @@ def maker_of(op: str, array: Any, backend: Any) -> Maker:
 
 
 def where_float8(condition: Tensor, a: Any, b: Any) -> Tensor:
-    """`where(condition, a, b)`, one or both of 8-bit floats of one dtype, the other a number."""
+    """Do `where(condition, a, b)` if one or both are 8-bit floats of one dtype, and the other is a
+    number."""
     (dtype, *others) = {x.dtype for x in (a, b) if isinstance(x, Variable)}
     if others or not isinstance(dtype, Float8):
         raise DTypeError(sentence("where", "tensors of one dtype of 8 bits", [dtype, *others]))
@@ -108,7 +110,7 @@ def where_float8(condition: Tensor, a: Any, b: Any) -> Tensor:
 
 
 def encoded(be: Any, values: Any, dtype: Float8) -> PackedArray:
-    """float32 numbers, rounded to 8-bit floats."""
+    """Round float32 numbers to 8-bit floats."""
     return PackedArray(dtype, tuple(values.shape), (dtype.encode(be, values),))
 
 
@@ -122,26 +124,26 @@ def _scaled_mm(
     out_dtype: DTypeLike | None = None,
     use_fast_accum: bool = False,
 ) -> Tensor:
-    """The product of two matrices of 8-bit floats, each times its scale: PyTorch's `_scaled_mm`.
+    """Multiply two matrices of 8-bit floats, each with a scale: PyTorch's `_scaled_mm`.
 
-    (scale_a * input) @ (scale_b * mat2) + bias, added up in float32 and rounded once. A GPU of
-    compute capability 8.9 and later multiplies the 8-bit numbers themselves, where K and N are
-    multiples of 16; input by rows and mat2 by columns (`weight.t()`) are read where they lie.
+    (scale_a * input) @ (scale_b * mat2) + bias, summed in float32 and rounded once. A GPU of
+    compute capability 8.9 or later multiplies the 8-bit numbers directly if K and N are multiples
+    of 16. A row-major input and a column-major mat2 (`weight.t()`) are read without a copy.
 
     Args:
         input: (M, K), float8_e4m3fn or float8_e5m2.
         mat2: (K, N), likewise.
-        scale_a: one number; or (M, 1), where scale_b is (1, N).
+        scale_a: one number; or (M, 1) if scale_b is (1, N).
         scale_b: one number, or (1, N).
         bias: (N,).
-        out_dtype: of the result, by default that of `input`.
-        use_fast_accum: let a GPU add up in fewer bits.
+        out_dtype: the dtype of the result; by default that of `input`.
+        use_fast_accum: let a GPU sum in fewer bits.
 
     Raises:
-        DTypeError: a matrix is not of 8-bit floats.
+        DTypeError: a matrix does not have 8-bit floats.
         ShapeError: shapes do not fit.
-        ArgumentError: `scale_result` is given for a result of 8 bits, by which PyTorch's CPU
-            divides and its GPU multiplies.
+        ArgumentError: `scale_result` is given for a result of 8 bits: PyTorch divides by it on the
+            CPU and multiplies by it on a GPU.
     """
     op = "_scaled_mm"
     a, b = tensor_of(op, input), tensor_of(op, mat2)
@@ -176,7 +178,7 @@ def _scaled_mm(
 
 
 def _scales(a: Tensor, b: Tensor, m: int, n: int) -> tuple[ArrayOperators, ArrayOperators]:
-    """The scales of a product, as `Backend.scaled_matmul` takes them."""
+    """Return the scales of a product in the form that `Backend.scaled_matmul` takes."""
     single = a.numel() == b.numel() == 1
     if not single and ((*a.shape, *b.shape) != (m, 1, 1, n)):
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""Many tensors for one call of the backend, which may write to them (PyTorch: "foreach")."""
+"""Pass many tensors to one call of the backend, which may change them (PyTorch's "foreach")."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ K = TypeVar("K", bound=Hashable)
 def batches(
     tensors: list[Tensor], key: Callable[[Tensor], K]
 ) -> list[tuple[Backend, K, list[Tensor]]]:
-    """The lists of `tensors` that one call can take: (backend, key, tensors) each."""
+    """Group `tensors` into lists for one call each: (backend, key, tensors)."""
     lists: defaultdict[tuple[Backend, K], list[Tensor]] = defaultdict(list)
     for t in tensors:
         lists[t.backend, key(t)].append(t)
@@ -31,20 +31,21 @@ def batches(
 
 
 def arrays(tensors: list[Tensor]) -> list[ArrayOperators]:
-    """The arrays of the tensors, for the backend to change."""
+    """Return the arrays of the tensors, which the backend may change."""
     return [t.array if t.array.shape else _writable(t) for t in tensors]
 
 
 def _writable(tensor: Tensor) -> ArrayOperators:
-    """The array of a tensor of one number, which may have been a scalar of NumPy's."""
+    """Return a writable array of a 0-d tensor, whose array may be a NumPy scalar."""
     tensor.array = tensor.backend.writable(tensor.array)
     return tensor.array
 
 
 class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
-    """Around the backend's call: tells autograd that these change, so no older graph is used.
+    """A context manager for the backend's call: it records that these tensors were changed in
+    place, so that a backward pass through an older graph raises an error.
 
-    (A generator would put contextlib's frame where autograd looks for the line that called it.)
+    (It is a class, because `contextlib` would add a frame between autograd and the user's line.)
     """
 
     def __init__(self, tensors: list[Tensor], caller: str) -> None:

@@ -1,4 +1,4 @@
-"""Tensors of given values: numbers, nested sequences, arrays, tensors."""
+"""Make tensors from values: numbers, nested sequences, arrays, tensors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tensor(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor with a copy of `data`: a number, nested sequences, a NumPy array, a tensor.
+    """Make a tensor with a copy of `data`: a number, nested sequences, a NumPy array or a tensor.
 
     Python floats give the default float dtype, ints int64, bools bool; arrays keep their dtype.
     """
@@ -53,7 +53,7 @@ def tensor(
 
 
 def as_tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None) -> Tensor:
-    """As `tensor`, but without a copy where none is needed; a tensor stays in its graph."""
+    """Like `tensor`, but copy only if necessary; a tensor stays in its graph."""
     if isinstance(data, TensorBase):
         return data.to(dtype=dtype, device=device)
     return wrap(*_converted(data, dtype, device, copy=False))
@@ -67,8 +67,8 @@ def asarray(
     copy: bool | None = None,
     requires_grad: bool | None = None,
 ) -> Tensor:
-    """As `as_tensor`. `copy=True` always copies, `copy=False` raises where a copy is needed;
-    `requires_grad=False` takes a tensor out of its graph."""
+    """Like `as_tensor`. `copy=True` always copies, `copy=False` raises if a copy is necessary;
+    `requires_grad=False` detaches a tensor from its graph."""
     out = as_tensor(obj, dtype, device)
     if isinstance(obj, Variable):
         shared = out is obj
@@ -118,7 +118,7 @@ def _converted(
 def _converted_float8(
     data: Any, kind: DType | None, device: DeviceLike, copy: bool
 ) -> tuple[ArrayOperators, Backend]:
-    """The same to 8-bit floats or from packed ones, as `to` does it."""
+    """Do the same to 8-bit floats or from packed tensors, like `to`."""
     made = data if isinstance(data, Variable) else wrap(*_converted(data, float32, device, copy))
     given: Any = made
     out = given.detach().to(dtype=kind, device=device)
@@ -127,8 +127,8 @@ def _converted_float8(
 
 
 def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
-    """Numbers in nested sequences (tensors and arrays among them) as an array."""
-    own: set[DType] = set()  # of tensors, arrays and NumPy scalars among the numbers
+    """Convert nested sequences of numbers, tensors and arrays to an array."""
+    own: set[DType] = set()  # dtypes of tensors, arrays and NumPy scalars in the sequences
     nested = isinstance(data, (list, tuple))
     if nested:
         data = _without_tensors(data, own)
@@ -160,7 +160,7 @@ def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
 
 
 def number_dtype_of(caller: str, array: Any) -> DType:
-    """The dtype of another library's array, such as NumPy's, or of one of its scalars."""
+    """Return our dtype for an array or scalar of another library, such as NumPy."""
     dtype = array.dtype
     if not isinstance(dtype, np.dtype) or dtype in BY_NUMPY:
         return dtype_of(dtype)
@@ -173,18 +173,18 @@ def number_dtype_of(caller: str, array: Any) -> DType:
 
 
 def held(host: np.ndarray, wanted: np.dtype) -> np.ndarray:
-    """`host`, if integers of the dtype `wanted` can hold its numbers."""
+    """Return `host`; raise if the integer dtype `wanted` cannot hold one of its numbers."""
     if wanted.kind in "iu" and host.size and not np.can_cast(host.dtype, wanted):
         low, high = limits(dtype_of(wanted))
         low = -high if wanted.kind == "u" and host.dtype.kind == "i" else low
-        beyond = host[~((host >= low) & (host <= high))]  # NaN is beyond, too
+        beyond = host[~((host >= low) & (host <= high))]  # includes NaN
         if beyond.size:
             fitting("tensor", "data", beyond.flat[0].item(), dtype_of(wanted))
     return host
 
 
 def _without_tensors(data: Any, own: set[DType]) -> list[object]:
-    """Nested sequences with numbers for one-element tensors; adds to `own` the dtypes met."""
+    """Replace one-element tensors in nested sequences by numbers; add their dtypes to `own`."""
     if set(map(type, data)) <= PYTHON_NUMBERS:
         return data
     result = []

@@ -1,8 +1,8 @@
 """The functions of the `gradient` namespace that are methods of Tensor: `gradient.exp(x)` is
-`x.exp()`, and takes the same arguments after it. The first one is called `input`, as in PyTorch.
+`x.exp()`. The first parameter is called `input`, as in PyTorch; the others are the method's.
 
-`gradient` has all of the file's functions. Each is made when it is first named: a program names few
-of them. (A list of them would say each a second time.)
+`gradient` exports all functions of this file. Each is made at its first use, because a program uses
+few of them. (There is no `__all__`, which would repeat every name.)
 """
 
 from collections.abc import Callable as _Callable
@@ -29,13 +29,13 @@ _R_co = _TypeVar("_R_co", covariant=True)
 if TYPE_CHECKING:
 
     class _Function(_Protocol[_P, _R_co]):
-        """A function of a tensor that is called `input`, as in PyTorch."""
+        """A function whose first parameter, a tensor, is called `input`, as in PyTorch."""
 
         def __call__(self, input: Tensor, *args: _P.args, **options: _P.kwargs) -> _R_co: ...
 
 
 def _of(method: _Callable[_Concatenate[Tensor, _P], _R]) -> "_Function[_P, _R]":
-    """The method, to type checkers a function of a tensor; `__getattr__` makes it one."""
+    """Return the method. Type checkers see a function; `__getattr__` makes it one."""
     function: _Any = method
     return function
 
@@ -43,7 +43,7 @@ def _of(method: _Callable[_Concatenate[Tensor, _P], _R]) -> "_Function[_P, _R]":
 def _of_overloaded(
     method: _Callable[_Concatenate[Tensor, _P], _R],
 ) -> _Callable[_Concatenate[Tensor, _P], _R]:
-    """As `_of`, of a method of several types, which a class like `_Function` would not keep."""
+    """Like `_of`, for a method with overloads, which a class like `_Function` would lose."""
     return method
 
 
@@ -278,7 +278,8 @@ def repeat_interleave(
     *,
     output_size: int | None = None,
 ) -> Tensor:
-    """`input.repeat_interleave(repeats, dim)`; of counts alone, each index as often as it says."""
+    """`input.repeat_interleave(repeats, dim)`; `input` alone has counts: repeat index i input[i]
+    times."""
     if repeats is None:
         places = _arange(_tensor_of("repeat_interleave", input).numel(), device=input.device)
         return places.repeat_interleave(input, output_size=output_size)
@@ -358,5 +359,5 @@ if not TYPE_CHECKING:  # checkers take the methods for the functions
 
         found = as_function(_methods[name], name)
         if found is not _methods[name]:
-            found.__module__, found.__qualname__ = __name__, name  # where pickle looks for it
+            found.__module__, found.__qualname__ = __name__, name  # for pickle
         return globals().setdefault(name, found)

@@ -1,5 +1,5 @@
-"""Gathering and scattering along a dimension, reductions of what is scattered to one place, and
-writes at places: methods of Tensor."""
+"""Gather and scatter along a dimension, with reductions, and writes at indices: methods of
+Tensor."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Gathering(Arithmetic):
         return out if out.array.shape == size else shape.reshape(out, shape=size)
 
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
-        """As gather, where the index broadcasts and may count from the end; of the flattened tensor
-        if `dim` is None."""
+        """Like `gather`, but the index broadcasts and may be negative. With `dim` None, index the
+        flattened tensor."""
         constant("take_along_dim", "indices", tensor_of("take_along_dim", indices), self)
         if indices.dtype is not int64:
             raise DTypeError(sentence("take_along_dim", "indices of int64", indices.dtype))
@@ -106,7 +106,8 @@ class Gathering(Arithmetic):
         value: Number | None = None,
         reduce: str | None = None,
     ) -> Tensor:
-        """A copy with `out[index[i, j], j] = src[i, j]` for dim 0; `src` a tensor or a number."""
+        """Return a copy with `out[index[i, j], j] = src[i, j]` for dim 0; `src` is a tensor or a
+        number."""
         if src is None:
             src = number_of("scatter", "value", value, takes_complex=True)
         elif value is not None:
@@ -126,7 +127,7 @@ class Gathering(Arithmetic):
 
     @autocasts("widest_on_gpu")
     def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
-        """A copy with `src[i, j]` added at `out[index[i, j], j]` for dim 0."""
+        """Return a copy with `out[index[i, j], j] += src[i, j]` for dim 0."""
         return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)
 
     def _scattered(
@@ -169,8 +170,8 @@ class Gathering(Arithmetic):
     def _places(
         self, caller: str, dim: int, index: Tensor, looked_at: bool = False
     ) -> tuple[Tensor, Tensor, int]:
-        """Input and index of gather or scatter, and the axis. The indices are looked at, unless
-        they will be by what takes them."""
+        """Check the input, index and dimension of gather or scatter; return the first two and the
+        axis. The values of the index are checked too, unless the op will do this (`looked_at`)."""
         check_index(caller, index, self)
         x, at = vector_of(self), vector_of(index)
         own, size = x.array.shape, at.array.shape
@@ -202,8 +203,9 @@ class Gathering(Arithmetic):
         *,
         include_self: bool = True,
     ) -> Tensor:
-        """A copy in which out[index[i, j], j] (for dim 0) is the sum, prod, mean, amax or amin of
-        all src[i, j] of that place, and of self there if `include_self`; ties share a gradient."""
+        """Return a copy in which each out[k, j] (for dim 0) is the sum, prod, mean, amax or amin of
+        all src[i, j] with index[i, j] == k, and of self[k, j] if `include_self`. Ties share the
+        gradient."""
         _known("scatter_reduce", reduce, REDUCTIONS)
         return _scatter_reduced("scatter_reduce", self, dim, index, src, reduce, include_self)
 
@@ -216,11 +218,12 @@ class Gathering(Arithmetic):
         *,
         include_self: bool = True,
     ) -> Tensor:
-        """As `scatter_reduce`, of whole slices of `dim`: slice i of `source` goes to index[i]."""
+        """Like `scatter_reduce`, for whole slices of `dim`: slice i of `source` goes to
+        index[i]."""
         _known("index_reduce", reduce, REDUCTIONS[1:])
         same_dtype("index_reduce", "source", self, tensor_of("index_reduce", source))
         constant("index_reduce", "source", source, self)
-        self._slices("index_reduce", dim, index, source)  # refuses what does not fit
+        self._slices("index_reduce", dim, index, source)  # raises for misfits
         axis = axis_of(dim, self.ndim)
         if self.ndim:
             source = vector_of(source)
@@ -235,7 +238,8 @@ class Gathering(Arithmetic):
         values: Tensor,
         accumulate: bool = False,
     ) -> Tensor:
-        """A copy in which x[indices] is `values`, or has it added (`accumulate`)."""
+        """Return a copy in which x[indices] is `values`, or x[indices] + `values`
+        (`accumulate`)."""
         if not isinstance(indices, (tuple, list)):
             got = type(indices).__name__
             raise ArgumentError(sentence("index_put", "a tuple of tensors as indices", got))
@@ -245,7 +249,7 @@ class Gathering(Arithmetic):
         else:
             values = values.to(self.device)
         key = tuple(slice(None) if i is None else i for i in indices)
-        # Which elements the index takes: the places of a copy without gradients.
+        # The flat positions that the index selects, without gradients.
         places = _counted(self)[key].reshape(-1)
         size = self[key].shape
         if values.ndim > len(size):
@@ -256,8 +260,8 @@ class Gathering(Arithmetic):
         return _at_flat(self, places, flat, accumulate)
 
     def put(self: Any, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-        """A copy with the elements at `index` of the flattened tensor replaced by those of
-        `source`, or with them added (`accumulate`)."""
+        """Return a copy with the elements at `index` of the flattened tensor replaced by `source`,
+        or with `source` added to them (`accumulate`)."""
         same_dtype("put", "source", self, tensor_of("put", source))
         if tensor_of("put", index).dtype is not int64:
             raise DTypeError(sentence("put", "an index of int64", index.dtype))
@@ -279,7 +283,7 @@ def _known(caller: str, reduce: str, names: Sequence[str]) -> None:
 
 
 def _counted(x: Any) -> Tensor:
-    """The places of x's elements in row-major order, in its shape."""
+    """Return the positions of x's elements in row-major order, in its shape."""
     places = np.arange(math.prod(x.shape)).reshape(tuple(x.shape))
     return wrap(x.backend.asarray(places), x.backend)
 
@@ -292,7 +296,7 @@ def _at_flat(x: Any, places: Any, values: Any, accumulate: bool) -> Tensor:
 def _scatter_reduced(
     caller: str, x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool
 ) -> Tensor:
-    """As `scatter_reduce`, whose errors name the caller."""
+    """Do `scatter_reduce`, with errors that name the caller."""
     same_dtype(caller, "src", x, tensor_of(caller, src))
     constant(caller, "src", src, x)
     if is_empty(index):
@@ -326,7 +330,7 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
         extreme = _joined(own, axis, index, src, reduce)
     if not x.is_floating_point() or not _is_recorded(own, src):
         return extreme
-    # The mean of those that attain the extreme, so that they share its gradient; NaN for NaN.
+    # The mean of the elements equal to the extreme, so that they share its gradient; or NaN.
     at = extreme.gather(axis, index)
     wins = (own.detach() == extreme) | extreme.isnan()
     wins_src = (src.detach() == at) | at.isnan()
@@ -336,7 +340,7 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
     ties = ties.masked_fill(extreme.isnan(), math.nan)
     shares = src.masked_fill(~wins_src, 0.0) / ties.gather(axis, index)
     mean = (own.masked_fill(~wins, 0.0) / ties).scatter_add(axis, index, shares)
-    # Exactly the extreme, where its difference from itself is 0.
+    # Exactly the extreme if it is finite (mean - mean is 0).
     return where(extreme.isfinite(), extreme + (mean - mean.detach()), mean)
 
 
@@ -357,7 +361,7 @@ def _joined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Tensor:
 
 
 def identity(reduce: str, dtype: Any) -> float:
-    """What changes no result of a reduction."""
+    """Return the neutral element of a reduction."""
     if reduce in ("sum", "prod", "mean"):
         return int(reduce == "prod")
     if dtype is bool_:

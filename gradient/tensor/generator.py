@@ -1,7 +1,7 @@
-"""Generators of random numbers, and arrays drawn from them.
+"""Random number generators, and arrays drawn from them.
 
-A generator is a Philox key and the number of blocks drawn so far: the same seed gives the same
-numbers on every backend and for every number of threads (see `gradient.backends.composed.rng`).
+A generator is a Philox key and the number of blocks drawn so far. The same seed gives the same
+numbers on every backend, with any number of threads (see `gradient.backends.composed.rng`).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 generators: weakref.WeakValueDictionary[int, Generator] = weakref.WeakValueDictionary()
-"""All of them, by their ids."""
+"""All generators, by their ids."""
 
 
 class Generator:
     """A stream of random numbers, set by `manual_seed`; its whole state is two numbers.
 
-    A new one starts from a fixed seed, as PyTorch's do. The default generator, from which all draw
-    that are given none, starts from one that the operating system chooses for each process.
+    A new one starts with a fixed seed, as in PyTorch. The default generator, for functions without
+    `generator=`, starts with a seed that the operating system chooses for each process.
     """
 
     device: str
@@ -52,12 +52,12 @@ class Generator:
         generators[id(self)] = self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Become a copy."""
+        """Restore the state, for copies and pickle."""
         self.__dict__.update(state)
         generators[id(self)] = self
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start the stream of that seed."""
+        """Start the stream of this seed, an int from -2**63 to 2**64 - 1; return the generator."""
         try:
             seed = int(seed)
         except (TypeError, ValueError) as error:
@@ -70,24 +70,24 @@ class Generator:
         return self
 
     def seed(self) -> int:
-        """Start a stream that the operating system chooses; returns its seed."""
+        """Start the stream of a seed that the operating system chooses; return the seed."""
         seed = int.from_bytes(os.urandom(8), "little")
         self.manual_seed(seed)
         return seed
 
     def initial_seed(self) -> int:
-        """The seed that the stream started from."""
+        """Return the seed of the stream."""
         seeded.asked += 1
         return self.key
 
     def get_state(self) -> Tensor:
-        """Key and offset, as a uint8 tensor (16,)."""
+        """Return key and offset as a uint8 tensor (16,)."""
         seeded.asked += 1
         state = np.array([self.key, self.offset], np.uint64).view(np.uint8)
         return wrap(state, backends.get("cpu"))
 
     def set_state(self, state: Tensor) -> Generator:
-        """Go to where `get_state` was called."""
+        """Restore the state that `get_state` returned; return the generator."""
         array = np.asarray(tensor_of("set_state", state).numpy())
         if array.dtype != np.uint8 or array.size != 16:
             kind = ArgumentError if array.dtype == np.uint8 else TypeMismatch
@@ -97,20 +97,20 @@ class Generator:
         return self
 
     def place(self) -> tuple[int, int]:
-        """Key and offset, for what comes back with `go_to`."""
+        """Return key and offset, for a later `go_to`."""
         return self.key, self.offset
 
     def go_to(self, place: Sequence[int]) -> None:
-        """Go where `place()` was called."""
+        """Restore the position that `place()` returned."""
         before, (self.key, self.offset) = self.key, place
         seeded.times += self.key != before
 
     def clone_state(self) -> Generator:
-        """Another generator at the same place."""
+        """Return a new generator with the same state."""
         return Generator(self.device).set_state(self.get_state())
 
     def reserve(self, blocks: int) -> tuple[int, int]:
-        """The key, and the first of so many blocks of the stream, past which this steps."""
+        """Advance by `blocks`; return the key and the number of the first of these blocks."""
         global drawing
         with draw_lock:
             drawing, offset = self, self.offset
@@ -118,10 +118,10 @@ class Generator:
         return self.key, offset
 
     def draw(self, method: Callable[..., tuple[A, int]], n: int, of: Any) -> A:
-        """The array of a backend's `method(key, offset, n, of)`: n numbers of a dtype or below a
-        span. Steps past the blocks it used."""
+        """Return the array of a backend's `method(key, offset, n, of)`: n numbers of a dtype or
+        below a span, `of`. Advance past the blocks that it used."""
         global drawing
-        with draw_lock:  # or two threads would get the same numbers
+        with draw_lock:  # so that two threads do not get the same numbers
             drawing = self
             array, blocks = method(self.key, self.offset, n, of)
             self.offset += blocks
@@ -129,7 +129,7 @@ class Generator:
 
 
 draw_lock = new_lock()
-"""Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
+"""Locked while numbers are drawn (one for all generators: one in each could not be copied)."""
 
 
 class _Seeded(threading.local):
@@ -137,18 +137,18 @@ class _Seeded(threading.local):
 
 
 seeded = _Seeded()
-"""How often this thread has set a generator's key, so that what that draws does not follow on, and
-asked for a generator's state or seed, which a replayed function does not do."""
+"""How often this thread has set a generator's key, after which its numbers do not continue the
+stream, or has read a generator's state or seed. A replayed function would do neither."""
 
 drawing: Generator | None = None
-"""The one that `draw` or `reserve` was called of last."""
+"""The generator whose `draw` or `reserve` was called last."""
 
 default_generator = Generator()
 default_generator.seed()
 
 
 WIDE = float32.numpy, float64.numpy
-"""The dtypes in which numbers are drawn."""
+"""The dtypes of drawn numbers; others are cast from these."""
 
 
 def generator_of(generator: Generator | None) -> Generator:
@@ -166,13 +166,13 @@ def draw(
     shape: tuple[int, ...],
     dtype: np.dtype,
 ) -> ArrayOperators:
-    """An array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
+    """Draw an array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
     source = default_generator if generator is None else generator_of(generator)
     wide = dtype if dtype in WIDE else float32.numpy
     array = source.draw(getattr(backend, kind), math.prod(shape), wide)
     if dtype is wide:
         return backend.reshape(array, shape)
-    if kind == "uniform" and dtype != wide:  # cut, not rounded: rounding up would give 1
+    if kind == "uniform" and dtype != wide:  # truncate: rounding could give 1
         step = finfo(dtype_of(dtype)).eps / 2
         array = backend.floor(array * (1 / step)) * step
     return backend.reshape(backend.astype(array, dtype), shape)
@@ -186,7 +186,7 @@ def draw_integers(
     high: int,
     dtype: np.dtype,
 ) -> ArrayOperators:
-    """An array of whole numbers from [low, high)."""
+    """Draw an array of integers from [low, high)."""
     source = generator_of(generator)
     array = source.draw(backend.integers, math.prod(shape), high - low)
     array = backend.astype(array, int64.numpy)

@@ -1,7 +1,7 @@
 """Index expressions: the keys of `x[...]`, applied in PyTorch's two steps.
 
-Ints, slices, None and Ellipsis come first and give a view. Of this view, integer and bool arrays
-pick elements, with whole dimensions between them. (NumPy counts an int among the arrays instead:
+First, ints, slices, None and Ellipsis give a view. Then integer and bool arrays select elements of
+this view, with whole dimensions between them. (NumPy treats an int like the arrays, and
 `x[0, :, [0, 1]]` then has the dimension of the list in front.)
 """
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from gradient.backends.operators import ArrayOperators
 
 Part = Union["int | slice | EllipsisType | ArrayOperators | None"]
-"""An item of an index, once it is settled."""
+"""An item of an index after `_settled`."""
 Index = tuple[Any, ...]
-"""As `Backend.getitem` takes it."""
+"""An index in the form that `Backend.getitem` takes."""
 
 INT_OR_NONE = (int, type(None))
 WHOLE = slice(None)
 _OF_DTYPES = "tensors used as indices must be long, int, uint8 or bool tensors, got "
 LIST_AS_TUPLE_BELOW = 32
-"""Items from which PyTorch takes a list for one of ints, whatever it holds."""
+"""A list with this number of items or more is always a list of ints, as in PyTorch."""
 
 
 def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
-    """The two steps of an index expression: the index of a view, and that of arrays in it.
+    """Split an index expression into two steps: the index of a view, and that of arrays in it.
 
-    Either is None where it would take all.
+    A step that would select everything is None.
     """
     if type(key) is int:
         return (key, Ellipsis), None
@@ -55,7 +55,7 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
                 break
         elif type(part) is not int:
             break
-    else:  # the usual ones
+    else:  # the usual cases
         return (*parts, Ellipsis), None
     view: list[Any] = []
     whole = False
@@ -71,12 +71,12 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
             return _two_steps([_settled(part, tensor.backend) for part in parts], tensor)
         view.append(part)
     if not whole:
-        view.append(Ellipsis)  # so that picking one element gives a view of it, not a copy
+        view.append(Ellipsis)  # so that an index of one element gives a view, not a copy
     return tuple(view), None
 
 
 def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | None]:
-    """As `index_of`, of parts that may be bools and arrays."""
+    """Do the same as `index_of` for parts that may be bools and arrays."""
     ndim = len(tensor.array.shape)
     if sum(part is Ellipsis for part in parts) > 1:
         parts = list(_of_one_ellipsis(parts, tensor))
@@ -101,7 +101,7 @@ def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | Non
         elif part is None or type(part) is slice:
             view.append(part)
             arrays.append(WHOLE)
-        elif type(part) is bool:  # a new dimension, of one element or of none
+        elif type(part) is bool:  # a new dimension, of size 1 or 0
             view.append(None)
             arrays.append(tensor.backend.asarray(np.zeros(int(part), np.int64)))
         else:
@@ -117,8 +117,8 @@ def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | Non
 
 
 def _of_one_ellipsis(parts: Sequence[Any], tensor: Any) -> tuple[Part, ...]:
-    """The items of an index of several Ellipses without the later ones. In PyTorch each moves on by
-    the dimensions that no item names: unless there are none, nothing can follow the second."""
+    """Return the items of an index with several Ellipses, without the later ones. In PyTorch each
+    Ellipsis skips all unnamed dimensions; if there are any, no item can follow the second one."""
     settled = [_settled(part, tensor.backend) for part in parts]
     places = [i for i, part in enumerate(settled) if part is Ellipsis]
     left = len(tensor.array.shape) - sum(map(_dimensions, settled))
@@ -130,7 +130,7 @@ def _of_one_ellipsis(parts: Sequence[Any], tensor: Any) -> tuple[Part, ...]:
 
 
 def _parts(key: Any) -> tuple[object, ...]:
-    """The items of the index: those of a tuple, and of a list that holds more than numbers."""
+    """Return the items of an index: those of a tuple, or of a list with more than numbers."""
     if isinstance(key, tuple):
         return key
     if isinstance(key, list) and len(key) < LIST_AS_TUPLE_BELOW and any(map(_is_index, key)):
@@ -144,14 +144,14 @@ def _parts(key: Any) -> tuple[object, ...]:
 
 
 def _is_index(item: Any) -> bool:
-    """Whether PyTorch takes a list with this item as a tuple of indices."""
+    """Whether PyTorch treats a list with this item as a tuple of indices."""
     kinds = (Variable, list, tuple, range, np.ndarray, slice)
     return item is None or item is Ellipsis or isinstance(item, kinds)
 
 
 def _settled(part: Any, backend: Any) -> Part:
-    """A part of the index as None, Ellipsis, an int, a slice, a bool or an array of `backend` with
-    dimensions. What has none is a number: its value is read."""
+    """Convert a part of an index to None, Ellipsis, an int, a slice, a bool or an array of
+    `backend` with dimensions. A 0-d array becomes a number: its value is read."""
     if part is None or part is Ellipsis or type(part) is int:
         return part
     if type(part) is slice:
@@ -160,7 +160,7 @@ def _settled(part: Any, backend: Any) -> Part:
         return bool(part)
     if isinstance(part, Variable):
         array = part.array
-        narrow = array.shape and array.dtype.char in "bh"  # as one number, any integer will do
+        narrow = array.shape and array.dtype.char in "bh"  # a 0-d one may be of any integer dtype
         if narrow or array.dtype.kind not in "biu":
             raise IndexOutOfRange(_OF_DTYPES + str(part.dtype))
         if not array.shape:
@@ -187,17 +187,17 @@ def _settled(part: Any, backend: Any) -> Part:
 
 
 def _number(array: Any) -> int | bool:
-    """A 0-d index: uint8 counts as bool, as in PyTorch."""
+    """Convert a 0-d index to a number; uint8 counts as bool, as in PyTorch."""
     return bool(array) if array.dtype.kind == "b" or array.dtype == np.uint8 else int(array)
 
 
 def _mask(array: Any, backend: Any) -> ArrayOperators:
-    """An index of arrays; of uint8 it is a mask, as in PyTorch."""
+    """Return an index array; uint8 is converted to a bool mask, as in PyTorch."""
     return backend.astype(array, np.dtype(bool)) if array.dtype.char == "B" else array
 
 
 def _numbers(part: Any) -> np.ndarray:
-    """A sequence of ints or bools as an array."""
+    """Convert a sequence of ints or bools to an array."""
     if not isinstance(part, np.ndarray):
         part = [p.item() if isinstance(p, TensorBase) else p for p in part]
     try:
@@ -234,7 +234,7 @@ def _int(value: Any) -> int | None:
 
 
 def _dimensions(part: Any) -> int:
-    """How many dimensions of the tensor a settled part stands for."""
+    """Return the number of dimensions of the tensor that a part indexes."""
     if part is None or part is Ellipsis or type(part) is bool:
         return 0
     return len(part.shape) if _is_mask(part) else 1
@@ -249,8 +249,8 @@ def _is_of_ints(part: Any) -> TypeGuard[ArrayOperators]:
 
 
 def _check_mask(mask: Any, axis: int, size: Any) -> None:
-    """Refuse a mask whose shape is not that of the dimensions from `axis`. (Where one has no
-    elements, NumPy would take it.)"""
+    """Raise if a mask does not have the shape of the dimensions from `axis`. (NumPy would accept an
+    empty one.)"""
     if tuple(mask.shape) != tuple(size[axis : axis + len(mask.shape)]):
         raise IndexOutOfRange(
             f"the shape of the mask {tuple(mask.shape)} does not match the shape of the indexed "
@@ -258,11 +258,11 @@ def _check_mask(mask: Any, axis: int, size: Any) -> None:
         )
 
 
-# What is wrong with an index ----------------------------------------------------------------------
+# Error messages -----------------------------------------------------------------------------------
 
 
 def misfit(key: Any, tensor: Any) -> str:
-    """Why an index expression, which the backend refused, does not fit a tensor."""
+    """Say why an index expression, which the backend refused, does not fit a tensor."""
     size = tuple(tensor.array.shape)
     parts = [_settled(part, tensor.backend) for part in _parts(key)]
     used = sum(map(_dimensions, parts))
@@ -284,7 +284,7 @@ def misfit(key: Any, tensor: Any) -> str:
 
 
 def _outside(part: Any, size: int, backend: Any) -> int | None:
-    """The first number of `part` that is not an index of a dimension of that size."""
+    """Return the first number of `part` that is out of range for a dimension of this size."""
     numbers = np.asarray(part if type(part) is int else backend.to_numpy(part))
     found = numbers[(numbers < -size) | (numbers >= size)]
     return int(found[0]) if found.size else None

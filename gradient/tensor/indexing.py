@@ -1,4 +1,4 @@
-"""Indexing, and slices and elements at tensors of indices: methods of Tensor."""
+"""Indexing, and selection by tensors of indices or masks: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
 
 VALUES = (Variable, int, float, complex, np.number, np.bool_, np.ndarray)
-"""What can be written at an index."""
+"""The types of values that can be assigned at an index."""
 
 WIDE, LARGE = ("f", "d"), 2.0**63
-"""The characters of float32 and float64; below it, a number fits these, and int64."""
+"""The dtype characters of float32 and float64; numbers below LARGE fit these and int64."""
 
 
 def _without_leading_ones(size: Sequence[int]) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ def _without_leading_ones(size: Sequence[int]) -> tuple[int, ...]:
 
 
 class Indexing(Arithmetic):
-    """x[...], x[...] = v, index_select, masked_select and their like."""
+    """x[...], x[...] = v, index_select, masked_select and similar methods."""
 
     __slots__ = ()
 
@@ -83,7 +83,7 @@ class Indexing(Arithmetic):
             return self._picked_rows(key, [i for i in (at, arrays) if i is not None])
 
     def _picked_rows(self, key: Any, steps: list[tuple[Any, ...]]) -> Tensor:
-        """As `x[key]`, of a packed tensor."""
+        """Do `x[key]` for a packed tensor."""
         out: Any = self
         for index in steps:
             try:
@@ -98,9 +98,9 @@ class Indexing(Arithmetic):
         if not isinstance(value, VALUES):
             raise TypeMismatch(sentence("setitem", "a number or a Tensor", shown(value)))
         if key is False:
-            return  # selects nothing, and is no write
+            return  # nothing is selected, so nothing is written
         if key is True:
-            key = None  # the same place, as a view
+            key = None  # the same elements, as a view
         at: Index | None
         arrays: Index | None
         if type(key) is int:
@@ -111,7 +111,7 @@ class Indexing(Arithmetic):
             size = value.array.shape
             if arrays is not None and value.array.dtype != self.array.dtype:
                 self._check_source(arrays, value)
-            if size and size[0] == 1:  # PyTorch leaves out leading ones
+            if size and size[0] == 1:  # PyTorch drops leading dimensions of size 1
                 value = shape.reshape(value, shape=_without_leading_ones(size))
             if arrays is not None and value.array.shape:
                 constant("setitem", "value", value, self)
@@ -136,7 +136,7 @@ class Indexing(Arithmetic):
             ) from None
 
     def _array_of(self, value: Any) -> ArrayOperators:
-        """Numbers as an array of this tensor's dtype, beside it."""
+        """Convert a value to an array of this tensor's dtype, on its device."""
         dtype = self.array.dtype
         kind = type(value)
         if (
@@ -163,8 +163,8 @@ class Indexing(Arithmetic):
             return made
 
     def _check_source(self, arrays: tuple[Any, ...], value: Any) -> None:
-        """Refuse a tensor of another dtype as the value at an index of arrays, unless it is one
-        number at a mask."""
+        """Raise if the value at an index of arrays is a tensor of another dtype. One number at a
+        mask is allowed."""
         picks = [a for a in arrays if hasattr(a, "dtype")]
         if value.numel() == 1 and len(picks) == 1 and picks[0].dtype.kind == "b":
             return
@@ -174,12 +174,12 @@ class Indexing(Arithmetic):
         )
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """The slices of `dim` at a 1-D tensor of ints."""
+        """Select the slices of `dim` at `index`, a 1-D tensor of ints; the result is a copy."""
         if self._are_rows(dim, index):
             try:
                 return ops.embedding(self, indices=index.array)
             except IndexOutOfRange:
-                pass  # what follows says it
+                pass  # the code below raises the error
         x, at = self._slices("index_select", dim, index)
         if len(at) == 1 and _is_matrix(x.array):
             return ops.embedding(x, indices=at[0])
@@ -193,7 +193,7 @@ class Indexing(Arithmetic):
         return shape.reshape(out, shape=())
 
     def _are_rows(self, dim: int, index: Any) -> bool:
-        """Whether an index is of rows of a matrix, which need not be looked at before."""
+        """Whether an index selects rows of a matrix: its values then need no check before."""
         return (
             _is_matrix(self.array)
             and (dim == 0 or dim == -2)
@@ -205,7 +205,7 @@ class Indexing(Arithmetic):
         )
 
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
-        """A copy with alpha source added at the slices of `dim` at `index`."""
+        """Return a copy with alpha * source added to the slices of `dim` at `index`."""
         x, at = self._slices("index_add", dim, index, source)
         alpha = number_of("index_add", "alpha", alpha, takes_complex=True)
         if source.dtype.kind in ("bool", "int"):
@@ -218,7 +218,7 @@ class Indexing(Arithmetic):
         return out if self.array.shape else shape.reshape(out, shape=())
 
     def index_copy(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
-        """A copy with the slices of `dim` at `index` replaced."""
+        """Return a copy with the slices of `dim` at `index` replaced by those of `source`."""
         if not isinstance(source, Variable):
             raise TypeMismatch(sentence("index_copy", "a Tensor as source", type(source).__name__))
         x, at = self._slices("index_copy", dim, index, source)
@@ -226,7 +226,7 @@ class Indexing(Arithmetic):
         return out if self.array.shape else shape.reshape(out, shape=())
 
     def index_fill(self, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
-        """A copy with the slices of `dim` at `index` filled with a number (or a 0-d tensor)."""
+        """Return a copy with the slices of `dim` at `index` filled with a number or 0-d tensor."""
         x, at = self._slices("index_fill", dim, index, from_end=True)
         if not isinstance(value, Variable):
             value = number_of("index_fill", "value", value, takes_complex=True)
@@ -240,7 +240,7 @@ class Indexing(Arithmetic):
         except IndexError:
             raise IndexOutOfRange(beyond("index_fill", index, len(at) - 1, size)) from None
         hit = backend.reshape(hit, (-1,) + (1,) * (len(size) - len(at)))
-        # Not by assignment at the index: its gradient would count a repeated index twice.
+        # Not by assignment: its gradient would count a repeated index twice.
         out = comparison.where(value, x, condition=hit)
         out = out if out.dtype is self.dtype else out.to(self.dtype)
         return out if self.array.shape else shape.reshape(out, shape=())
@@ -253,8 +253,8 @@ class Indexing(Arithmetic):
         source: Tensor | None = None,
         from_end: bool = False,
     ) -> tuple[Tensor, tuple[object, ...]]:
-        """The input of an op on whole slices of `dim`, and where they are; `source` must fit. The
-        index may count from the end only where so said."""
+        """Return the input of an op on whole slices of `dim`, and their index; check `source`. The
+        index may be negative only with `from_end`."""
         check_index(caller, index, self)
         if index.ndim > 1:
             raise IndexOutOfRange(
@@ -283,12 +283,12 @@ class Indexing(Arithmetic):
         return x, (slice(None),) * axis + (at,)
 
     def masked_select(self, mask: Tensor) -> Tensor:
-        """The elements where the bool `mask` holds, as a 1-D tensor."""
+        """Return the elements where the bool `mask` is True, as a 1-D tensor."""
         x, at = self._masked("masked_select", mask)
         return ops.getitem(x, index=(at.array,))
 
     def masked_scatter(self, mask: Tensor, source: Tensor) -> Tensor:
-        """A copy with the elements where `mask` holds taken in order from `source`."""
+        """Return a copy; where `mask` is True, the elements are those of `source`, in order."""
         x, at = self._masked("masked_scatter", mask)
         n = int(at.sum().item())
         same_dtype("masked_scatter", "source", self, source)
@@ -299,7 +299,7 @@ class Indexing(Arithmetic):
         return ops.setitem(x, source.reshape(-1)[:n], index=(at.array,))
 
     def _masked(self: Any, caller: str, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The input and its mask, broadcast together."""
+        """Return the input and its mask, broadcast to one shape."""
         from gradient.tensor.joining import broadcast_tensors
 
         if tensor_of(caller, mask).array.dtype.kind != "b":
@@ -315,7 +315,8 @@ class Indexing(Arithmetic):
     @overload
     def nonzero(self, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
     def nonzero(self, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
-        """The indices (N, ndim) of the elements that are not zero, or one tensor a dimension."""
+        """Return the indices (N, ndim) of the nonzero elements; with `as_tuple`, one tensor (N,)
+        for each dimension."""
         import numpy as np
 
         host = np.asarray(self.backend.to_numpy(self.array))
@@ -332,17 +333,18 @@ class Indexing(Arithmetic):
         return wrap(self.backend.asarray(stacked), self.backend)
 
     def argwhere(self) -> Tensor:
-        """The indices (N, ndim) of the elements that are not zero."""
+        """Return the indices (N, ndim) of the nonzero elements."""
         return self.nonzero()
 
     def take(self, index: Tensor) -> Tensor:
-        """The elements at `index` (int64) of the flattened tensor, in the shape of `index`."""
+        """Return the elements at `index` (int64) of the flattened tensor, in the shape of
+        `index`."""
         if tensor_of("take", index).dtype is not int64:
             raise DTypeError(sentence("take", "an index of int64", index.dtype))
         return self._taken("take", self.reshape(-1), (constant("take", "index", index, self),))
 
     def _taken(self, caller: str, x: Any, at: tuple[Any, ...]) -> Tensor:
-        """x[index], whose last item is an array; errors name the caller."""
+        """Return x[at], where the last item of `at` is an array; errors name the caller."""
         try:
             return in_order(ops.getitem(x, index=at))
         except IndexOutOfRange:
@@ -352,11 +354,11 @@ class Indexing(Arithmetic):
 
 
 def _is_matrix(array: Any) -> bool:
-    """Whether an array is a matrix for whose rows backends have kernels."""
+    """Whether an array is a matrix whose dtype backends have row kernels for."""
     return len(array.shape) == 2 and array.dtype.char in "fd"
 
 
 def _holds(dtype: Any, number: int) -> bool:
-    """Whether a dtype of integers or bools has room for an int as it is."""
+    """Whether an integer or bool dtype can represent an int."""
     half = 1 << 8 * dtype.itemsize - 1
     return (0 if dtype.kind == "u" else -half) <= number < half

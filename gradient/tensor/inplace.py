@@ -52,7 +52,7 @@ Operator = Callable[[Variable | Number, Variable | Number], "Tensor"]
 
 
 def in_place(method: Method[P]) -> Method[P]:
-    """The in-place form of a method: the same arguments, the result written over self."""
+    """Make the in-place form of a method: same arguments, and the result is written to self."""
     name = method.__name__ + "_"
 
     def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -65,7 +65,7 @@ def in_place(method: Method[P]) -> Method[P]:
 
 
 def answered(method: Method[P]) -> Method[P]:
-    """As `in_place`, of a question: the answer is cast to the tensor's dtype."""
+    """Like `in_place`, for a comparison: the bool result is cast to the tensor's dtype."""
 
     def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         return self.copy_(method(self, *args, **kwargs))
@@ -77,7 +77,7 @@ def answered(method: Method[P]) -> Method[P]:
 
 
 def augmented(op: Operator) -> Operator:
-    """The augmented assignment of an operator's op."""
+    """Make the augmented assignment of an operator's op."""
     name = op.__name__ + "_"
 
     def run(self: Any, other: Variable | Number) -> Tensor:
@@ -87,8 +87,8 @@ def augmented(op: Operator) -> Operator:
 
 
 def augmented_by(assign: Callable[[Any, Any], Any], op: Operator) -> Operator:
-    """As `augmented`, where arrays have the augmented assignment, too: on few floats, of which no
-    graph keeps a note, that takes half the time."""
+    """Like `augmented`, for operators whose augmented assignment arrays have too: it takes half the
+    time for small float arrays outside the graph."""
     name = op.__name__ + "_"
 
     def run(self: Any, other: Variable | Number) -> Tensor:
@@ -97,9 +97,9 @@ def augmented_by(assign: Callable[[Any, Any], Any], op: Operator) -> Operator:
             return overwrite(self, op(unwritten(self), other), name)
         try:
             array = assign(self.array, given)
-        except (TypeError, ValueError, OverflowError):  # before anything is written: said there
+        except (TypeError, ValueError, OverflowError):  # before a write: the code below raises it
             return overwrite(self, op(self, other), name)
-        except (RuntimeWarning, FloatingPointError) as error:  # after all is
+        except (RuntimeWarning, FloatingPointError) as error:  # after the write
             written(self, name)
             raise BackendError(f"{name}: {error}") from error
         if array is self.array:
@@ -236,13 +236,15 @@ class InPlace(Arithmetic):
         """In-place form of `sgn`."""
         x = (
             self.clone() if self.is_complex() else unwritten(self)
-        )  # whose gradient keeps what it divides
+        )  # the gradient of a division saves the dividend
         return overwrite(self, x.sgn(), "sgn_")
 
     def cumprod_(self: Any, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
         """In-place form of `cumprod`."""
         own = self._scanned("cumprod_", dim, dtype)
-        x = unwritten(self) if self.ndim else self.clone()  # of a number the gradient keeps a view
+        x = (
+            unwritten(self) if self.ndim else self.clone()
+        )  # for a 0-d tensor the gradient saves a view
         return overwrite(self, x.cumprod(dim, dtype=own), "cumprod_")
 
     def cumsum_(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
@@ -251,19 +253,19 @@ class InPlace(Arithmetic):
         return overwrite(self, unwritten(self).cumsum(dim, dtype=own), "cumsum_")
 
     def _scanned(self, caller: str, dim: int, dtype: Any) -> DType:
-        """The dtype of a scan in place: the tensor's own."""
+        """Return the dtype of an in-place scan: the tensor's own."""
         own = self.dtype
         axis_of(dim, self.ndim)
         if dtype not in (None, own):
-            dtype = dtype_of(dtype)  # a TypeError for what is none
+            dtype = dtype_of(dtype)  # raises TypeError for other values
             raise DTypeError(sentence(caller, f"the tensor's own dtype {own}", dtype))
         return own
 
     def copy_(self, other: Tensor | Number, non_blocking: bool = False) -> Self:
         """Copy the values of `other`, broadcast and cast to this tensor's dtype and device.
 
-        A copy from a GPU to the CPU is waited for; one to a GPU is none's wait, and `non_blocking`
-        means what it does for `to`.
+        A copy from a GPU to the CPU waits until it is done, one to a GPU does not; `non_blocking`
+        has the same meaning as in `to`.
         """
         if non_blocking is not False:
             flag_of("copy_", "non_blocking", non_blocking)
@@ -290,7 +292,7 @@ class InPlace(Arithmetic):
         return self
 
     def fill_(self, value: Tensor | Number) -> Self:
-        """Fill with a number (or a 0-d tensor)."""
+        """Fill self with a number or a 0-d tensor."""
         if isinstance(value, Variable):
             if value.array.shape:
                 got = tuple(value.array.shape)
@@ -299,7 +301,7 @@ class InPlace(Arithmetic):
         dtype, number = self.array.dtype, value
         if (type(number) is int or type(number) is float) and (
             (number == 0 and dtype.char) or (dtype.char in WIDE and -LARGE < number < LARGE)
-        ):  # any dtype but a packed one holds 0
+        ):  # every dtype except a packed one can represent 0
             array = self.backend.full((), number, dtype)
         else:
             value = number_of("fill_", "value", value, takes_complex=True)
@@ -310,14 +312,14 @@ class InPlace(Arithmetic):
         return self
 
     def float_power_(self: Any, exponent: Tensor | Number) -> Tensor:
-        """In-place form of `float_power`, of a tensor in float64."""
+        """In-place form of `float_power`, for float64 tensors only."""
         if self.dtype is not float64:
             raise DTypeError(sentence("float_power_", "a tensor in float64", self.dtype))
         return overwrite(self, unwritten(self).float_power(exponent), "float_power_")
 
     def fill_diagonal_(self, fill_value: Number, wrap: bool = False) -> Self:
-        """Fill the main diagonal of a matrix, or of a tensor whose sizes are all the same; with
-        `wrap`, of a tall matrix again and again, a row apart."""
+        """Fill the main diagonal of a matrix, or of a tensor whose sizes are all equal. With
+        `wrap`, repeat the diagonal in a tall matrix, after a gap of one row."""
         size = tuple(self.array.shape)
         if len(size) < 2 or (len(size) > 2 and len(set(size)) > 1):
             expected = "a matrix, or dimensions of one size"
@@ -350,7 +352,7 @@ class InPlace(Arithmetic):
     def as_strided_(
         self: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
     ) -> Tensor:
-        """Become what `as_strided` shows, in place."""
+        """In-place form of `as_strided`."""
         same: Tensor = become_view(
             self, "as_strided_", lambda x: x.as_strided(size, stride, storage_offset)
         )
@@ -365,12 +367,12 @@ class InPlace(Arithmetic):
         return become_view(self, "transpose_", lambda x: x.transpose(dim0, dim1))
 
     def unsqueeze_(self, dim: int) -> Self:
-        """Put a dimension of size 1 in place."""
+        """Insert a dimension of size 1 in place."""
         return become_view(self, "unsqueeze_", lambda x: x.unsqueeze(dim))
 
     def resize_(self: Any, *sizes: Any, size: Any = None, memory_format: object = None) -> Tensor:
-        """Become of other sizes in place. The first elements stay, in row-major order, in the same
-        memory if they are enough; beyond them there are zeros."""
+        """Change the sizes in place. The elements keep their row-major order, and their memory if
+        it is large enough; new elements are zeros."""
         shape = size_of(sizes, size)
         if self.requires_grad:
             fix = "detach() it first"
@@ -384,14 +386,14 @@ class InPlace(Arithmetic):
         return self
 
     def resize_as_(self, the_template: Tensor, *, memory_format: object = None) -> Tensor:
-        """Become of another tensor's sizes in place, as by `resize_`."""
+        """Change the sizes to another tensor's in place, as `resize_` does."""
         return self.resize_(tensor_of("resize_as_", the_template).shape)
 
     def zero_(self) -> Self:
-        """Fill with zeros."""
+        """Fill self with zeros."""
         return self.fill_(0)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Ask for a gradient in `grad` (or no longer)."""
+        """Set `requires_grad`; return self."""
         self.requires_grad = requires_grad
         return self

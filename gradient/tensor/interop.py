@@ -1,4 +1,4 @@
-"""Exchange with Python, NumPy and other array libraries."""
+"""Conversion to and from Python, NumPy and other array libraries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["from_dlpack", "from_numpy"]
 
 
 class Interop(Arithmetic):
-    """Methods that give the values to others."""
+    """Methods that convert a tensor to Python, NumPy and other libraries."""
 
     __slots__ = ()
 
@@ -39,7 +39,7 @@ class Interop(Arithmetic):
         return call_ufunc(ufunc, method, inputs, options)
 
     def item(self) -> Any:
-        """The one element, as a Python number."""
+        """Return the only element as a Python number. Raises ShapeError if there are more."""
         if is_packed(self.array):
             return numbers_of("item", self).item()
         array = self.backend.to_numpy(self.array)
@@ -50,7 +50,7 @@ class Interop(Arithmetic):
         return float(array.reshape(())) if array.dtype.kind == "V" else array.item()
 
     def tolist(self) -> Any:
-        """The elements as (nested lists of) Python numbers."""
+        """Return the elements as nested lists of Python numbers; a 0-d tensor as a number."""
         if is_packed(self.array):
             return numbers_of("tolist", self).tolist()
         array = np.asarray(self.backend.to_numpy(self.array))
@@ -59,7 +59,11 @@ class Interop(Arithmetic):
         return array.tolist()
 
     def numpy(self, force: bool = False) -> np.ndarray:
-        """The values as a NumPy array that shares this tensor's memory."""
+        """Return a NumPy array that shares this tensor's memory.
+
+        The tensor must be on the CPU and must not require a gradient, unless `force` is true: then
+        it is detached and copied to the CPU if necessary.
+        """
         if is_packed(self.array):
             refuse("numpy", self)
         if not force:
@@ -123,7 +127,7 @@ class Interop(Arithmetic):
         return int(self.item())
 
     def data_ptr(self) -> int:
-        """The address of the first element, on a GPU in its memory; 0 if there is none."""
+        """Return the memory address of the first element (on a GPU: in its memory); 0 if empty."""
         if 0 in self.array.shape:
             return 0
         if hasattr(self.backend, "address"):
@@ -138,14 +142,14 @@ class Interop(Arithmetic):
     @overload
     def stride(self, dim: int) -> int: ...
     def stride(self, dim: int | None = None) -> tuple[int, ...] | int:
-        """The steps, in elements, of each dimension."""
+        """Return the stride of each dimension, or of one, in elements."""
         if is_packed(self.array) and not self.array.dtype.elementwise:
             refuse("stride", self)
         steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
         return steps if dim is None else steps[axis_of(dim, len(steps))]
 
     def storage_offset(self) -> int:
-        """The offset of the first element in the memory of the tensor that owns it, in elements."""
+        """Return the offset of the first element in the memory's owner, in elements."""
         if is_packed(self.array):
             refuse("storage_offset", self)
         *_, owner = with_bases(self)
@@ -153,7 +157,7 @@ class Interop(Arithmetic):
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
-    """A CPU tensor that shares the memory of a NumPy array."""
+    """Make a CPU tensor that shares the memory of a NumPy array."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(ndarray).__name__}")
     number_dtype_of("from_numpy", ndarray)
@@ -161,7 +165,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 
 def from_dlpack(ext_tensor: Tensor) -> Tensor:
-    """A tensor that shares the memory of another library's array (CPU, or CUDA with CuPy)."""
+    """Make a tensor that shares the memory of another library's array (CPU, or CUDA with CuPy)."""
     if isinstance(ext_tensor, Variable):
         return alias(ext_tensor, ext_tensor.array)
     from gradient.tensor import dlpack

@@ -59,7 +59,7 @@ shape_of_array = attrgetter("array.shape")
 
 
 def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
-    """A sequence of tensors, as a list that is not empty."""
+    """Check a sequence of tensors; return it as a list, which is not empty."""
     if not isinstance(tensors, (list, tuple, Iterator)):
         got = "a single Tensor" if isinstance(tensors, Variable) else type(tensors).__name__
         raise TypeMismatch(sentence(caller, "a list of tensors", got))
@@ -77,11 +77,11 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
 
 @forwarded
 def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
-    """Tensors one after the other along `dim`."""
+    """Join tensors along `dim`. The sizes of all other dimensions must be equal."""
     tensors = tensors_of("cat", tensors)
     shapes = list(map(shape_of_array, tensors))
     if (0,) in shapes and any(len(size) != 1 for size in shapes):
-        # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
+        # As in PyTorch, 1-D tensors of size 0 are skipped, for any shape of the others.
         tensors = [t for t in tensors if t.array.shape != (0,)]
         shapes = [size for size in shapes if size != (0,)]
     return joined(shape.concatenate, tensors, shapes, axis_of(dim, len(shapes[0])))
@@ -92,7 +92,7 @@ concat = concatenate = cat
 
 @forwarded
 def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape along a new dimension `dim`."""
+    """Join tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)
     shapes = list(map(shape_of_array, tensors))
     first = shapes[0]
@@ -107,8 +107,8 @@ def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
 
 
 def joined(call: Any, tensors: list[Any], shapes: list[Any], axis: int) -> Tensor:
-    """`call(*tensors, axis=axis)` of an op whose gradient needs shapes alone; in one function,
-    where all tensors are on one device and of one dtype."""
+    """Do `call(*tensors, axis=axis)` of an op whose gradient needs only shapes. If all tensors are
+    on one device and of one dtype, the whole call is inlined here, for speed."""
     made: Op = call.op
     backend, dtype = tensors[0].backend, tensors[0].array.dtype
     arrays, nodes, recorded = [], [], False
@@ -125,9 +125,9 @@ def joined(call: Any, tensors: list[Any], shapes: list[Any], axis: int) -> Tenso
     try:
         out = wrap(made.function(backend, *arrays, axis=axis), backend)
     except Exception:
-        return call(*tensors, axis=axis)  # which says what is wrong, or joins packed ones
+        return call(*tensors, axis=axis)  # raises our error, or joins packed tensors
     if recorded and (not switched or mode.grad):
-        out.node = node = Node()  # as `Op.record`
+        out.node = node = Node()  # like `Op.record`
         node.op = made
         node.backend = backend
         node.parents = tuple(nodes)
@@ -145,20 +145,20 @@ def joined(call: Any, tensors: list[Any], shapes: list[Any], axis: int) -> Tenso
 
 @forwarded
 def hstack(tensors: Sequence[Tensor] | Iterator[Tensor]) -> Tensor:
-    """Joined side by side: along dimension 1, or 0 for one-dimensional tensors."""
+    """Join tensors along dimension 1, or 0 for 1-D tensors."""
     tensors = [t if t.ndim else t.reshape(1) for t in tensors_of("hstack", tensors)]
     return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 @forwarded
 def vstack(tensors: Sequence[Tensor] | Iterator[Tensor]) -> Tensor:
-    """Joined one below the other: along dimension 0, one-dimensional tensors being rows."""
+    """Join tensors along dimension 0; 1-D tensors become rows."""
     tensors = tensors_of("vstack", tensors)
     return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors], 0)
 
 
 def broadcast_shapes(*shapes: int | Sequence[int]) -> Size:
-    """The shape that all of these broadcast to."""
+    """Return the shape that all shapes broadcast to. Raises ShapeError if they do not."""
     import numpy as np
 
     try:
@@ -170,20 +170,21 @@ def broadcast_shapes(*shapes: int | Sequence[int]) -> Size:
 
 
 def broadcast_tensors(*tensors: Variable) -> list[Tensor]:
-    """All tensors expanded to one shape."""
+    """Expand all tensors to the shape that they broadcast to."""
     listed = tensors_of("broadcast_tensors", tensors) if tensors else []
     target = broadcast_shapes(*(t.array.shape for t in listed))
     return [t if t.array.shape == target else t.expand(target) for t in listed]
 
 
 def arguments_of(tensors: Sequence[Any]) -> Sequence[Tensor]:
-    """The tensors meant by `f(a, b)` or `f([a, b])`."""
+    """Return the tensors given as `f(a, b)` or `f([a, b])`."""
     one = len(tensors) == 1 and isinstance(tensors[0], (list, tuple))
     return tensors[0] if one else tensors
 
 
 def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Coordinates of the grid spanned by 1-D tensors."""
+    """Return the coordinates of the grid of 1-D tensors: for N of them, N tensors with N
+    dimensions. `indexing` "xy" swaps the first two dimensions."""
     vectors = tensors_of("meshgrid", arguments_of(tensors))
     if not isinstance(indexing, str):
         raise TypeMismatch(sentence("meshgrid", "a str as indexing", repr(indexing)))
@@ -223,16 +224,17 @@ def where(
     *,
     out: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, ...]:
-    """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
+    """Return `input` where `condition` is True, else `other`; all three broadcast. With one
+    argument, return the indices of nonzero elements, like `nonzero(as_tuple=True)`."""
     if out is not None:
-        branches: Any = (input, other)  # either may be None, which the call refuses
+        branches: Any = (input, other)  # one may be None: the call raises
         return result_or_out(where(condition, *branches), {"out": out}, "where")
     if input is None and other is None:
         return tensor_of("where", condition).nonzero(as_tuple=True)
     array = tensor_of("where", condition).array
     if array.dtype.char != "?":
         if array.dtype.char == "B":
-            condition = condition.bool()  # uint8, which PyTorch still takes
+            condition = condition.bool()  # PyTorch still accepts uint8
         array = condition_of("where", condition)
     if isinstance(input, Variable) and isinstance(other, Variable):
         like: Any = input
@@ -248,7 +250,8 @@ def where(
 def _branches(
     condition: Tensor, input: Any, other: Any
 ) -> tuple[Tensor | Number, Tensor | Number, Tensor]:
-    """What `where` chooses from, at least one of which is a number, and the tensor among them."""
+    """Return the two branches of `where`, at least one of which is a number, and the one that is a
+    tensor."""
     if not isinstance(input, Variable):
         input = number_of("where", "input", input, takes_complex=True)
     if not isinstance(other, Variable):
@@ -276,7 +279,7 @@ def atleast_1d(tensors: Sequence[Tensor], /) -> tuple[Tensor, ...]: ...
 @overload
 def atleast_1d(first: Tensor, second: Tensor, /, *tensors: Tensor) -> tuple[Tensor, ...]: ...
 def atleast_1d(*tensors: Any) -> Tensor | tuple[Tensor, ...]:
-    """Each tensor with at least one dimension."""
+    """Return each tensor with at least one dimension."""
     return _each("atleast_1d", tensors, lambda t: t if t.ndim else t.reshape(1))
 
 
@@ -287,7 +290,7 @@ def atleast_2d(tensors: Sequence[Tensor], /) -> tuple[Tensor, ...]: ...
 @overload
 def atleast_2d(first: Tensor, second: Tensor, /, *tensors: Tensor) -> tuple[Tensor, ...]: ...
 def atleast_2d(*tensors: Any) -> Tensor | tuple[Tensor, ...]:
-    """Each tensor with at least two dimensions: a vector becomes a row."""
+    """Return each tensor with at least two dimensions: a vector becomes a row."""
     return _each("atleast_2d", tensors, _two)
 
 
@@ -298,7 +301,7 @@ def atleast_3d(tensors: Sequence[Tensor], /) -> tuple[Tensor, ...]: ...
 @overload
 def atleast_3d(first: Tensor, second: Tensor, /, *tensors: Tensor) -> tuple[Tensor, ...]: ...
 def atleast_3d(*tensors: Any) -> Tensor | tuple[Tensor, ...]:
-    """Each tensor with at least three dimensions; a matrix gets the last one."""
+    """Return each tensor with at least three dimensions: a matrix gets a new last one."""
     return _each("atleast_3d", tensors, _three)
 
 
@@ -320,19 +323,20 @@ def _three(t: Tensor) -> Tensor:
 
 @forwarded
 def column_stack(tensors: Tensors) -> Tensor:
-    """Joined along dimension 1; numbers and vectors are columns."""
+    """Join tensors along dimension 1; 0-d and 1-D tensors become columns."""
     columns = [t if t.ndim > 1 else t.reshape(-1, 1) for t in tensors_of("column_stack", tensors)]
     return cat(columns, 1)
 
 
 @forwarded
 def dstack(tensors: Tensors) -> Tensor:
-    """Joined along dimension 2, as `atleast_3d` makes them."""
+    """Join the results of `atleast_3d` along dimension 2."""
     return cat([_three(t) for t in tensors_of("dstack", tensors)], 2)
 
 
 def block_diag(*tensors: Tensor) -> Tensor:
-    """A matrix with the given ones (numbers, vectors as rows, matrices) along its diagonal."""
+    """Make a matrix with the given tensors (numbers, vectors as rows, matrices) along its
+    diagonal."""
     blocks = [_two(t) for t in tensors_of("block_diag", tensors)]
     for i, block in enumerate(blocks):
         if block.ndim != 2:
@@ -351,7 +355,8 @@ def block_diag(*tensors: Tensor) -> Tensor:
 
 
 def cartesian_prod(*tensors: Tensor) -> Tensor:
-    """All combinations of one element of each vector, one a row; of one vector, itself."""
+    """Return all combinations of one element from each vector, one per row; one vector is returned
+    unchanged."""
     vectors = tensors_of("cartesian_prod", tensors)
     if any(t.ndim != 1 for t in vectors):
         raise ShapeError(
@@ -365,7 +370,7 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 
 @forwarded
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
-    """The combinations of r elements of a vector, one a row, in order."""
+    """Return the combinations of r elements of a vector, one per row, in order."""
     if tensor_of("combinations", input).ndim != 1:
         raise ShapeError(sentence("combinations", "a 1-D tensor", tuple(input.shape)))
     if int_of("combinations", "r", r) < 0:

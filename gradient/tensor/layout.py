@@ -1,7 +1,5 @@
-"""PyTorch's layouts and memory formats. They are accepted and have no effect: tensors are strided
-and row-major.
-
-They are taken wherever PyTorch takes them, and move nothing.
+"""PyTorch's layouts and memory formats. They are accepted wherever PyTorch accepts them, and have
+no effect: tensors are strided and row-major.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ __all__ = [
 
 
 class _Word:
-    """A word that prints as `gradient.` and its name."""
+    """A constant that prints as `gradient.` and its name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,7 +31,7 @@ class _Word:
 
 
 class memory_format(_Word):  # noqa: N801 (PyTorch's name)
-    """In which order the dimensions lie: what `memory_format=` takes."""
+    """The type of the argument `memory_format=`: the order of dimensions in memory."""
 
 
 class layout(_Word):  # noqa: N801 (PyTorch's name)

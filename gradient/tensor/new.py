@@ -1,4 +1,4 @@
-"""Tensors like another: methods of Tensor."""
+"""Make new tensors of a tensor's dtype and device: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from gradient.tensor.device import DeviceLike
 
     class _Like(TypedDict):
-        """What a new tensor has of another one."""
+        """The properties that a new tensor takes from another one."""
 
         dtype: DTypeLike
         device: DeviceLike
 
 
 class NewLike(Arithmetic):
-    """Methods of Tensor that make another one, of its dtype and device unless others are given."""
+    """Methods of Tensor that make another one, by default of the same dtype and device."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class NewLike(Arithmetic):
         device: DeviceLike = None,
         requires_grad: bool = False,
     ) -> Tensor:
-        """A copy of `data` as a Tensor, by default of this dtype and on this device."""
+        """Make a tensor with a copy of `data`, by default of this dtype and on this device."""
         return tensor(data, **self._like(dtype, device), requires_grad=requires_grad)
 
     @creation_op_like
@@ -50,7 +50,7 @@ class NewLike(Arithmetic):
         device: DeviceLike = None,
         requires_grad: bool = False,
     ) -> Tensor:
-        """Memory of this size that is not written to, by default of this dtype and device."""
+        """Make an uninitialised tensor of this size, by default of this dtype and device."""
         like = self._like(dtype, device)
         return empty(*sizes, size=size, **like, requires_grad=requires_grad)
 
@@ -90,7 +90,8 @@ class NewLike(Arithmetic):
         device: DeviceLike = None,
         requires_grad: bool = False,
     ) -> Tensor:
-        """`fill_value` everywhere in this size, by default of this dtype and on this device."""
+        """Make a tensor of this size filled with `fill_value`, by default of this dtype and
+        device."""
         return full(size, fill_value, **self._like(dtype, device), requires_grad=requires_grad)
 
     def new(self, *data: Any, size: Any = None, device: DeviceLike = None) -> Tensor:

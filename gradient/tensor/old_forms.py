@@ -1,4 +1,4 @@
-"""The old constructors `Tensor(...)`, `FloatTensor(...)` and `x.new(...)`, and types' old names."""
+"""PyTorch's old constructors `Tensor(...)`, `FloatTensor(...)`, `x.new(...)`, and type names."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ OLD_TYPES = {
     "ByteTensor": uint8,
     "BoolTensor": bool_,
 }
-"""The types of old, each of a dtype."""
+"""The dtypes of PyTorch's old tensor types."""
 
 
 def old_type(name: str) -> tuple[DType, str]:
-    """The dtype and the device that a name of old says, such as "torch.cuda.FloatTensor"."""
+    """Return dtype and device of an old type's name, such as "torch.cuda.FloatTensor"."""
     package, _, own = name.rpartition(".")
     if own not in OLD_TYPES or package not in ("torch", "gradient", "torch.cuda", "gradient.cuda"):
         expected = "the name of a type, such as 'torch.FloatTensor'"
@@ -58,10 +58,11 @@ def old_type(name: str) -> tuple[DType, str]:
 def constructed(
     name: str, data: Sequence[Any], size: Any, dtype: Any, device: Any, any_dtype: bool = False
 ) -> Tensor:
-    """A Tensor that shares the memory of a given one; else the values of a sequence or an array;
-    else, given sizes (ints, or one `Size`) or nothing, an uninitialised tensor.
+    """Make a tensor as the old constructors do: from a Tensor one that shares its memory; from a
+    sequence or an array one with these values; from sizes (ints, or one `Size`) or nothing an
+    uninitialised one.
 
-    A Tensor is to be of `dtype`, unless `any_dtype`.
+    A given Tensor must be of `dtype`, unless `any_dtype` is true.
     """
     if size is not None:
         data = (Size(size), *data)

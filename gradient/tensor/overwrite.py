@@ -1,9 +1,9 @@
-"""Writing to a tensor's memory.
+"""In-place writes to a tensor's memory.
 
-An in-place operation computes its result as the out-of-place op does, writes it into the tensor's
-memory, and the tensor gets the result's node. Whoever shares the memory sees the new values:
+An in-place operation computes its result like the out-of-place op, and writes it to the tensor's
+memory. The tensor gets the result's node. This has two further effects:
 
-* nodes that saved the old ones notice in the backward pass (`gradient.autograd.inplace`);
+* if a node saved the old values, the backward pass raises an error (`gradient.autograd.inplace`);
 * tensors that share the memory get new nodes, so that gradients go through the write
   (`gradient.tensor.views`).
 """
@@ -37,15 +37,15 @@ T = TypeVar("T", bound=Variable)
 
 
 def unwritten(tensor: Any) -> Tensor:
-    """What an in-place form computes its result of: a copy where hooks, which may keep the tensor
-    that they are given, are called for what that saves."""
+    """Return the tensor from which an in-place form computes its result: self, or a copy if
+    saved-tensor hooks are on, which may keep the tensor that they get."""
     if packing_used and mode.saved_hooks is not None and mode.grad:
         return tensor.clone()
     return tensor
 
 
 def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
-    """Write `result` into `tensor`'s memory and make it `tensor`'s value in the graph."""
+    """Write `result` to the memory of `tensor`, and give `tensor` the node of `result`."""
     dtype = tensor.array.dtype
     if isinstance(dtype, PackedDType):
         if result.array.dtype is not dtype or result.array.shape != tensor.array.shape:
@@ -78,13 +78,13 @@ def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
 
 
 def direct_operand(tensor: Variable, other: Any) -> ArrayOperators | float | None:
-    """The array or number `other` by which a small array of floats can be changed where it lies,
-    as no graph notes the write; None where that does not hold."""
+    """Return the array or number `other` if NumPy's own augmented assignment can be used: for a
+    small array of floats that is not in a graph. Otherwise return None."""
     array = tensor.array
     dtype, recording = array.dtype, not switched or mode.grad
     if (
         dtype.char not in "fd"
-        or 0 < tensor.backend.one_pass_from <= array.size  # for which all threads are better
+        or 0 < tensor.backend.one_pass_from <= array.size  # large arrays: all threads are faster
         or (recording and (tensor.node is not None or tensor.view_info is not None))
         or inference_used
         or device_contexts
@@ -104,15 +104,15 @@ def direct_operand(tensor: Variable, other: Any) -> ArrayOperators | float | Non
 
 
 def written(tensor: T, name: str) -> T:
-    """`tensor`, whose array was changed where it lies: marked as overwritten."""
+    """Mark `tensor` as overwritten, after its array was changed in place; return it."""
     if not by_data or is_noted(tensor):
         mark_overwritten(tensor.backend, tensor.array, name, 4)
     return tensor
 
 
 def overwrite_at(tensor: Variable, at: tuple[Any, ...], value: Any, name: str = "setitem") -> None:
-    """tensor[at] = value, a tensor or an array beside the tensor's. Of this the graph, if there is
-    one, keeps that the rest is as before."""
+    """Do tensor[at] = value, a tensor or an array on the same device, and record it in the graph,
+    if there is one: the rest of the elements keep their gradients."""
     before = tensor.array
     if isinstance(before.dtype, PackedDType):
         overwrite_packed(tensor, at, value, name)
@@ -137,8 +137,8 @@ def overwrite_at(tensor: Variable, at: tuple[Any, ...], value: Any, name: str = 
 
 
 def overwrite_packed(tensor: Variable, at: tuple[Any, ...], value: Any, name: str) -> None:
-    """`overwrite_at` of a packed tensor: of 8-bit floats, whose codes are written, anywhere; of
-    blocks, all of it by `copy_`."""
+    """Do `overwrite_at` for a packed tensor: at any index for 8-bit floats, whose codes are
+    written; only by `copy_`, as a whole, for blocks."""
     dtype = tensor.array.dtype
     if not isinstance(value, Variable):
         value = wrap(value, tensor.backend)
@@ -152,7 +152,8 @@ def overwrite_packed(tensor: Variable, at: tuple[Any, ...], value: Any, name: st
 
 
 def become_view(tensor: T, name: str, take: Callable[[Any], Tensor]) -> T:
-    """Have `tensor` be the view of itself that `take` gives; its views are those of what it was."""
+    """Turn `tensor` into the view of itself that `take` returns; existing views become views of its
+    old self."""
     check(tensor, name)
     before = object.__new__(type(tensor))
     before.array, before.backend = tensor.array, tensor.backend
@@ -168,7 +169,7 @@ def become_view(tensor: T, name: str, take: Callable[[Any], Tensor]) -> T:
         if view is not None and view is not shown and view.view_info is not None:
             view.view_info = (before, *view.view_info[1:])
     if tensor.node is None and not before.views[:-1] and before.view_info is None:
-        return tensor  # nobody asks what it was
+        return tensor  # its old self is not needed
     tensor.view_info = shown.view_info
     tensor.views = []
     before.views = [ref for ref in before.views if ref() is not shown] + [weakref.ref(tensor)]
@@ -177,8 +178,8 @@ def become_view(tensor: T, name: str, take: Callable[[Any], Tensor]) -> T:
 
 
 def keep_old(tensor: Variable, node: Node) -> None:
-    """Before `tensor` is overwritten: have `node`, which computed the new values, save copies of
-    the old ones that its gradient needs."""
+    """Copy the old values of `tensor` that `node`, which computed the new ones, has saved; call
+    this before `tensor` is overwritten."""
     backend = tensor.backend
     owner = backend.storage(tensor.array)
     copies: dict[int, Any] = {}
@@ -190,15 +191,15 @@ def keep_old(tensor: Variable, node: Node) -> None:
 
 
 def check(tensor: Variable, name: str, node: Node | None = None) -> None:
-    """Refuse to overwrite a leaf of the graph that is being recorded, and what would miss its way
-    into the graph; `node` is that of the new value."""
+    """Raise if `tensor` must not be overwritten: a leaf that requires a gradient, or a view whose
+    write cannot be recorded in the graph. `node` is the node of the new value."""
     if isinstance(tensor.array.dtype, PackedDType):
         refuse(name, tensor)
     check_graph(tensor, name, node)
 
 
 def check_graph(tensor: Variable, name: str, node: Node | None) -> None:
-    """As `check`, of a tensor that is not packed."""
+    """Do the same as `check` for a tensor that is not packed."""
     if switched and not mode.grad:
         return
     shared: Any = tensor
@@ -220,7 +221,7 @@ def check_graph(tensor: Variable, name: str, node: Node | None) -> None:
 
 
 def write(tensor: Any, at: Any, value: Any, name: str) -> None:
-    """tensor.array[at] = value, marked as overwritten."""
+    """Do tensor.array[at] = value, and mark the memory as overwritten."""
     if inference_used:
         refuse_write(tensor, name)
     array, backend = tensor.array, tensor.backend
@@ -234,7 +235,7 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        # In a graph, the other places that show the same memory would keep their gradients.
+        # Not in a graph: other elements at the same memory would keep their old gradients.
         shown_by = [array, *(each.array for each in with_bases(tensor))]
         if tensor.node is not None or not backend.assign_shared(array, at, value, shown_by):
             raise AutogradError(
@@ -246,7 +247,7 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
 
 
 def is_noted(tensor: Any) -> bool:
-    """Whether writes to a tensor are noted for backward passes: by `x.data` they are not."""
+    """Whether in-place writes to a tensor are tracked; those to `x.data` are not."""
     return not any(getattr(each, "unnoted", False) for each in with_bases(tensor))
 
 

@@ -1,7 +1,6 @@
-"""What packed tensors can do besides being weights: be dequantized, moved, copied, printed, and
-have rows selected. Other ops refuse them by name, since their elements share blocks.
-
-Rows can be picked of it. All other ops refuse it by name, as its elements share blocks.
+"""Operations on packed tensors, besides their use as weights: they can be dequantized, moved,
+copied and printed, and rows can be selected. Other ops raise an error with the op's name, because
+the elements share blocks.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Unpacking(Arithmetic):
-    """Methods of Tensor about packed dtypes."""
+    """Methods of Tensor for packed dtypes."""
 
     __slots__ = ()
 
     def dequantize(self, dtype: DTypeLike = float32) -> Tensor:
-        """The values of a packed tensor as an unpacked one of that float dtype. A tensor of floats
-        is only cast."""
+        """Convert a packed tensor to an unpacked one of a float dtype. A float tensor is only
+        cast. Raises DTypeError for another dtype."""
         dtype = dtype_of(dtype)
         if dtype.is_packed or not dtype.is_floating_point:
             raise DTypeError(f"dequantize: expected an unpacked floating-point dtype, got {dtype}")
@@ -41,7 +40,7 @@ class Unpacking(Arithmetic):
 
 
 def select_rows(tensor: Variable, index: tuple[Any, ...]) -> Tensor:
-    """Rows or experts of a packed tensor, by an index of its leading dimensions."""
+    """Select rows or experts of a packed tensor by an index of its leading dimensions."""
     return wrap(tensor.array.rows(tensor.backend, index), tensor.backend)
 
 
@@ -65,20 +64,20 @@ def overwrite_parts(tensor: Variable, src: Variable) -> None:
 
 
 def refuse(op: str, tensor: Variable) -> None:
-    """Raise the error of an op that reads a tensor's elements, if it is packed."""
+    """Raise if a tensor is packed, for an op that reads elements."""
     if is_packed(tensor.array):
         raise packed_refused(op, tensor.array)
 
 
 def numbers_of(op: str, tensor: Variable) -> Tensor:
-    """A tensor of 8-bit floats as float32; of another packed dtype, the error of `refuse`."""
+    """Convert 8-bit floats to float32; raise the error of `refuse` for other packed dtypes."""
     if not tensor.array.dtype.elementwise:
         refuse(op, tensor)
     return wrap(tensor.backend.unpack(tensor.array), tensor.backend)
 
 
 def untrainable(op: str, tensor: Tensor) -> AutogradError:
-    """The error of asking for the gradient of a packed tensor."""
+    """Return the error for a packed tensor that is set to require a gradient."""
     if tensor.dtype.elementwise:
         return AutogradError(
             f"{op}: 8-bit floats ({tensor.dtype.name}) carry no gradient; train float32 weights "
@@ -91,12 +90,12 @@ def untrainable(op: str, tensor: Tensor) -> AutogradError:
 
 
 def with_float_dtype(tensor: Tensor, dtype: DTypeLike) -> Tensor:
-    """A packed tensor whose looked-up rows (`F.embedding`) come in this float dtype."""
+    """Return the packed tensor with another float dtype for its rows in `F.embedding`."""
     return wrap(tensor.array.with_float_dtype(dtype_of(dtype).numpy), tensor.backend)
 
 
 def float_dtype_of(tensor: Tensor) -> np.dtype:
-    """The float dtype in which `F.embedding` returns rows of a float tensor, packed or not."""
+    """Return the float dtype of the rows that `F.embedding` returns for a tensor, packed or not."""
     array = tensor.array
     return array.float_dtype if is_packed(array) else array.dtype
 

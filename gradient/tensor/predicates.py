@@ -1,4 +1,4 @@
-"""Predicates and the like: `isclose`, and functions and methods whose answer is a Python value."""
+"""Predicates: `isclose`, and functions and methods that return Python values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def allclose(
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
-    """Same shape and same elements; of packed tensors, the same blocks of the same dtype."""
+    """Whether shape and elements are equal; for packed tensors, dtype and blocks."""
     packed = [tensor_of("equal", x).dtype.is_packed for x in (input, other)]
     if any(packed):
         return all(packed) and same(input, other)
@@ -56,7 +56,7 @@ def is_floating_point(input: Tensor) -> bool:
 
 
 class Predicates(TensorBase):
-    """The same as methods, and others."""
+    """Predicates as methods of Tensor."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ class Predicates(TensorBase):
         return allclose(self, other, rtol, atol, equal_nan)
 
     def equal(self: Any, other: Tensor) -> bool:
-        """Same shape and same elements."""
+        """Whether shape and elements are equal."""
         return equal(self, tensor_of("equal", other))
 
     def isclose(
@@ -87,8 +87,8 @@ class Predicates(TensorBase):
                 raise ArgumentError(sentence("isclose", f"{name} of at least 0", value))
         x: Any = self
         close = x == other
-        if rtol or atol:  # else equal ones alone: as floats, large integers lose digits
-            if x.array.dtype.kind in "biu":  # whose differences may overflow
+        if rtol or atol:  # else compare exactly: large integers lose digits as floats
+            if x.array.dtype.kind in "biu":  # their differences may overflow
                 x, other = x.float(), other.float()
             gap = (x - other).abs()
             close = close | (gap <= other.abs() * rtol + atol) & gap.isfinite()

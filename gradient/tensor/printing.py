@@ -1,4 +1,4 @@
-"""How a tensor prints: character for character as PyTorch prints it."""
+"""Print tensors with exactly the same characters as PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["set_printoptions"]
 
 
 class PrintOptions:
-    """What `set_printoptions` sets."""
+    """The settings of `set_printoptions`."""
 
     precision = 4
     threshold = 1000
@@ -31,7 +31,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80},
     "full": {"precision": 4, "threshold": math.inf, "edgeitems": 3, "linewidth": 80},
 }
-"""What `set_printoptions(profile=...)` sets."""
+"""The settings of each `profile` of `set_printoptions`."""
 
 
 def set_printoptions(
@@ -42,9 +42,19 @@ def set_printoptions(
     profile: str | None = None,
     sci_mode: bool | None = None,
 ) -> None:
-    """Digits after the point, from how many elements to abbreviate, how many of each end to show,
-    characters a line; or all four by a profile: "default", "short" or "full". `sci_mode` asks for
-    scientific notation (True), forbids it (False), or leaves it to the numbers (None)."""
+    """Set how tensors are printed, in this process.
+
+    Args:
+        precision: digits after the decimal point.
+        threshold: tensors with more elements are abbreviated.
+        edgeitems: elements shown at each end of an abbreviated dimension.
+        linewidth: characters per line.
+        profile: "default", "short" or "full" sets all four.
+        sci_mode: True turns scientific notation on, False off; None decides by the numbers.
+
+    Raises:
+        ArgumentError: there is no profile of this name.
+    """
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems,
              "linewidth": linewidth}  # fmt: skip
     if profile is not None:
@@ -89,7 +99,7 @@ def represent(tensor: Any, name: str = "tensor") -> str:
 
 
 def _wrapped(parts: list[str], indent: int) -> str:
-    """The numbers and what follows them; what would go beyond the line starts a new one."""
+    """Join the numbers and the suffixes; a suffix that does not fit starts a new line."""
     text, last = parts[0], len(parts[0].rpartition("\n")[2])
     last += indent if "\n" not in text else 0
     for note in parts[1:]:
@@ -118,18 +128,18 @@ def _body(array: np.ndarray, dtype: Any, indent: int) -> str:
 
 
 def _aligned(shown: np.ndarray, floats: bool) -> tuple[Callable[[float], str], int]:
-    """How these numbers are written, all in one width; and that width."""
+    """Return a function that formats these numbers in one width, and the width."""
     text = _float_text(shown) if floats else str
     words = [text(v) for v in shown.ravel().tolist()]
     width = max(map(len, words))
-    if floats:  # nan, inf and zero take what room the others leave
+    if floats:  # nan, inf and zero do not decide the format
         counted = [w for w, v in zip(words, shown.ravel(), strict=True) if np.isfinite(v) and v]
         width = max(map(len, counted), default=1)
     return lambda value: text(value).rjust(width), width
 
 
 def _complex_text(shown: np.ndarray) -> tuple[Callable[[complex], str], int]:
-    """As `_aligned`: the real parts in one width, the imaginary ones in another."""
+    """Like `_aligned`, with one width for real parts and another for imaginary parts."""
     parts = shown.real.astype(np.float64), shown.imag.astype(np.float64)
     (real, wide), (imag, more) = (_aligned(part, True) for part in parts)
 
@@ -143,7 +153,7 @@ def _complex_text(shown: np.ndarray) -> tuple[Callable[[complex], str], int]:
 def _rows(
     array: np.ndarray, text: Callable[[Any], str], width: int, indent: int, abbreviated: bool
 ) -> str:
-    """Nested lists; a vector is broken where the line is full."""
+    """Format nested lists; break a vector at the end of a line."""
     e = PrintOptions.edgeitems
     cut = abbreviated and len(array) > 2 * e
     if array.ndim == 1:
@@ -165,7 +175,7 @@ def _rows(
 
 
 def _summarised(array: np.ndarray) -> np.ndarray:
-    """The elements that will be shown."""
+    """Return the elements that are shown of an abbreviated array."""
     e = PrintOptions.edgeitems
     for axis in range(array.ndim):
         if array.shape[axis] > 2 * e:
@@ -175,7 +185,8 @@ def _summarised(array: np.ndarray) -> np.ndarray:
 
 
 def _float_text(values: np.ndarray) -> Callable[[float], str]:
-    """How these floats are written: `1.` if all are whole, scientific if their range is wide."""
+    """Return the format function of these floats: `1.` if all are integers, scientific notation if
+    their range is wide."""
     digits = PrintOptions.precision
     finite = np.abs(values[np.isfinite(values) & (values != 0)])
     whole = bool(np.all(finite == np.ceil(finite)))

@@ -1,4 +1,4 @@
-"""Matrix products, products summed over some dimensions, and linear algebra: methods of Tensor."""
+"""Matrix products, tensor contractions and linear algebra: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Products(Arithmetic):
     __slots__ = ()
 
     def matmul(self, other: Tensor | Number) -> Tensor:
-        """PyTorch's matmul: vectors, matrices and batches of them."""
+        """The matrix product, with PyTorch's rules for vectors: (..., M, K) @ (..., K, N) gives
+        (..., M, N); batch dimensions broadcast."""
         return matmul(self, other)
 
     __matmul__ = matmul
@@ -51,12 +52,12 @@ class Products(Arithmetic):
         return matmul(wrap(self.backend.asarray(other), self.backend), self)
 
     def mm(self, mat2: Tensor) -> Tensor:
-        """(M, K) @ (K, N)"""
+        """The matrix product of two matrices: (M, K) @ (K, N) gives (M, N)."""
         _expect("mm", (self, 2), (mat2, 2))
         return linalg.matmul(self, mat2)
 
     def bmm(self, mat2: Tensor) -> Tensor:
-        """Each matrix of a batch times its own: (B, M, K) @ (B, K, N) gives (B, M, N)."""
+        """The matrix products of two batches: (B, M, K) @ (B, K, N) gives (B, M, N)."""
         a, b = self.array.shape, tensor_of("bmm", mat2).array.shape
         if len(a) != 3 or len(b) != 3 or a[0] != b[0]:
             _expect("bmm", (self, 3), (mat2, 3))
@@ -84,7 +85,7 @@ class Products(Arithmetic):
             return self * other
         size = (*self.array.shape[:-1], *other.array.shape[:-1])
         if not size and mode.autocast is not None:
-            return self.dot(other)  # which the CPU's leaves alone
+            return self.dot(other)  # autocast on the CPU does not cast `dot`
         if self.array.shape[-1] != other.array.shape[-1]:
             raise ShapeError(
                 "inner: expected last dimensions of one size, got shapes "
@@ -93,7 +94,7 @@ class Products(Arithmetic):
         return shape.reshape(linalg.matmul(_rows(self), _rows(other).mT), shape=size)
 
     def outer(self, vec2: Tensor) -> Tensor:
-        """(M,) and (N,) -> (M, N)"""
+        """The outer product of two vectors: (M,) and (N,) -> (M, N)."""
         _expect("outer", (self, 1), (vec2, 1))
         return self.unsqueeze(1) * vec2.unsqueeze(0)
 
@@ -133,7 +134,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     if m > 1 and n > 1:
         return linalg.matmul(a, b)
     k, of_b = a.array.shape[-1], b.array.shape[0 if n == 1 else -2]
-    if k != of_b:  # told here, where vectors have their shapes still
+    if k != of_b:  # checked here, before vectors are reshaped
         inputs = listed(["input", "other"], (a, b))
         raise ShapeError(
             f"matmul: the dimensions to be summed over differ, {k} and {of_b} ({inputs})"
@@ -141,11 +142,11 @@ def matmul(a: Any, b: Any) -> Tensor:
     out = linalg.matmul(a.unsqueeze(0) if m == 1 else a, b.unsqueeze(1) if n == 1 else b)
     size = out.array.shape
     size = (*size[:-2], *size[-2:][m == 1 : 2 - (n == 1)])
-    return shape.reshape(out, shape=size)  # not by a method: no view of what nobody holds
+    return shape.reshape(out, shape=size)  # not the method, which would record a view
 
 
 def _rows(tensor: TensorBase) -> Tensor:
-    """(..., K) as a matrix of all rows; the size of none is inferred, as K may be 0."""
+    """Reshape (..., K) to a matrix of all rows; no size is inferred by -1, as K may be 0."""
     *lead, k = tensor.array.shape
     return tensor.reshape(math.prod(lead), k)
 
@@ -160,7 +161,7 @@ def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: Number, alpha: 
 
 
 def _expect(caller: str, *operands: tuple[Variable, int]) -> None:
-    """Refuse operands that are no tensors, or not of so many dimensions."""
+    """Raise if an operand is not a tensor, or has another number of dimensions."""
     sizes = [tensor_of(caller, tensor).array.shape for tensor, _ in operands]
     for size, (_, ndim) in zip(sizes, operands, strict=True):
         if len(size) != ndim:
@@ -169,20 +170,20 @@ def _expect(caller: str, *operands: tuple[Variable, int]) -> None:
 
 
 def _expect_one_batch(caller: str, a: Variable, b: Variable) -> None:
-    """Refuse batches of different sizes, which matmul would broadcast."""
+    """Raise for batches of different sizes, which matmul would broadcast."""
     sizes = a.array.shape[0], b.array.shape[0]
     if sizes[0] != sizes[1]:
         raise ShapeError(sentence(caller, "batches of one size", f"{sizes[0]} and {sizes[1]}"))
 
 
 def _linalg() -> ModuleType:
-    """The functions of `gradient.linalg` that are methods, too: that is above `tensor` in the
-    layering, and so imported on first use."""
+    """Import `gradient.linalg`, whose functions are methods too. It is on a higher rung than
+    `tensor`, so it is imported at the first use."""
     return importlib.import_module("gradient.linalg.older")
 
 
 class LinearAlgebra(TensorBase):
-    """`gradient.linalg`'s functions as methods, by their older names; it is loaded when used."""
+    """Functions of `gradient.linalg` as methods, with PyTorch's older names."""
 
     __slots__ = ()
 
@@ -191,11 +192,11 @@ class LinearAlgebra(TensorBase):
         return _linalg().cholesky(self, upper)
 
     def cholesky_inverse(self: Any, upper: bool = False) -> Tensor:
-        """The inverse of the matrices whose Cholesky factors these are."""
+        """The inverse of the matrix with self as Cholesky factor (see `cholesky`)."""
         return _linalg().cholesky_inverse(self, upper)
 
     def cholesky_solve(self: Any, input2: Tensor, upper: bool = False) -> Tensor:
-        """The solution of systems whose Cholesky factors are `input2`."""
+        """Solve A x = self for x, where `input2` is the Cholesky factor of A."""
         return _linalg().cholesky_solve(self, input2, upper)
 
     def det(self: Any) -> Tensor:
@@ -223,7 +224,7 @@ class LinearAlgebra(TensorBase):
         return _linalg().pinverse(self, rcond)
 
     def qr(self: Any, some: bool = True) -> QR:
-        """`linalg.qr`, reduced where `some`."""
+        """`linalg.qr`, reduced if `some`."""
         return _linalg().qr(self, some)
 
     def slogdet(self: Any) -> LogDeterminant:
@@ -231,7 +232,7 @@ class LinearAlgebra(TensorBase):
         return _linalg().slogdet(self)
 
     def svd(self: Any, some: bool = True, compute_uv: bool = True) -> SVD:
-        """`linalg.svd` with V for V^T, reduced where `some`."""
+        """`linalg.svd` with V instead of V^T, reduced if `some`."""
         return _linalg().svd(self, some, compute_uv)
 
 
@@ -244,7 +245,7 @@ class Contractions(TensorBase):
     def addbmm(
         self: Any, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
     ) -> Tensor:
-        """beta self + alpha times the sum of the products of the batches"""
+        """beta self + alpha sum_b batch1[b] @ batch2[b]"""
         product = tensor_of("addbmm", batch1).bmm(tensor_of("addbmm", batch2)).sum(0)
         return _weighted("addbmm", self, product, beta, alpha)
 
@@ -260,7 +261,7 @@ class Contractions(TensorBase):
     def addr(
         self: Any, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1
     ) -> Tensor:
-        """beta self + alpha times the outer product"""
+        """beta self + alpha vec1 vec2^T (the outer product)"""
         dtype = result_type(self, tensor_of("addr", vec1), tensor_of("addr", vec2))
         if not dtype.is_floating_point and any(isinstance(w, float) for w in (beta, alpha)):
             expected = f"integers as beta and alpha beside {dtype}"
@@ -270,7 +271,7 @@ class Contractions(TensorBase):
 
     @autocasts("widest")
     def vdot(self: Any, other: Tensor) -> Tensor:
-        """The inner product of two vectors, of the conjugate of the first if they are complex."""
+        """The inner product of two vectors; a complex self is conjugated first."""
         return self.conj().dot(other)
 
     def kron(self: Any, other: Tensor) -> Tensor:
@@ -286,7 +287,7 @@ class Contractions(TensorBase):
 
     @autocasts("widest_on_gpu")
     def cross(self: Any, other: Tensor, dim: int | None = None) -> Tensor:
-        """The vector product along `dim`, by default the first of size 3."""
+        """The cross product along `dim`, by default the first dimension of size 3."""
         x, y = self, tensor_of("cross", other)
         same_dtype("cross", "other", x, y)
         if x.dtype is bool_:
@@ -315,22 +316,22 @@ def _weighted(caller: str, x: Any, product: Any, beta: Number, alpha: Number) ->
     size = tuple(product.shape)
     if lead < 0 or any(n not in (1, m) for n, m in zip(own, size[lead:], strict=True)):
         raise ShapeError(sentence(caller, f"an input that broadcasts to {size}", own))
-    if product.array.dtype.kind in "biu":  # integers stay integers, as PyTorch has it
+    if product.array.dtype.kind in "biu":  # integers stay integers, as in PyTorch
         beta, alpha = int(beta.real), int(alpha.real)
     if product.dtype.kind == "bool":
         product, x = (t & bool(w) for t, w in ((product, alpha), (x, beta)))
         return x | product
-    # As PyTorch, whose BLAS does not look at what alpha = 0 stands before; `addr` asks none.
+    # As in PyTorch: with alpha = 0, BLAS ignores the product, even NaN; `addr` does not use BLAS.
     if alpha == 0 and caller != "addr":
         product = _nothing_of(product)
     product = product if alpha == 1 else product * alpha
-    if beta == 0:  # what is in x is ignored, NaN and infinities too; its gradient is 0
+    if beta == 0:  # x is ignored, even NaN and infinities; its gradient is 0
         return product if x.node is None else product + _nothing_of(x)
     return product + (x if beta == 1 else x * beta)
 
 
 def _nothing_of(x: Any) -> Tensor:
-    """Zeros in place of x, whatever it holds; they have a gradient as 0 * x has."""
+    """Return zeros instead of x, also for NaN; their gradient is that of 0 * x."""
     return x.masked_fill(x.new_ones((), dtype=bool_), 0)
 
 
@@ -341,7 +342,7 @@ def tensordot(
     b: Tensor,
     dims: int | Sequence[int] | Sequence[Sequence[int]] | Tensor = 2,
 ) -> Tensor:
-    """The sum of products over dimensions of both: the last `dims` of a with the first of b, or
+    """The sum of products over some dimensions: the last `dims` of a and the first `dims` of b, or
     those in two lists. Raises ShapeError for different sizes."""
     x: Any = tensor_of("tensordot", a)
     y: Any = tensor_of("tensordot", b)

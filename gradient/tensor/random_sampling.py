@@ -1,4 +1,4 @@
-"""Filling a tensor with random numbers: methods of Tensor. The first of them imports generators."""
+"""Fill a tensor with random numbers: methods of Tensor, which import generators at first use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class RandomSampling(Arithmetic):
-    """uniform_, normal_ and their like; not differentiable."""
+    """uniform_, normal_ and similar methods; not differentiable."""
 
     __slots__ = ()
 
@@ -44,7 +44,7 @@ class RandomSampling(Arithmetic):
     def uniform_(
         self, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
     ) -> Self:
-        """Numbers from [from, to)."""
+        """Fill self with numbers from the uniform distribution on [from, to)."""
         low, high = number_of("uniform_", "from", from_), number_of("uniform_", "to", to)
         if not low <= high:
             raise ArgumentError(f"uniform_: expected from <= to, got {low} and {high}")
@@ -53,14 +53,15 @@ class RandomSampling(Arithmetic):
     def normal_(
         self, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
     ) -> Self:
-        """Numbers of the normal distribution."""
+        """Fill self with numbers from the normal distribution."""
         mean, std = number_of("normal_", "mean", mean), number_of("normal_", "std", std)
         if not std >= 0:
             raise ArgumentError(f"normal_: expected std >= 0, got {std}")
         return self._fill("normal_", "normal", generator, lambda z: z * std + mean)
 
     def bernoulli_(self, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Self:
-        """Ones with probability p (a number, or a tensor that broadcasts to this one)."""
+        """Fill self with ones, with probability p (a number, or a tensor that broadcasts to self),
+        and zeros."""
         if isinstance(p, Variable):
             check(self, "bernoulli_")
             drawn = p.expand(self.array.shape).bernoulli(generator=generator)
@@ -71,7 +72,7 @@ class RandomSampling(Arithmetic):
         return self._fill("bernoulli_", "uniform", generator, lambda u: u < p)
 
     def exponential_(self, lambd: float = 1.0, *, generator: Generator | None = None) -> Self:
-        """Numbers of the exponential distribution with rate `lambd`."""
+        """Fill self with numbers from the exponential distribution with rate `lambd`."""
         if not (lambd := number_of("exponential_", "lambd", lambd)) > 0:
             raise ArgumentError(f"exponential_: expected lambd > 0, got {lambd}")
         log = self.backend.log
@@ -80,7 +81,7 @@ class RandomSampling(Arithmetic):
     def log_normal_(
         self, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None
     ) -> Self:
-        """Numbers whose logarithms are of the normal distribution."""
+        """Fill self with numbers whose logarithms have the normal distribution."""
         mean, std = number_of("log_normal_", "mean", mean), number_of("log_normal_", "std", std)
         if not std > 0:
             raise ArgumentError(f"log_normal_: expected std > 0, got {std}")
@@ -90,7 +91,7 @@ class RandomSampling(Arithmetic):
     def cauchy_(
         self, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None
     ) -> Self:
-        """Numbers of the Cauchy distribution of this median and half-width."""
+        """Fill self with numbers from the Cauchy distribution; `sigma` is the half-width."""
         median = number_of("cauchy_", "median", median)
         if not (sigma := number_of("cauchy_", "sigma", sigma)) > 0:
             raise ArgumentError(f"cauchy_: expected sigma > 0, got {sigma}")
@@ -102,7 +103,8 @@ class RandomSampling(Arithmetic):
         return self._fill("cauchy_", "uniform", generator, numbers)
 
     def geometric_(self, p: float, *, generator: Generator | None = None) -> Self:
-        """How many trials, of probability p each, the first success takes."""
+        """Fill self with the numbers of trials, each with probability p, up to the first
+        success."""
         if not 0 < (p := number_of("geometric_", "p", p)) < 1:
             raise ArgumentError(f"geometric_: expected p between 0 and 1, got {p}")
         be, scale = self.backend, math.log1p(-p)
@@ -115,8 +117,8 @@ class RandomSampling(Arithmetic):
     def random_(
         self, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
     ) -> Self:
-        """Whole numbers from [from, to), from [0, to) if one is given, or all that are not negative
-        (of a float dtype: as far as it has each of them)."""
+        """Fill self with integers from [from, to); with one argument, from [0, to). Without
+        arguments, from 0 to the dtype's maximum (for floats: as far as each integer is exact)."""
         from gradient.tensor.generator import draw_integers
 
         check(self, "random_")
@@ -136,11 +138,12 @@ class RandomSampling(Arithmetic):
     def multinomial(
         self, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
     ) -> Tensor:
-        """Indices drawn by the weights of the last dimension: (..., num_samples) int64.
+        """Draw indices with probabilities proportional to the last dimension: (..., num_samples),
+        int64.
 
-        With replacement by inverting the cumulative sum; without, as the first of exponential
-        clocks with these rates (Efraimidis and Spirakis 2006). Weights that cannot be drawn from
-        are refused, but not on a GPU, which one would have to wait for.
+        With replacement, this inverts the cumulative sum. Without, it takes the smallest of
+        exponential random numbers with these rates (Efraimidis and Spirakis 2006). Invalid weights
+        raise ArgumentError, except on a GPU, where the check would have to wait.
         """
         from gradient.tensor.generator import draw
 
@@ -163,7 +166,7 @@ class RandomSampling(Arithmetic):
             last = backend.getitem(total, (..., slice(-1, None)))
             below = backend.unsqueeze(total / last, -2) <= u
             index = backend.sum(backend.astype(below, int64.numpy), len(below.shape) - 1)
-            # Rounding may leave u at or above the last edge: take the last index with a weight.
+            # By rounding, u may not be below the last edge: take the last index with a weight.
             top = backend.sum(backend.astype(total < last, int64.numpy), len(total.shape) - 1, True)
             return wrap(backend.minimum(index, top), backend)
         if num_samples > weights.shape[-1]:
@@ -175,7 +178,8 @@ class RandomSampling(Arithmetic):
         return wrap(backend.topk(clocks, num_samples, len(weights.shape) - 1, False), backend)
 
     def bernoulli(self, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
-        """Ones with the probabilities that self gives; or of its shape, with probability p."""
+        """Draw ones with the probabilities in self, else zeros; or, in self's shape, with
+        probability p."""
         from gradient.tensor.generator import draw
 
         if p is not None:
@@ -192,7 +196,7 @@ class RandomSampling(Arithmetic):
 
 
 def _check_weights(weights: np.ndarray, num_samples: int, replacement: bool) -> None:
-    """Refuse weights from which `multinomial` cannot draw."""
+    """Raise if `multinomial` cannot draw with these weights."""
     largest = np.finfo(weights.dtype).max
     if not np.all((weights >= 0) & (weights <= largest)):
         expected, got = "weights that are finite and at least 0", outside(weights, 0, largest)
@@ -212,7 +216,7 @@ def _too_few(num_samples: int, weights: int) -> ArgumentError:
 
 
 def check_range(caller: str, low: int, high: int, dtype: DType) -> None:
-    """Refuse whole numbers from [low, high) that are beyond what a dtype holds."""
+    """Raise if a dtype cannot represent the integers from [low, high)."""
     if dtype.is_complex:
         raise TypeMismatch(sentence(caller, "an integer or floating-point dtype", dtype))
     least, most = (0.0, 1.0) if dtype.kind == "bool" else limits(dtype)
@@ -221,7 +225,7 @@ def check_range(caller: str, low: int, high: int, dtype: DType) -> None:
 
 
 def _all_of(dtype: np.dtype) -> int:
-    """How many whole numbers from 0 a dtype holds without a gap."""
+    """Return the number of integers, counted from 0, that a dtype represents exactly."""
     if dtype.kind == "b":
         return 2
     return (

@@ -1,4 +1,4 @@
-"""Elementwise functions that are composed of others: methods of Tensor."""
+"""Elementwise functions composed of other ops: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class RealFunctions(TensorBase):
-    """deg2rad, hypot, copysign, fmax, sinc and their like."""
+    """deg2rad, hypot, copysign, fmax, sinc and similar functions."""
 
     __slots__ = ()
 
@@ -65,7 +65,7 @@ class RealFunctions(TensorBase):
         if self.is_floating_point() and self.dtype.itemsize < 4:  # pi x has more than 16 bits
             return self.float().sinc().to(self.dtype)
         x = _float(self) * math.pi
-        # Near 0 by its series: the quotient has no derivatives there.
+        # Near 0, use the Taylor series: the derivatives of the quotient fail there.
         near = x.detach().abs() < 1e-2
         square = (x * x).masked_fill(~near, 0.0)
         series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72)))
@@ -137,7 +137,7 @@ class RealFunctions(TensorBase):
         fractional = exponent.is_floating_point() or exponent.is_complex()
         if fractional or not self.is_floating_point():
             return self * 2.0**exponent
-        # In float64, and by three factors, of which each is one of its numbers.
+        # In float64, with three factors, each of which float64 can represent.
         whole = exponent.long().clamp(-2200, 2200)
         part = whole // 3
         rest = (whole - part) // 2
@@ -179,7 +179,7 @@ def _float(x: Any) -> Tensor:
 
 
 def _floats(caller: str, x: Any, other: Any) -> tuple[Tensor, Tensor]:
-    """Both, of their common floating-point dtype."""
+    """Cast both to their common floating-point dtype."""
     dtype = result_type(x, tensor_of(caller, other))
     if not dtype.is_floating_point:
         dtype = get_default_dtype()
@@ -194,7 +194,7 @@ def _in_float64(argument: str, value: Any) -> Tensor | complex:
 
 
 def _extreme(x: Any, other: Any, wins: Any) -> Tensor:
-    """The operand that wins, or that is no NaN."""
+    """Select the operand that wins, or the one that is not NaN."""
     if not (x.is_floating_point() or other.is_floating_point()):
         takes = wins(x, other)
     else:
@@ -203,7 +203,7 @@ def _extreme(x: Any, other: Any, wins: Any) -> Tensor:
 
 
 class NumberFunctions(TensorBase):
-    """heaviside, gcd, lcm, shifts of bits, and questions about infinities."""
+    """heaviside, gcd, lcm, bit shifts, and tests for infinities."""
 
     __slots__ = ()
 
@@ -264,7 +264,7 @@ class NumberFunctions(TensorBase):
 
 
 def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Tensor:
-    """A function of NumPy's of two arrays of integers, of which one may be a number."""
+    """Apply a NumPy function to two integer arrays, one of which may be a number."""
     tensors: list[Any] = [value for value in (x, other) if isinstance(value, Variable)]
     for value in (x, other):
         if not isinstance(value, (Variable, int)):

@@ -1,5 +1,4 @@
-"""Flips, rolls, rotations, splits along a dimension, and scatters into a copy: methods of Tensor
-composed of ops."""
+"""Flips, rolls, rotations, splits, and writes to a copy: methods of Tensor, composed of ops."""
 
 from __future__ import annotations
 
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 
 
 class Rearranging(TensorBase):
-    """flips, roll, rot90, hsplit and its like, `*_scatter`, diff."""
+    """flip, roll, rot90, hsplit and similar methods, `*_scatter`, diff."""
 
     __slots__ = ()
 
     def flip(self, *size: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-        """Reversed along the given dimensions; a copy."""
+        """Reverse the order of elements along the given dimensions; return a copy."""
         n = self.ndim
         if not size and dims is None:
             raise TypeMismatch(sentence("flip", "the dimensions to reverse", "none"))
@@ -45,7 +44,7 @@ class Rearranging(TensorBase):
         return shape.flip(self, axis=tuple(axes))
 
     def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-        """Rotated by `shifts` along `dims` (flattened and back if None)."""
+        """Rotate the elements by `shifts` along `dims`; with None, along the flattened tensor."""
         if dims is None or dims == () or dims == []:
             return without_base(self.reshape(-1).roll(shifts, 0).reshape(self.array.shape))
         steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
@@ -64,17 +63,17 @@ class Rearranging(TensorBase):
         return elementwise.clone(self) if x is self else x
 
     def fliplr(self: Any) -> Tensor:
-        """The columns (dimension 1) in reverse order."""
+        """Reverse the order of columns (dimension 1)."""
         _at_least("fliplr", self, 2)
         return self.flip(1)
 
     def flipud(self: Any) -> Tensor:
-        """The rows (dimension 0) in reverse order."""
+        """Reverse the order of rows (dimension 0)."""
         _at_least("flipud", self, 1)
         return self.flip(0)
 
     def rot90(self: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
-        """Turned k times by 90 degrees in the plane of two dimensions, from the first towards the
+        """Rotate k times by 90 degrees in the plane of two dimensions, from the first towards the
         second."""
         _at_least("rot90", self, 2)
         if isinstance(dims, int):
@@ -95,7 +94,8 @@ class Rearranging(TensorBase):
         *,
         indices: Sequence[int] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Split along dimension 1 (0 of a 1-D tensor), as `tensor_split`; into equal parts."""
+        """Split along dimension 1 (0 for a 1-D tensor) like `tensor_split`; `sections` must be
+        equal in size."""
         _at_least("hsplit", self, 1)
         return _split("hsplit", self, sections, indices, min(self.ndim - 1, 1))
 
@@ -105,7 +105,7 @@ class Rearranging(TensorBase):
         *,
         indices: Sequence[int] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Split along dimension 0, as `tensor_split`; into equal parts."""
+        """Split along dimension 0 like `tensor_split`; `sections` must be equal in size."""
         _at_least("vsplit", self, 2)
         return _split("vsplit", self, sections, indices, 0)
 
@@ -115,26 +115,26 @@ class Rearranging(TensorBase):
         *,
         indices: Sequence[int] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Split along dimension 2, as `tensor_split`; into equal parts."""
+        """Split along dimension 2 like `tensor_split`; `sections` must be equal in size."""
         _at_least("dsplit", self, 3)
         return _split("dsplit", self, sections, indices, 2)
 
     def split_with_sizes(self: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-        """Pieces of the given sizes along `dim`."""
+        """Split into pieces of the given sizes along `dim`."""
         return self.split(ints_of("split_with_sizes", "split_sizes", split_sizes), dim)
 
     def diagflat(self: Any, offset: int = 0) -> Tensor:
-        """A matrix with all elements on a diagonal."""
+        """Make a matrix with all elements of self on a diagonal."""
         return self.reshape(-1).diag(offset)
 
     def msort(self: Any) -> Tensor:
-        """Sorted along dimension 0."""
+        """Sort along dimension 0."""
         return self.sort(0).values
 
     def sum_to_size(
         self: Any, *sizes: int | Sequence[int], size: Sequence[int] | None = None
     ) -> Tensor:
-        """Summed to a shape that broadcasts to this one."""
+        """Sum to a shape that broadcasts to this one."""
         target = size_of(sizes, size)
         lead = self.ndim - len(target)
         own = self.array.shape
@@ -156,7 +156,7 @@ class Rearranging(TensorBase):
         end: int | None = None,
         step: int = 1,
     ) -> Tensor:
-        """A copy in which the slice start:end:step of `dim` is `src`."""
+        """Return a copy in which the slice start:end:step of `dim` is `src`."""
         _at_least("slice_scatter", self, 1, IndexOutOfRange)
         if int_of("slice_scatter", "step", step) < 1:
             raise ArgumentError(sentence("slice_scatter", "a step of at least 1", step))
@@ -166,9 +166,9 @@ class Rearranging(TensorBase):
         )
 
     def select_scatter(self: Any, src: Tensor, dim: int, index: int) -> Tensor:
-        """A copy in which element `index` of `dim` is `src`."""
+        """Return a copy in which slice `index` of `dim` is `src`."""
         _at_least("select_scatter", self, 1, IndexOutOfRange)
-        self.select(dim, index)  # refuses what is outside
+        self.select(dim, index)  # raises if the index is out of range
         axis = axis_of(dim, self.ndim)
         at = int_of("select_scatter", "index", index) % self.array.shape[axis]
         return _written("select_scatter", self, src, (slice(None),) * axis + (at,))
@@ -176,7 +176,7 @@ class Rearranging(TensorBase):
     def diagonal_scatter(
         self: Any, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
     ) -> Tensor:
-        """A copy in which a diagonal is `src`."""
+        """Return a copy in which a diagonal is `src`."""
         expected = self.diagonal(offset, dim1, dim2)
         _same_size("diagonal_scatter", src, expected)
         n, down = expected.shape[-1], max(-offset, 0)
@@ -192,7 +192,7 @@ class Rearranging(TensorBase):
         prepend: Tensor | None = None,
         append: Tensor | None = None,
     ) -> Tensor:
-        """The n-th differences of neighbours along `dim`; of bools, where they differ."""
+        """The n-th differences of neighbours along `dim`; for bools, whether they differ."""
         from gradient.tensor.joining import cat
 
         _at_least("diff", self, 1)
@@ -215,7 +215,7 @@ def _at_least(caller: str, x: Any, ndim: int, error: type[Exception] = ShapeErro
 
 
 def _split(caller: str, x: Any, sections: Any, indices: Any, dim: int) -> tuple[Tensor, ...]:
-    """Equal parts, or pieces cut at the indices."""
+    """Split into equal parts, or at indices."""
     if (sections is None) == (indices is None):
         got = "neither" if indices is None else "both"
         raise TypeMismatch(sentence(caller, "sections or indices", got))
@@ -233,7 +233,7 @@ def _same_size(caller: str, src: Any, part: Any) -> None:
 
 
 def _written(caller: str, x: Variable, src: Any, at: tuple[Any, ...]) -> Tensor:
-    """A copy of x with `src` at an index without arrays."""
+    """Return a copy of x with `src` at an index without arrays."""
     part = x.backend.getitem(x.array, at)
     if tensor_of(caller, src).array.shape != part.shape:
         expected = f"src of shape {tuple(part.shape)}"

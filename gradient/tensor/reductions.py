@@ -24,7 +24,7 @@ Dim = int | Sequence[int] | None
 
 
 class ValuesAndIndices(NamedTuple):
-    """What `max(dim)`, `sort`, `topk` and their like return."""
+    """The result of `max(dim)`, `sort`, `topk` and similar functions."""
 
     values: Tensor
     indices: Tensor
@@ -112,7 +112,7 @@ class Reductions(Arithmetic):
     def _variance(
         self, caller: str, dim: Dim, keepdim: bool, unbiased: bool, correction: Any
     ) -> tuple[Axis, float]:
-        """The axis of a variance, and the degrees of freedom taken off."""
+        """Return the axis of a variance, and the correction to the degrees of freedom."""
         if isinstance(dim, bool):  # var(unbiased)
             unbiased, dim = dim, None
         unbiased = flag_of(caller, "unbiased", unbiased)
@@ -147,7 +147,7 @@ class Reductions(Arithmetic):
             return self.to(dtype=wide).norm(p, dim, keepdim)
         if self.array.dtype.kind == "c":
             return elementwise.abs(self).norm(p, dim, keepdim)
-        if self.array.dtype.itemsize < 4:  # 16 bits are for storage: the powers need more
+        if self.array.dtype.itemsize < 4:  # the powers need more than 16 bits
             return self.to(float32).norm(p, dim, keepdim).to(self.dtype)
         axis = self._axis("norm", dim, keepdim)
         if p == 2:
@@ -168,7 +168,7 @@ class Reductions(Arithmetic):
         if p == 1:
             return reduce.sum(size, axis=axis, keepdims=keepdim)
         powers = size**p
-        if p < 1 and self.node is not None:  # the slope at 0 is infinite: 0, as PyTorch has it
+        if p < 1 and self.node is not None:  # the slope at 0 is infinite; use 0, as PyTorch does
             zero = comparison.eq(self, 0).array
             rest = comparison.where(1.0, size, condition=zero) ** p
             powers = comparison.where(0.0 if p > 0 else math.inf, rest, condition=zero)
@@ -224,7 +224,7 @@ class Reductions(Arithmetic):
         return reduce.amin(self, axis=self._filled("amin", dim, keepdim), keepdims=keepdim)
 
     def _axis(self, caller: str, dim: Dim, keepdim: bool) -> Axis:
-        """`dim` as the axis of an op, and `keepdim` checked."""
+        """Convert `dim` to the axis of an op, and check `keepdim`."""
         if keepdim is not False:
             flag_of(caller, "keepdim", keepdim)
         return None if dim is None else axes_of(dim, len(self.array.shape))
@@ -234,7 +234,7 @@ class Reductions(Arithmetic):
     @overload
     def _filled(self, caller: str, dim: Dim, keepdim: bool = False) -> Axis: ...
     def _filled(self, caller: str, dim: Dim, keepdim: bool = False) -> Axis:
-        """As `_axis`, of a reduction that needs an element."""
+        """Like `_axis`, for a reduction that needs at least one element."""
         axis = self._axis(caller, dim, keepdim)
         shape = self.array.shape
         if 0 in shape and reduce.count(shape, axis) == 0:
@@ -307,7 +307,7 @@ class Reductions(Arithmetic):
         flattened tensor if `dim` is None. `keepdim` keeps it with size 1. Raises IndexOutOfRange
         for no elements, DTypeError for complex numbers."""
         if dim is not None:
-            axis_of(dim, self.ndim)  # one, not several
+            axis_of(dim, self.ndim)  # refuses several
         return reduce.argmax(self, axis=self._filled("argmax", dim, keepdim), keepdims=keepdim)
 
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -330,7 +330,7 @@ class Reductions(Arithmetic):
 
     def _tested(self, caller: str, test: Any, dim: Dim, keepdim: bool) -> Tensor:
         axis = self._axis(caller, dim, keepdim)
-        if isinstance(dim, (list, tuple)) and not dim:  # over no dimension: each element by itself
+        if isinstance(dim, (list, tuple)) and not dim:  # no dimension: each element by itself
             found = comparison.ne(self, 0)
             return found.to(uint8) if self.dtype is uint8 else found
         return test(self, axis=axis, keepdims=keepdim)
@@ -356,7 +356,7 @@ class Reductions(Arithmetic):
 
 
 def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Tensor:
-    """The variance of complex numbers: that of their real and imaginary parts together."""
+    """The variance of complex numbers: the sum of those of the real and imaginary parts."""
     parts = complex_numbers.view_as_real(x)
     real, imag = (
         reduce.var(part, axis=axis, correction=correction, keepdims=keepdim)
@@ -374,18 +374,18 @@ def softmax_along(op: Any, x: Any, dim: int) -> Tensor:
         if x.dtype.kind not in ("int", "bool") or x.numel():
             raise
         axis_of(dim, x.ndim)
-        return x.clone()  # no integers are theirs, as in PyTorch
+        return x.clone()  # as in PyTorch, integers are accepted if there are no elements
 
 
 def _along(op: Any, x: Any, dim: int) -> Tensor:
-    """An op along one dimension; a 0-d tensor counts as one with one dimension."""
+    """Apply an op along one dimension; a 0-d tensor counts as 1-D."""
     n = len(x.array.shape)
     axis = axis_of(dim, n)
     return op(x, axis=axis) if n else without_base(op(x.reshape(1), axis=0).reshape(()))
 
 
 def _root(x: Any, root: Any, at_zero: float = 0.0) -> Tensor:
-    """root(x), with a gradient of 0 where x is 0: a norm has none there (0 / 0 would be nan)."""
+    """root(x), with gradient 0 where x is 0: a norm has no derivative there (0 / 0 is NaN)."""
     if x.node is None:
         return root(x)
     zero = comparison.eq(x, 0).array

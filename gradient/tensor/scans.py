@@ -1,4 +1,4 @@
-"""Running extremes and log-sum-exps, and differences of neighbours: methods of Tensor."""
+"""Running maxima, minima and log-sum-exps; integrals and slopes of samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Scans(TensorBase):
-    """cummax, cummin, logcumsumexp, trapezoid and its like."""
+    """cummax, cummin, logcumsumexp."""
 
     __slots__ = ()
 
@@ -50,13 +50,13 @@ class Scans(TensorBase):
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
             return self.clone()
-        if self.dtype in HALF_PRECISION:  # rounded once
+        if self.dtype in HALF_PRECISION:  # to round only once
             return self.to(float32).logcumsumexp(axis).to(self.dtype)
         return reduce.logcumsumexp(self, axis=axis) if self.shape[axis] > 1 else self.clone()
 
 
 def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndices:
-    """The running extreme of a doubling scan of (value, place); a NaN stays."""
+    """Compute a running extreme by a doubling scan of (value, index); NaN propagates."""
     refuse_complex("cummax and cummin", [x.dtype])
     axis = axis_of(dim, x.ndim)
     vector = x if x.ndim else x.reshape(1)
@@ -87,7 +87,8 @@ def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndi
 def trapezoid(
     y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1
 ) -> Tensor:
-    """The integral along `dim` by the trapezoidal rule, of points at `x`, or `dx` (1) apart."""
+    """The integral along `dim` by the trapezoidal rule, for points at `x`, or with distance `dx`
+    (default 1)."""
     if isinstance(dx, bool):
         raise TypeMismatch(sentence("trapezoid", "a number as dx", dx))
     return _integral("trapezoid", y, x, dx, dim)
@@ -95,7 +96,7 @@ def trapezoid(
 
 @forwarded
 def trapz(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1) -> Tensor:
-    """As `trapezoid`."""
+    """An alias of `trapezoid`."""
     return _integral("trapz", y, x, dx, dim)
 
 
@@ -116,14 +117,14 @@ def _integral(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Tensor:
         return y.detach().sum(axis, dtype=y.dtype)
     if isinstance(widths, TensorBase):
         return (sums * widths).sum(axis) / 2
-    # PyTorch's way: NaN where the first or the last is infinite.
+    # As in PyTorch: NaN if the first or the last is infinite.
     return (y.sum(axis) - (y.select(axis, 0) + y.select(axis, -1)) * 0.5) * widths
 
 
 def _neighbours(
     caller: str, y: Any, x: Any, dx: Any, dim: int
 ) -> tuple[Tensor, Tensor | float, int]:
-    """The sums of neighbours, how far they lie apart, and the axis."""
+    """Return the sums of neighbours, their distances, and the axis."""
     axis = axis_of(dim, tensor_of(caller, y).ndim)
     if not y.ndim:
         raise IndexOutOfRange(sentence(caller, "at least 1 dimension", "0"))
@@ -154,8 +155,10 @@ def gradient(
     dim: int | Sequence[int] | None = None,
     edge_order: int = 1,
 ) -> list[Tensor]:
-    """The slope of samples along each of `dim`: central differences inside (of second order where
-    the points, `spacing`, are uneven), at the edges of first or second order."""
+    """Estimate the gradient of samples along each of `dim`, as a list of tensors of self's shape.
+
+    Inside, it uses central differences of second order, also for uneven points (`spacing`); at the
+    edges, one-sided differences of order `edge_order`, 1 or 2."""
     tensor_of("gradient", input)
     if edge_order not in (1, 2):
         raise ArgumentError(sentence("gradient", "edge_order 1 or 2", edge_order))
@@ -212,7 +215,8 @@ def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Tensor:
 
 
 def _one_sided(at: Any, near: Any, far: Any, a: Any, b: Any) -> Tensor:
-    """The slope at a point of the parabola through it and the two points a and a + b behind."""
+    """The slope, at the first of three points, of the parabola through them; the others are at
+    distances a and a + b."""
     return (
         at * (-(2 * a + b) / (a * (a + b)))
         + near * ((a + b) / (a * b))

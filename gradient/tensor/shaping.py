@@ -1,4 +1,4 @@
-"""Views and rearrangements: methods of Tensor."""
+"""Shapes and the order of dimensions: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ INT64 = int64.numpy
 
 
 class Shaping(Arithmetic):
-    """Methods that change the shape; views where the memory allows, as in PyTorch."""
+    """Methods that change the shape; as in PyTorch, the results are views if strides allow it."""
 
     __slots__ = ()
 
     def reshape(self, *size: int | Sequence[int], shape: Sequence[int] | None = None) -> Tensor:
-        """The same elements in another shape; one size may be -1."""
+        """Return the same elements in another shape; one size may be -1 and is inferred."""
         if shape is not None:
             size = (tuple_argument("reshape", "shape", shape, size),)
         return self._reshaped(size)
 
     def _reshaped(self, size: tuple[Any, ...]) -> Tensor:
-        """As `reshape`, called by a method."""
+        """Do `reshape`, for calls from methods."""
         target, least = size or shape_of(size), 0
         for n in size:
             if type(n) is not int:
@@ -66,7 +66,7 @@ class Shaping(Arithmetic):
             return view(self, shape.reshape, target, 3)
         except ShapeError:
             if math.prod(target) == math.prod(self.array.shape):
-                raise  # of no elements, in a shape that no array of NumPy's has
+                raise  # no elements, in a shape that NumPy does not allow
             raise _misfit(target, self.array.shape) from None
 
     def view(
@@ -75,8 +75,8 @@ class Shaping(Arithmetic):
         size: Sequence[int] | None = None,
         dtype: DTypeLike | None = None,
     ) -> Tensor:
-        """As reshape, but an error where the elements would have to be copied; or view(dtype), the
-        same bytes read as another dtype: of fewer or more elements, if it is wider or less so."""
+        """Like `reshape`, but raise ShapeError if a copy would be needed. view(dtype) reinterprets
+        the same bytes as another dtype; the last dimension changes if the item sizes differ."""
         if len(shape) == 1 and isinstance(shape[0], DType):
             dtype = shape[0]
         if dtype is not None:
@@ -94,7 +94,7 @@ class Shaping(Arithmetic):
         return out
 
     def view_as(self, other: Tensor | Number) -> Tensor:
-        """`view` in the shape of `other`: the same memory.
+        """Return a `view` in the shape of `other`, which shares the memory.
 
         Raises:
             ShapeError: the number of elements differs, or the strides do not allow it.
@@ -102,11 +102,11 @@ class Shaping(Arithmetic):
         return self.view(tensor_of("view_as", other).array.shape)
 
     def reshape_as(self, other: Tensor | Number) -> Tensor:
-        """`reshape` to the shape of `other`, which has as many elements."""
+        """`reshape` to the shape of `other`, which has the same number of elements."""
         return self.reshape(tensor_of("reshape_as", other).array.shape)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """Dimensions start_dim to end_dim made one."""
+        """Merge dimensions start_dim to end_dim into one."""
         size = self.array.shape
         if type(start_dim) is not int or type(end_dim) is not int:
             start_dim, end_dim = axis_of(start_dim, len(size)), axis_of(end_dim, len(size))
@@ -114,7 +114,7 @@ class Shaping(Arithmetic):
         return cast("Tensor", self) if target is None else view(self, shape.reshape, target)
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
-        """Dimension `dim` split into `sizes`."""
+        """Split dimension `dim` into `sizes`."""
         sizes = tuple_argument("unflatten", "sizes", sizes)
         axis, size = axis_of(dim, self.ndim), self.array.shape
         if not size:
@@ -127,11 +127,11 @@ class Shaping(Arithmetic):
         return self._reshaped((*size[:axis], *sizes, *size[axis + 1 :]))
 
     def ravel(self) -> Tensor:
-        """One-dimensional: a view of a contiguous tensor, a copy of another."""
+        """Flatten to one dimension: a view of a contiguous tensor, else a copy."""
         return self.contiguous().reshape(-1)
 
     def permute(self, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
-        """Dimensions in the given order."""
+        """Return a view with the dimensions in the given order."""
         if dims is not None:
             order = (tuple_argument("permute", "dims", dims, order),)
         axes = order or shape_of(order)
@@ -142,7 +142,7 @@ class Shaping(Arithmetic):
         return view(self, shape.permute, _permutation(axes, len(self.array.shape)))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """A view with dimensions `dim0` and `dim1` swapped."""
+        """Return a view with dimensions `dim0` and `dim1` swapped."""
         n = len(self.array.shape)
         if type(dim0) is not int or type(dim1) is not int:
             dim0, dim1 = axis_of(dim0, n), axis_of(dim1, n)
@@ -151,7 +151,7 @@ class Shaping(Arithmetic):
     swapdims = transpose
 
     def swapaxes(self, axis0: int, axis1: int) -> Tensor:
-        """As transpose."""
+        """An alias of `transpose`."""
         return self.transpose(axis0, axis1)
 
     def t(self) -> Tensor:
@@ -163,16 +163,16 @@ class Shaping(Arithmetic):
 
     @property
     def T(self) -> Tensor:  # noqa: N802 (PyTorch's name)
-        """All dimensions reversed."""
+        """A view with all dimensions in reverse order."""
         return view(self, shape.permute, _reversed(len(self.array.shape)))
 
     @property
     def mT(self) -> Tensor:  # noqa: N802
-        """The last two dimensions swapped."""
+        """A view with the last two dimensions swapped."""
         return self.transpose(-2, -1) if self.ndim else cast("Tensor", self)
 
     def movedim(self, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
-        """Dimensions `source` moved to the places `destination`."""
+        """Move dimensions `source` to the positions `destination`; a view."""
         n = self.ndim
         sources = ints_of("movedim", "source", source)
         targets = ints_of("movedim", "destination", destination)
@@ -191,7 +191,7 @@ class Shaping(Arithmetic):
     moveaxis = movedim
 
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
-        """Without the dimensions of size 1 (all of them, or those of `dim`)."""
+        """Remove dimensions of size 1 (all of them, or those in `dim`); a view."""
         size = self.array.shape
         if type(dim) is int:
             axis = axis_of(dim, len(size))
@@ -205,14 +205,14 @@ class Shaping(Arithmetic):
         return view(self, shape.reshape, left, 3)
 
     def unsqueeze(self, dim: int) -> Tensor:
-        """A view with one more dimension, of size 1, at `dim`."""
+        """Return a view with a new dimension of size 1 at `dim`."""
         size = self.array.shape
         if type(dim) is not int:
             dim = axis_of(dim, len(size) + 1)
         return view(self, shape.reshape, _unsqueezed(size, dim), 3)
 
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
-        """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
+        """Repeat dimensions of size 1 without a copy; -1 keeps a size."""
         if size is not None:
             sizes = (tuple_argument("expand", "size", size, sizes),)
         asked = sizes or shape_of(sizes)
@@ -225,11 +225,11 @@ class Shaping(Arithmetic):
     broadcast_to = expand
 
     def expand_as(self, other: Tensor | Number) -> Tensor:
-        """`expand` to the shape of `other`: the same memory."""
+        """`expand` to the shape of `other`; shares the memory."""
         return self.expand(tensor_of("expand_as", other).array.shape)
 
     def repeat(self, *sizes: int | Sequence[int], repeats: Sequence[int] | None = None) -> Tensor:
-        """Copied so many times along each dimension."""
+        """Repeat the tensor along each dimension, the given number of times; a copy."""
         times = size_of(
             sizes if repeats is None else (tuple_argument("repeat", "repeats", repeats, sizes),)
         )
@@ -241,21 +241,22 @@ class Shaping(Arithmetic):
         own = (1,) * (len(times) - len(own)) + own
         mixed = self.reshape(tuple(n for size in own for n in (1, size)))
         wide = mixed.expand(tuple(n for t, size in zip(times, own, strict=True) for n in (t, size)))
-        # A copy even where one element is spread: memory shared with itself cannot be written.
+        # Copy even if only one element is repeated: an expanded tensor cannot be written.
         whole = elementwise.contiguous(wide)
         return shape.reshape(
             whole, shape=tuple(t * size for t, size in zip(times, own, strict=True))
         )
 
     def tile(self, *sizes: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
-        """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
+        """Repeat `dims` times along the last dimensions; add leading dimensions if necessary."""
         times = size_of(sizes if dims is None else (tuple_argument("tile", "dims", dims, sizes),))
         return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def repeat_interleave(
         self, repeats: int | Tensor, dim: int | None = None, *, output_size: int | None = None
     ) -> Tensor:
-        """Each element `repeats` times in a row (an int, or a tensor of ints along `dim`)."""
+        """Repeat each element `repeats` times in a row (an int, or a tensor of ints along
+        `dim`)."""
         x = self.reshape(-1) if dim is None else self
         axis = 0 if dim is None else axis_of(dim, self.ndim)
         if isinstance(repeats, int):
@@ -285,11 +286,11 @@ class Shaping(Arithmetic):
         return shape.reshape(elementwise.contiguous(wide), shape=size)
 
     def tril(self, diagonal: int = 0) -> Tensor:
-        """The lower triangle of the last two dimensions, zero above."""
+        """Return the lower triangle of the last two dimensions, with zeros above."""
         return self._triangle("tril", diagonal, True)
 
     def triu(self, diagonal: int = 0) -> Tensor:
-        """The upper triangle of the last two dimensions, zero below."""
+        """Return the upper triangle of the last two dimensions, with zeros below."""
         return self._triangle("triu", diagonal, False)
 
     def _triangle(self, caller: str, diagonal: int, lower: bool) -> Tensor:
@@ -300,13 +301,13 @@ class Shaping(Arithmetic):
         return shape.triangle(self, diagonal=diagonal, lower=lower)
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-        """The diagonal of two dimensions, put last: a view."""
+        """Return the diagonal of two dimensions as the last dimension; a view."""
         offset = int_of("diagonal", "offset", offset)
         x = self.movedim((dim1, dim2), (-2, -1))
         return view_of(x, shape.diagonal(x, offset=offset), shape.diagonal, {"offset": offset})
 
     def diag(self, diagonal: int = 0) -> Tensor:
-        """The diagonal of a matrix, or a matrix with this vector as diagonal."""
+        """Return the diagonal of a matrix, or a matrix with this vector as diagonal."""
         if self.ndim not in (1, 2):
             raise ShapeError(sentence("diag", "a vector or a matrix", tuple(self.array.shape)))
         if self.ndim == 2:
@@ -314,7 +315,7 @@ class Shaping(Arithmetic):
         return self.diag_embed(diagonal)
 
     def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-        """Matrices, in dimensions dim1 and dim2, with the last dimension as diagonal."""
+        """Make matrices, in dimensions dim1 and dim2, with the last dimension as diagonal."""
         if not self.ndim:
             raise IndexOutOfRange(sentence("diag_embed", "at least one dimension", "a 0-d tensor"))
         *batch, n = self.array.shape
@@ -336,7 +337,7 @@ class Shaping(Arithmetic):
 
 
 def distinct(caller: str, axes: list[int]) -> list[int]:
-    """Dimensions as axes; raises if one is named twice."""
+    """Return the axes; raise if one occurs twice."""
     if len(set(axes)) != len(axes):
         raise ShapeError(sentence(caller, "each dimension once", axes))
     return axes
@@ -344,7 +345,7 @@ def distinct(caller: str, axes: list[int]) -> list[int]:
 
 @functools.lru_cache
 def _swapped(dim0: int, dim1: int, ndim: int) -> tuple[int, ...]:
-    """The axes with two dimensions swapped."""
+    """Return the order of axes with two swapped."""
     a, b = axis_of(dim0, ndim), axis_of(dim1, ndim)
     axes = list(range(ndim))
     if ndim:  # a 0-d tensor counts as one with one dimension
@@ -354,13 +355,13 @@ def _swapped(dim0: int, dim1: int, ndim: int) -> tuple[int, ...]:
 
 @functools.lru_cache
 def _reversed(ndim: int) -> tuple[int, ...]:
-    """The axes from the last to the first."""
+    """Return the axes from the last to the first."""
     return tuple(reversed(range(ndim)))
 
 
 @functools.lru_cache
 def _permutation(order: tuple[int, ...], ndim: int) -> tuple[int, ...]:
-    """The order of axes that `permute` was given, each of them once."""
+    """Check the order of axes for `permute`: each axis occurs once."""
     axes = tuple(axis_of(d, ndim) for d in order)
     if len(order) != ndim or len(set(axes)) != ndim:
         raise ShapeError(f"permute: expected each of {ndim} dimensions once, got {order}")
@@ -369,7 +370,7 @@ def _permutation(order: tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 @functools.lru_cache
 def _flattened(size: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...] | None:
-    """The shape in which dimensions are made one; None where they are one."""
+    """Return the shape with dimensions merged; None if that changes nothing."""
     n = len(size)
     first, last = axis_of(start_dim, n), axis_of(end_dim, n)
     if n and first == last:
@@ -383,14 +384,14 @@ def _flattened(size: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int
 
 @functools.lru_cache
 def _unsqueezed(size: tuple[int, ...], dim: int) -> tuple[int, ...]:
-    """The shape with one more dimension of size 1."""
+    """Return the shape with a new dimension of size 1."""
     axis = axis_of(dim, len(size) + 1)
     return (*size[:axis], 1, *size[axis:])
 
 
 @functools.lru_cache
 def _expanded(own: tuple[int, ...], asked: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that `expand` was asked for, with each -1 filled in."""
+    """Return the target shape of `expand`, with each -1 replaced."""
     target, extra = list(asked), len(asked) - len(own)
     if extra < 0:
         raise ShapeError(f"expand: {asked} has fewer dimensions than {tuple(own)}")
@@ -407,7 +408,7 @@ def _expanded(own: tuple[int, ...], asked: tuple[int, ...]) -> tuple[int, ...]:
 
 @functools.lru_cache
 def _inferred(own: Sequence[int], target: tuple[int, ...]) -> tuple[int, ...]:
-    """`target` with its -1 filled in."""
+    """Return `target` with its -1 replaced."""
     if min(target, default=0) < -1:
         raise ShapeError(sentence("reshape", "sizes of at least 0, or one -1", target))
     if -1 not in target:

@@ -1,4 +1,4 @@
-"""Arrays in memory shared with child processes, forked or spawned."""
+"""Arrays in memory that is shared with forked or spawned child processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SharedMemory(mmap.mmap):
-    """A mapped file without a name: a fork inherits the mapping, and a spawned process is handed
+    """A mapped file without a name. A forked process inherits the mapping; a spawned process gets
     the file's descriptor."""
 
     descriptor: int
@@ -29,7 +29,7 @@ def is_shared(array: Any) -> bool:
 
 
 def shared_copy(array: np.ndarray) -> np.ndarray:
-    """The same elements in SharedMemory."""
+    """Copy an array to new SharedMemory."""
     size = max(array.nbytes, 1)
     descriptor = _nameless_file()
     os.truncate(descriptor, size)
@@ -53,7 +53,8 @@ def _mapped(descriptor: int, size: int) -> SharedMemory:
 
 
 class Handed:
-    """An array in SharedMemory, to a process that is being spawned: unpickled, an array there."""
+    """Pickles an array in SharedMemory for a process that is being spawned; it is unpickled as an
+    array on the same memory."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -73,7 +74,7 @@ def _taken(handle: Any, size: int, *place: Any) -> np.ndarray:
 
 
 def is_spawning() -> bool:
-    """Whether pickling happens to start a new process."""
+    """Whether this thread is pickling objects for a new process."""
     from multiprocessing.context import get_spawning_popen
 
     return get_spawning_popen() is not None

@@ -1,5 +1,4 @@
-"""Sorting, the largest and the middle, counting (methods of Tensor), and where values lie among
-others."""
+"""Sorting, quantiles, counting (methods of Tensor), and searches in sorted tensors."""
 
 from __future__ import annotations
 
@@ -43,16 +42,16 @@ INTERPOLATIONS: dict[str, Any] = {
     "nearest": lambda at: at.round(),
     "midpoint": lambda at: (at.floor() + at.ceil()) / 2,
 }
-"""Which place between two elements `quantile` takes for the exact one."""
+"""The position between two elements that `quantile` uses, from the exact position."""
 
 
 class Sorting(Reductions):
-    """sort and its like; equal elements keep their order."""
+    """sort and similar methods; equal elements keep their order."""
 
     __slots__ = ()
 
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
-        """The int64 indices that sort along `dim` (always stable)."""
+        """Return the int64 indices that sort self along `dim` (always stable)."""
         axis = axis_of(dim, self.ndim)
         flag_of("argsort", "descending", descending), flag_of("argsort", "stable", stable)
         if not self.ndim:
@@ -66,7 +65,7 @@ class Sorting(Reductions):
     def sort(
         self, dim: int = -1, descending: bool = False, stable: bool | None = False
     ) -> ValuesAndIndices:
-        """(values, indices) sorted along `dim` (always stable)."""
+        """Return (values, indices), sorted along `dim` (always stable)."""
         order = self.argsort(dim, descending, False if stable is None else stable)
         if not self.ndim:
             return ValuesAndIndices(self.clone(), order)
@@ -76,7 +75,7 @@ class Sorting(Reductions):
     def topk(
         self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
     ) -> ValuesAndIndices:
-        """(values, indices) of the k largest (or smallest) along `dim`, in order."""
+        """Return (values, indices) of the k largest (or smallest) along `dim`, in order."""
         if largest is not True:
             flag_of("topk", "largest", largest)
         if sorted is not True:
@@ -91,8 +90,8 @@ class Sorting(Reductions):
         return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
 
     def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
-        """(value, index) of the k-th smallest, k from 1. Of equal elements the first is the
-        smallest: PyTorch's index may be that of another."""
+        """Return (value, index) of the k-th smallest element along `dim`, k from 1. Equal elements
+        are ordered by index; PyTorch may return another of their indices."""
         if keepdim is not False:
             flag_of("kthvalue", "keepdim", keepdim)
         axis = axis_of(dim, self.ndim)
@@ -116,12 +115,13 @@ class Sorting(Reductions):
     @overload
     def median(self, dim: int, keepdim: bool = False) -> ValuesAndIndices: ...
     def median(self, dim: int | None = None, keepdim: bool = False) -> Tensor | ValuesAndIndices:
-        """The lower median of all, or (value, index) along `dim`; NaN where there is one."""
+        """Return the lower median of all elements, or (values, indices) along `dim`; NaN if there
+        is a NaN."""
         if keepdim is not False:
             flag_of("median", "keepdim", keepdim)
         if dim is None:
             return reduce.median(self) if self.numel() else (self.sum() / 0).to(self.dtype)
-        axis = axis_of(dim, self.ndim)  # one, not several
+        axis = axis_of(dim, self.ndim)  # refuses several
         self._filled("median", dim)
         size = self.array.shape[axis] if self.ndim else 1
         middle = self.kthvalue((size + 1) // 2, dim, keepdim)
@@ -142,10 +142,11 @@ class Sorting(Reductions):
         *,
         interpolation: str = "linear",
     ) -> Tensor:
-        """The q-quantiles (q a number in [0, 1] or a 1-D tensor) along `dim`, or of all.
+        """Return the q-quantiles along `dim`, or of all elements; q is a number in [0, 1] or a 1-D
+        tensor.
 
-        Between two elements: "linear", "lower", "higher", "nearest" or "midpoint". NaN where there
-        is one.
+        `interpolation` between two elements: "linear", "lower", "higher", "nearest" or "midpoint".
+        The result is NaN if there is a NaN.
         """
         if keepdim is not False:
             flag_of("quantile", "keepdim", keepdim)
@@ -175,7 +176,7 @@ class Sorting(Reductions):
         below, above = (x.index_select(-1, i) for i in (low.long(), high))
         between = interpolation in ("linear", "midpoint")
         found = below.lerp(above, at - low) if between else below
-        last = x[..., -1:]  # where NaN sorts to
+        last = x[..., -1:]  # NaN is sorted last
         found = comparison.where(last, found, condition=comparison.isnan(last).array)
         found = found.movedim(-1, 0)
         if keepdim:
@@ -186,7 +187,7 @@ class Sorting(Reductions):
         return without_base(found if points.ndim else found.squeeze(0))
 
     def bincount(self, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-        """How often each int occurs in a 1-D tensor of non-negative ints."""
+        """Count each int in a 1-D tensor of non-negative ints; or sum its `weights`."""
         backend, array = self.backend, self.array
         if array.dtype.kind not in "iu":
             raise DTypeError(sentence("bincount", "ints", self.dtype))
@@ -201,7 +202,7 @@ class Sorting(Reductions):
             )
         if weights is None:
             value = backend.ones(array.shape, int64.numpy)
-        else:  # integers are summed in float64, as PyTorch does
+        else:  # integers are summed in float64, as in PyTorch
             value = weights.array if weights.dtype is float32 else weights.double().array
         top = int(self.max().item()) + 1 if array.shape[0] else 0
         counts = zeros(max(top, minlength), dtype=value.dtype, device=backend.device).array
@@ -251,7 +252,8 @@ class Sorting(Reductions):
         return_counts: bool = False,
         dim: int | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
-        """The distinct elements (or slices of `dim`), ascending; on the host."""
+        """Return the distinct elements (or slices of `dim`), ascending; optionally with inverse
+        indices and counts. It is computed on the CPU."""
         flag_of("unique", "sorted", sorted)
         flag_of("unique", "return_inverse", return_inverse)
         flag_of("unique", "return_counts", return_counts)
@@ -278,7 +280,7 @@ class Sorting(Reductions):
         return_counts: bool = False,
         dim: int | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
-        """The elements (or slices of `dim`) without repeats of the one before; optionally with
+        """Return the elements (or slices of `dim`) that differ from the one before; optionally with
         inverse indices and counts."""
         flag_of("unique_consecutive", "return_inverse", return_inverse)
         flag_of("unique_consecutive", "return_counts", return_counts)
@@ -309,10 +311,11 @@ class Sorting(Reductions):
         side: str | None = None,
         sorter: Tensor | None = None,
     ) -> Tensor:
-        """Where `values` would go in this tensor, sorted along its last dimension.
+        """Return the indices at which to insert `values` in this tensor, which is sorted along its
+        last dimension.
 
-        `right` (or `side="right"`) puts equal values after; NaN goes last. `sorter` are the
-        indices that sort the tensor where it is not sorted itself.
+        A value goes before equal elements, with `right` (or `side="right"`) after them; NaN goes
+        last. If the tensor is not sorted, `sorter` has the indices that sort it.
         """
         if side not in (None, "left", "right"):
             raise ArgumentError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
@@ -342,8 +345,8 @@ class Sorting(Reductions):
 def _first_place(
     rows: Any, values: Any, size: tuple[int, ...], goes_before: Callable[[Any, Any], Tensor]
 ) -> Tensor:
-    """By bisection, the first position in the last dimension whose element is not below each
-    value."""
+    """Find, by bisection in the last dimension, the first position whose element does not go before
+    the value."""
     backend, n = rows.backend, rows.array.shape[-1]
     low = wrap(backend.zeros(size, int64.numpy), backend)
     high = low + n
@@ -367,7 +370,8 @@ def searchsorted(
     side: str | None = None,
     sorter: Tensor | None = None,
 ) -> Tensor:
-    """Where each value would be put into sorted rows: before equal ones, or after (`right`)."""
+    """Return the index at which to insert each value in sorted rows: before equal elements, or
+    after them (`right`)."""
     return tensor_of("searchsorted", sorted_sequence).searchsorted(
         input, out_int32=out_int32, right=right, side=side, sorter=sorter
     )
@@ -377,7 +381,8 @@ def searchsorted(
 def bucketize(
     input: Tensor | Number, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
 ) -> Tensor:
-    """The bucket of each value: that whose upper bound, or with `right` lower bound, it is at."""
+    """Return the bucket of each value. A value equal to a boundary is in the bucket below it, or
+    with `right` above it."""
     if tensor_of("bucketize", boundaries).ndim != 1:
         raise ArgumentError(sentence("bucketize", "1-D boundaries", tuple(boundaries.shape)))
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
@@ -385,8 +390,8 @@ def bucketize(
 
 @forwarded
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many elements fall into each of `bins` equal intervals from `min` to `max` (the extremes
-    of the elements, if both are equal)."""
+    """Count the elements in each of `bins` equal intervals from `min` to `max` (if these are equal:
+    from the smallest to the largest element)."""
     x = tensor_of("histc", input)
     if not x.is_floating_point():
         raise DTypeError(sentence("histc", "a floating-point dtype", x.dtype))
@@ -403,7 +408,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ArgumentError(sentence("histc", "a finite range", f"{low} to {high}"))
     inside = host[(host >= low) & (host <= high)]
-    width = high - low or 1.0  # 0 where the elements are too large for a difference of 1
+    width = high - low or 1.0  # 0: the elements are so large that +-1 is lost
     places = ((inside - low) * bins / width).astype(np.int64)
     counts = np.bincount(np.minimum(places, bins - 1), minlength=bins)
     return wrap(x.backend.asarray(counts), x.backend).to(x.dtype)
@@ -438,6 +443,6 @@ def _number(value: Any, dtype: DType, backend: Backend) -> Tensor:
 
 
 def _host(x: Any) -> np.ndarray:
-    """The elements on the host, bfloat16 as float32."""
+    """Copy the elements to the CPU; bfloat16 becomes float32."""
     host = x.backend.to_numpy(x.array)
     return host.astype(np.float32) if host.dtype.kind == "V" else host

@@ -1,4 +1,4 @@
-"""Special functions: methods of Tensor. `gradient.special` has them all."""
+"""Special functions: methods of Tensor. `gradient.special` has more of them."""
 
 from __future__ import annotations
 

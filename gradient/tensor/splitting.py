@@ -1,4 +1,4 @@
-"""Parts of a tensor along a dimension, or by strides, as views: methods of Tensor."""
+"""Parts of a tensor as views, along a dimension or by strides: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class Splitting(Shaping):
-    """narrow, split and their like, windows, as_strided."""
+    """narrow, split and similar methods, unfold, as_strided."""
 
     __slots__ = ()
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
-        """`length` elements of dimension `dim` from `start`."""
+        """Return a view of `length` elements of dimension `dim` from `start`."""
         start, length = int_or_scalar("narrow", "start", start), int_of("narrow", "length", length)
         axis, n = self._length("narrow", dim)
         begin = start + n if start < 0 else start
@@ -43,16 +43,16 @@ class Splitting(Shaping):
         return view(self, getitem, at, 3)
 
     def select(self, dim: int, index: int) -> Tensor:
-        """Element `index` of dimension `dim`."""
+        """Return a view of slice `index` of dimension `dim`, without this dimension."""
         axis, index = axis_of(dim, len(self.array.shape)), int_of("select", "index", index)
         at = (slice(None),) * axis + (index, Ellipsis)
         try:
             return view(self, getitem, at, 3)
         except (IndexOutOfRange, DTypeError):
-            return self[at]  # which says what is wrong, or selects of a packed tensor
+            return self[at]  # raises our error, or selects from a packed tensor
 
     def _length(self, caller: str, dim: int) -> tuple[int, int]:
-        """The axis of a dimension to be cut, and its size."""
+        """Return the axis of a dimension to split, and its size."""
         size = self.array.shape
         axis = axis_of(dim, len(size))
         if not size:
@@ -60,7 +60,8 @@ class Splitting(Shaping):
         return axis, size[axis]
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-        """Pieces of `split_size` (the last may be smaller), or of the given sizes, along `dim`."""
+        """Split along `dim` into pieces of `split_size` (the last may be smaller), or of the given
+        sizes; the pieces are views."""
         if isinstance(split_size, bool):
             raise TypeMismatch(sentence("split", "ints as split_size", split_size))
         axis, n = self._length("split", dim)
@@ -78,7 +79,7 @@ class Splitting(Shaping):
         return views_of(self, shape.split, indices, axis)
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-        """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
+        """Split along `dim` into at most `chunks` views of equal size; the last may be smaller."""
         if (chunks := int_of("chunk", "chunks", chunks)) <= 0:
             raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
         axis, n = self._length("chunk", dim)
@@ -95,9 +96,9 @@ class Splitting(Shaping):
         *,
         indices: Sequence[int] | Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """`sections` pieces whose sizes differ by at most one, or pieces cut at the indices.
+        """Split along `dim` into `sections` views whose sizes differ by at most 1, or at indices.
 
-        Indices (a sequence or a tensor of ints) count as those of slices do.
+        Indices (a sequence or a tensor of ints) have the same meaning as in slices.
         """
         if (sections is None) == (indices is None):
             got = "neither" if indices is None else "both"
@@ -119,13 +120,13 @@ class Splitting(Shaping):
         return tuple(self[(*before, cut)] for cut in cuts)
 
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
-        """The slices along `dim`, without it."""
+        """Return all slices along `dim`, without this dimension, as views."""
         axis, n = self._length("unbind", dim)
         return views_of(self, shape.unbind, shape.slice_indices(n, axis), axis)
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
-        """All windows of `size` along `dimension`, each `step` after the other, put last: a view
-        where the backend has strides."""
+        """Return all windows of `size` along `dimension`, `step` elements apart; the elements of a
+        window are a new last dimension. A view on backends with strides."""
         axis = axis_of(dimension, self.ndim)
         size, step = int_of("unfold", "size", size), int_of("unfold", "step", step)
         x: Any = self if self.ndim else self.reshape(1)
@@ -142,11 +143,11 @@ class Splitting(Shaping):
     def as_strided(
         self, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
     ) -> Tensor:
-        """As element (i, j), that of the memory at storage_offset + i * stride[0] + j * stride[1].
+        """Return a tensor whose element (i, j) is element storage_offset + i * stride[0] + j *
+        stride[1] of the memory.
 
-        A view where the tensor, or without a gradient the owner of its memory, lies there in
-        row-major order; else a copy. Elements of the memory that are none of the tensor's own have
-        no gradient.
+        It is a view if the tensor (or, without a gradient, the owner of its memory) is in row-major
+        order; else a copy. Elements of the memory that are not in this tensor have no gradient.
         """
         from gradient.tensor import strided
 
@@ -159,7 +160,7 @@ class Splitting(Shaping):
         stride: Sequence[int],
         storage_offset: int | None = None,
     ) -> Tensor:
-        """A copy in which the elements that `as_strided` selects are `src`."""
+        """Return a copy in which the elements that `as_strided` selects are `src`."""
         from gradient.tensor import strided
 
         return strided.as_strided_scatter(self, src, size, stride, storage_offset)

@@ -1,5 +1,5 @@
-"""Statistics: reductions that leave NaN out, pairs of moments, modes, covariances: methods of
-Tensor, composed of others."""
+"""Statistics: reductions that skip NaN, moments, modes, covariances: methods of Tensor, composed of
+other methods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Statistics(TensorBase):
-    """nansum and its like, std_mean, mode, cov, renorm, dist."""
+    """nansum and similar methods, std_mean, mode, cov, renorm, dist."""
 
     __slots__ = ()
 
@@ -49,8 +49,8 @@ class Statistics(TensorBase):
     def nanmedian(
         self: Any, dim: int | None = None, keepdim: bool = False
     ) -> Tensor | ValuesAndIndices:
-        """The lower median of the elements that are not NaN, of all or along `dim`, then with its
-        place; NaN where there is no other."""
+        """The lower median of the elements that are not NaN; along `dim`, (values, indices). NaN if
+        all elements are NaN."""
         if not self.is_floating_point():
             return self.median() if dim is None else self.median(dim, keepdim)
         if dim is None:
@@ -75,9 +75,11 @@ class Statistics(TensorBase):
         *,
         interpolation: str = "linear",
     ) -> Tensor:
-        """As `quantile`, of the elements that are not NaN."""
+        """Like `quantile`, for the elements that are not NaN."""
         filled = self.detach().nan_to_num(0.0) if self.is_floating_point() else self
-        checked = filled.quantile(q, dim, keepdim, interpolation=interpolation)  # refuses misfits
+        checked = filled.quantile(
+            q, dim, keepdim, interpolation=interpolation
+        )  # raises for misfits
         x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)
         points = (q if isinstance(q, Variable) else self.new_tensor(q)).reshape(-1)
         last = (~x.isnan()).sum(-1, keepdim=True).to(x.dtype) - 1
@@ -99,7 +101,7 @@ class Statistics(TensorBase):
         *,
         correction: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """`std` and `mean`."""
+        """Return (std, mean); see `std` for the arguments."""
         spread = self.std(dim, unbiased, keepdim, correction=correction)
         return spread, _mean_beside(self, dim, keepdim)
 
@@ -111,13 +113,13 @@ class Statistics(TensorBase):
         *,
         correction: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """`var` and `mean`."""
+        """Return (var, mean); see `var` for the arguments."""
         spread = self.var(dim, unbiased, keepdim, correction=correction)
         return spread, _mean_beside(self, dim, keepdim)
 
     def mode(self: Any, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
-        """(values, indices) of the most frequent element along `dim`, the least one at ties, and
-        the last place of it (PyTorch's too, of up to 16 elements without NaN); indices are int64,
+        """(values, indices) of the most frequent element along `dim`: the smallest at ties, with
+        its last index (as in PyTorch for up to 16 elements without NaN). Indices are int64;
         `keepdim` keeps the dimension with size 1. Raises DTypeError for complex numbers."""
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
@@ -149,7 +151,7 @@ class Statistics(TensorBase):
 
     @autocasts("float32_on_gpu")
     def renorm(self: Any, p: float, dim: int, maxnorm: float) -> Tensor:
-        """The slices of `dim` whose p-norm is beyond `maxnorm` scaled down to it."""
+        """Scale the slices of `dim` whose p-norm is above `maxnorm` down to this norm."""
         if self.ndim < 2:
             raise ShapeError(sentence("renorm", "at least 2 dimensions", self.ndim))
         if not number_of("renorm", "p", p) > 0 or not number_of("renorm", "maxnorm", maxnorm) >= 0:
@@ -158,7 +160,7 @@ class Statistics(TensorBase):
         axis = axis_of(dim, self.ndim)
         others = tuple(i for i in range(self.ndim) if i != axis)
         beyond = self.detach().norm(p, others, True) > maxnorm
-        # Norms of the slices that are scaled alone: those of the others may be NaN.
+        # Norms of the scaled slices only: those of the others may be NaN.
         size = self.masked_fill(~beyond, 0.0).norm(p, others, True)
         return self * where(beyond, maxnorm / (size + 1e-7), 1.0)
 
@@ -169,8 +171,8 @@ class Statistics(TensorBase):
         fweights: Tensor | None = None,
         aweights: Tensor | None = None,
     ) -> Tensor:
-        """The covariance matrix of variables (rows) over observations (columns), counted
-        `fweights` times and weighted by `aweights`."""
+        """The covariance matrix of variables (rows) over observations (columns). Each observation
+        is repeated `fweights` times and weighted by `aweights`."""
         if self.ndim > 2:
             raise ShapeError(sentence("cov", "at most 2 dimensions", self.ndim))
         x = self if self.ndim == 2 else self.reshape(1, -1)
@@ -217,8 +219,7 @@ class Statistics(TensorBase):
 
 
 def _mean_beside(x: Any, dim: Any, keepdim: bool) -> Tensor:
-    """The mean for `std_mean` and `var_mean`; `dim` may be `unbiased`, in the older form of the
-    call."""
+    """The mean for `std_mean` and `var_mean`; in their older form, `dim` may be `unbiased`."""
     return x.mean(None if isinstance(dim, bool) else dim, keepdim)
 
 
@@ -227,7 +228,7 @@ def _without_nan(x: Any) -> Tensor:
 
 
 def _median(x: Any, axis: int) -> tuple[Tensor, Tensor]:
-    """Values and places of the lower medians along an axis, that is kept."""
+    """Values and indices of the lower medians along an axis, which is kept with size 1."""
     with no_grad():
         order = x.detach().argsort(axis, stable=True)
         count = (~x.detach().isnan()).sum(axis, keepdim=True)

@@ -1,4 +1,4 @@
-"""Parts of a tensor's memory by strides."""
+"""as_strided: select elements of a tensor's memory by strides."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Layout(NamedTuple):
-    """An arrangement of elements in memory: element (i, j) is offset + i * stride[0] + j *
-    stride[1] elements after the first of the memory that owns it."""
+    """Sizes, strides and offset: element (i, j) is element offset + i * stride[0] + j * stride[1]
+    of the memory."""
 
     size: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
 
     def places(self) -> np.ndarray:
-        """Where each element lies."""
+        """Return the position of each element in memory."""
         found = np.full((), self.offset)
         for n, step in zip(self.size, self.stride, strict=True):
             found = found[..., None] + np.arange(n) * step
@@ -45,7 +45,9 @@ def as_strided(
     last = int(places.max()) if places.size else own.offset - 1
     if x.is_contiguous() and own.offset <= first and last < own.offset + x.numel():
         return _view(x, wanted._replace(offset=wanted.offset - own.offset))
-    *_, owner = (base for base in with_bases(x) if base.dtype is x.dtype)  # of z.real: real
+    *_, owner = (
+        base for base in with_bases(x) if base.dtype is x.dtype
+    )  # for z.real, the real base
     whole, start = owner.is_contiguous(), owner.storage_offset()
     if whole and not start <= first <= last < start + owner.numel() and places.size:
         outside = first if first < start else last
@@ -63,7 +65,7 @@ def as_strided(
     if at.min(initial=0) < 0:
         inside = x.backend.asarray(at >= 0)
         out = comparison.where(out, _taken(owner.detach(), places - start), condition=inside)
-    out.view_info = (x, None, {})  # so that a write is refused where it would miss a gradient
+    out.view_info = (x, None, {})  # so that a write raises if it would lose a gradient
     return out
 
 
@@ -92,7 +94,7 @@ def as_strided_scatter(
 
 
 def _layout(caller: str, x: Any, size: Any, stride: Any, offset: Any) -> Layout:
-    """The arguments, checked."""
+    """Check the arguments; return them as a Layout."""
     sizes = tuple(ints_of(caller, "size", size))
     steps = tuple(ints_of(caller, "stride", stride))
     start = x.storage_offset() if offset is None else int_of(caller, "storage_offset", offset)
@@ -110,7 +112,7 @@ def _own_layout(x: Any) -> Layout:
 
 
 def _view(x: Any, layout: Layout) -> Tensor:
-    """What lies there of x, in row-major order, as a view."""
+    """Return the elements of x at a layout, in row-major order, as a view."""
     options: dict[str, Any] = {
         "size": layout.size,
         "stride": layout.stride,
@@ -120,8 +122,8 @@ def _view(x: Any, layout: Layout) -> Tensor:
 
 
 def _numbers(places: np.ndarray, layout: Layout) -> np.ndarray:
-    """For each place in memory, which element of the layout, in row-major order, lies there: the
-    last, -1 where none does."""
+    """Return, for each position in memory, the number of the layout's element there, in row-major
+    order: the last one if there are several, -1 if there is none."""
     known = layout.places().reshape(-1)
     top = max(int(places.max(initial=-1)), int(known.max(initial=-1))) + 1
     found = np.full(top, -1)
@@ -130,8 +132,8 @@ def _numbers(places: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def _sharing(x: Any, own: Layout) -> Tensor:
-    """x; of elements that lie at one place, as of an expanded tensor, each has the same part of the
-    gradient, as in PyTorch."""
+    """Return x. If several elements share one position in memory, as in an expanded tensor, each
+    gets the same share of the gradient, as in PyTorch."""
     known = own.places().reshape(-1)
     unique, back, counts = np.unique(known, return_inverse=True, return_counts=True)
     if len(unique) == len(known) or not (mode.grad and x.requires_grad):
@@ -144,6 +146,6 @@ def _sharing(x: Any, own: Layout) -> Tensor:
 
 
 def _taken(x: Any, places: np.ndarray) -> Tensor:
-    """Elements of x by their number in row-major order."""
+    """Select elements of x by their numbers in row-major order."""
     flat = x.reshape(math.prod(x.shape))
     return without_base(index.getitem(flat, index=(x.backend.asarray(places),)))

@@ -1,4 +1,4 @@
-"""Moving a tensor to another device inside a graph."""
+"""Record the copy of a tensor to another device in the graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Parents = Sequence[Node | None]
 
 
 class _Move:
-    """The op of a move, to the engine: its gradient is moved back."""
+    """The op of a copy to another device: its gradient is copied back."""
 
     name = public_name = "to_device"
     saved_names = ()
@@ -35,6 +35,6 @@ _MOVE = _Move()
 
 
 def record_move(source: Any, result: Any) -> None:
-    """Give `result` the node of a move from `source`."""
+    """Give `result` the node of a copy from `source`."""
     location = location_of(user_frame())
     result.node = make_node(_MOVE, result.backend, (source.node,), (), result.array, location)

@@ -1,6 +1,6 @@
-"""NumPy's universal functions of tensors: `np.sin(t)`, `array * t`, `array += t`.
+"""NumPy's universal functions on tensors: `np.sin(t)`, `array * t`, `array += t`.
 
-NEP 13 (numpy.org/neps/nep-0013-ufunc-overrides.html) says what NumPy asks of an operand.
+NEP 13 (numpy.org/neps/nep-0013-ufunc-overrides.html) describes NumPy's protocol for this.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ OPERATORS = {
     np.greater: ("__gt__", "__lt__"),
     np.greater_equal: ("__ge__", "__le__"),
 }
-"""The methods of a tensor on the left and on the right of each of NumPy's operators."""
+"""The tensor's methods for each NumPy operator: as the left and as the right operand."""
 
 
 def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: Any) -> object:
-    """What `Tensor.__array_ufunc__` returns.
+    """Return the result of `Tensor.__array_ufunc__`.
 
-    An operator on numbers is ours, with its gradient. Other functions are NumPy's, of the tensors'
-    values, and their results new tensors, or `out`; as in PyTorch, they refuse a tensor that
+    Operators on numbers use our op, with its gradient. Other functions are NumPy's, on the tensors'
+    values; their results are new tensors, or `out`. As in PyTorch, they raise for a tensor that
     requires grad.
     """
     numbers = all(isinstance(x, (Variable, np.ndarray, np.generic, Number)) for x in inputs)

@@ -1,9 +1,9 @@
-"""Views: tensors that share the memory of others, and how their graph changes with in-place writes.
+"""Views: tensors that share memory, and the changes of their graph by in-place writes.
 
-Each view remembers the tensor it was taken of and the op that takes it; that tensor remembers its
-views weakly. When one of them is written in place, the tensors that it is a view of get a node that
-says which part was replaced, up to the owner of the memory, and all other views are regenerated
-from there: whatever shows the memory then has the gradient of what it shows, as in PyTorch.
+Each view stores its base tensor and the op that made it; the base has weak references to its views.
+After an in-place write to a view, its base, the base's base and so on, up to the owner of the
+memory, get a node that records the replaced part. All other views get new nodes from there. So, as
+in PyTorch, each tensor on this memory has the gradient of its new values.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 V = TypeVar("V", bound=Variable)
 
 PRUNE_AT = 64
-"""How many views a tensor remembers before it looks for dead ones; from then on whenever there are
-twice as many."""
+"""The number of views of a tensor at which freed ones are first removed from its list; then at each
+doubling."""
 
 
 def view(base: Any, call: Any, value: Any, depth: int = 2) -> Tensor:
-    """The view of `base` that the op `call` takes, by its one option.
+    """Make the view of `base` by the op `call`, which has one option.
 
-    As `view_of(base, call(base, option=value), ...)`, in one function: views are as frequent as all
-    other ops together. `depth` is how far up the user's call is, counted as for `sys._getframe`.
+    This does `view_of(base, call(base, option=value), ...)` in one function, for speed: views are
+    as frequent as all other ops together. `depth` is that of `sys._getframe` for the user's call.
     """
     made = call.op
     try:
@@ -98,7 +98,8 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Tensor:
 
 
 def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Tensor:
-    """`out`, noted as the view of `base` that the op `call` made, if it shares its memory."""
+    """Record `out` as the view of `base` that the op `call` made, if it shares its memory; return
+    `out`."""
     array, backend = base.array, base.backend
     if not array.shape and (own := backend.writable(array)) is not array:
         base.array = array = own
@@ -109,8 +110,8 @@ def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Tensor:
 
 
 def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Tensor, ...]:
-    """The views of `base`, which has dimensions, at these indices, by the op `call` that takes them
-    all at once: either all of them share its memory, or none."""
+    """Make the views of `base`, which is not 0-d, at these indices, by the op `call`, which makes
+    all of them at once. Either all share the memory of `base`, or none."""
     made: Op = call.op
     array, backend = base.array, base.backend
     parent, grad = base.node, not switched or mode.grad
@@ -131,9 +132,9 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Tensor,
             note(base, out, view_op, {"index": at})
         return tuple(outs)
     outs, parents, new_tensor = [], (node,), variable.new_tensor
-    number = next_sequence_nr()  # of all pieces alike: none depends on another
+    number = next_sequence_nr()  # the same for all pieces: none depends on another
     for i, at in enumerate(indices):
-        out = new_tensor()  # as `outputs` and `note`
+        out = new_tensor()  # like `outputs` and `note`
         out.array = piece = shown[i]
         out.backend = backend
         out._grad = out.views = None
@@ -157,15 +158,15 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Tensor,
 
 
 def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
-    """Note `out` as the view of `base` that `view_op` took.
+    """Record `out` as the view of `base` that `view_op` made.
 
-    A leaf that requires a gradient does not remember its views: it cannot be overwritten while the
-    graph is recorded. Nor does any tensor those taken while it is not: writing to them is refused.
+    A leaf that requires a gradient has no list of its views: it cannot be overwritten while the
+    graph is recorded. Views made under no_grad are not listed either: writes to them raise.
     """
     if inference_used:
         out.inference = is_inference(base)
     if switched and not mode.grad:
-        info = base.view_info  # to the first one that was recorded: loops make long chains
+        info = base.view_info  # use the first recorded base: loops would make long chains
         out.view_info = info if info is not None and info[1] is None else (base, None, options)
         return
     out.view_info = (base, view_op, options)
@@ -175,8 +176,8 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
 
 
 def known_views(base: Any, more: int = 1) -> list[weakref.ref[Tensor]]:
-    """The list in which `base` remembers its views, for so many more. Where half of them are dead,
-    these go."""
+    """Return the list of the views of `base`, to append `more` of them. If half of the views were
+    freed, remove these first."""
     views: list[Any] | None = base.views
     if views is None:
         base.views = views = []
@@ -189,22 +190,22 @@ def known_views(base: Any, more: int = 1) -> list[weakref.ref[Tensor]]:
 
 
 def without_base(out: V) -> V:
-    """`out` without its view relation: nobody else holds the tensor that it is a view of."""
+    """Remove the view relation of `out`: there is no other reference to its base."""
     out.view_info = None
     return out
 
 
 def in_order(out: V) -> V:
-    """`out`, which nobody else has seen yet, in row-major order, as PyTorch has it: by indices,
-    NumPy's functions keep an order of their own, and `out.view(...)` would be refused."""
-    flags = getattr(out.array, "flags", None)  # None: a handle that has no order of its own
+    """Make `out`, a new tensor, contiguous, as in PyTorch. NumPy's functions with indices return
+    other orders, for which `out.view(...)` would raise."""
+    flags = getattr(out.array, "flags", None)  # None: a handle, without strides
     if flags is not None and not flags.c_contiguous:
         out.array = map_parts(out.backend.copy, out.array)
     return out
 
 
 def with_bases(tensor: Any) -> Iterator[Tensor]:
-    """The tensor, the tensor that it is a view of, and so on to the owner of the memory."""
+    """Yield the tensor, its base, and so on up to the owner of the memory."""
     yield tensor
     while (info := tensor.view_info) is not None:
         tensor = info[0]
@@ -217,13 +218,13 @@ def with_bases(tensor: Any) -> Iterator[Tensor]:
 def copy_slices(
     be: Backend[Array], x: Array, value: Array, /, *, view_op: Op, options: dict[str, Any]
 ) -> Array:
-    """x in which the part that the op `view_op` shows is `value`: already so in memory."""
+    """x with `value` in the part that the op `view_op` selects; the memory already has it."""
     return x
 
 
 def part_of(be: Backend[Array], g: Array, view_op: Op, options: dict[str, Any]) -> Array:
-    """What a view shows of a gradient. One of complex numbers as their parts, or the other way,
-    shows the parts of the gradient that users see, the conjugate of what the engine passes on."""
+    """The part of a gradient that a view selects. A view of complex numbers as real ones, or the
+    reverse, selects from the gradient that users see, the conjugate of the engine's."""
     part = view_op.function(be, g, **options)
     if is_complex(part) is is_complex(g):
         return part
@@ -233,7 +234,7 @@ def part_of(be: Backend[Array], g: Array, view_op: Op, options: dict[str, Any]) 
 def cleared(
     be: Backend[Array], g: Array, view_op: Op, options: dict[str, Any], x_shape: Any
 ) -> Array:
-    """g with 0 where the view lies, which is where its own gradient rule puts ones."""
+    """g with 0 at the elements of the view, which are those where its gradient rule puts ones."""
     ones = be.ones(tuple(x_shape), g.dtype)
     scope = {**view_op.defaults, **options, "be": be, "x_shape": x_shape}
     part = view_op.function(be, ones, **options)
@@ -242,18 +243,18 @@ def cleared(
 
 
 def rebase_history(tensor: Any, node: Any) -> None:
-    """Give `tensor` the node of its new value. It retains the gradient of the value that it has;
-    hooks stay with the one that they were registered on. (Both as in PyTorch.)"""
+    """Give `tensor` the node of its new value. As in PyTorch, `retain_grad` moves to the new node,
+    and hooks stay on the old one."""
     before = tensor.node
     if before is not None and before.retained is not None and node is not None:
         node.retained, before.retained = before.retained, None
-        node.hooks = node.hooks or []  # where there are hooks, the engine looks for `retained`
+        node.hooks = node.hooks or []  # the engine reads `retained` only with such a list
     tensor.node = node
 
 
 def propagate_write(tensor: Any) -> None:
-    """After `tensor` was overwritten and has its new node: give new nodes to all that share its
-    memory."""
+    """Give new nodes to all tensors that share the memory of `tensor`, after it was overwritten and
+    got its new node."""
     top = tensor
     while (info := top.view_info) is not None:
         base, view_op, options = info
@@ -270,16 +271,16 @@ def propagate_write(tensor: Any) -> None:
 
 
 def regenerate_views(base: Any) -> None:
-    """Give all views of `base` nodes on its new one, and those of views, however deeply nested."""
+    """Give all views of `base`, and their views, new nodes that depend on its new node."""
     bases = [base]
     while bases:
         base = bases.pop()
         for ref in base.views or ():
             view = ref()
             if view is None or view.view_info is None:
-                continue  # gone, or a view no longer
+                continue  # freed, or no longer a view
             if view.node is not None and view.node.op is None:
-                continue  # a leaf in its own right
+                continue  # a leaf
             if base.node is None:
                 view.node = None
             else:
