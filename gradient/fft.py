@@ -5,10 +5,10 @@
 tensor([10.+0.j, -2.+2.j, -2.+0.j])
 
 Along a dimension of n elements X_k = sum_j x_j e^(-2 pi i j k / n); the inverse has the other sign
-and is divided by n. `norm` moves the factor: "forward" divides the transform and not its inverse,
-"ortho" both by the root of n. `n` (`s` for several dimensions) are the sizes to which the input is
-cut or filled up with zeros first. float32 gives complex64, float64 complex128; integers are taken
-as the default float dtype.
+and is divided by n. With `norm` "forward" the transform is divided by n instead of its inverse,
+with "ortho" both by sqrt(n). The input is first cut, or padded with zeros, to the size `n` (`s` for
+several dimensions). float32 gives complex64, float64 complex128; integers are converted to the
+default float dtype.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ LAST_TWO = (-2, -1)
 
 @autocasts("float32_on_cpu")
 def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The transform along `dim`."""
+    """The Fourier transform along `dim`."""
     return _complex("fft", input, _one("fft", n), (dim,), norm, False)
 
 
@@ -75,7 +75,7 @@ def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
 
 @autocasts("float32_on_cpu")
 def fft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
-    """The transform along two dimensions."""
+    """The Fourier transform along two dimensions."""
     return _complex("fft2", input, s, dim, norm, False)
 
 
@@ -87,7 +87,7 @@ def ifft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None
 
 @autocasts("float32_on_cpu")
 def fftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
-    """The transform along several dimensions: all, or the last len(s)."""
+    """The Fourier transform along several dimensions: by default all, or the last len(s)."""
     return _complex("fftn", input, s, dim, norm, False)
 
 
@@ -97,7 +97,7 @@ def ifftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = N
     return _complex("ifftn", input, s, dim, norm, True)
 
 
-# Real numbers: half of the terms, as the others are their conjugates --------------------------
+# Real input: only half of the terms, as the others are their conjugates -----------------------
 
 
 @autocasts("float32_on_cpu")
@@ -108,9 +108,8 @@ def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
 
 @autocasts("float32_on_cpu")
 def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The n real numbers of which `rfft` gives the input; n is 2 (terms - 1) unless told, though it
-    may be one more. The imaginary part of the first term, and of the last where n is even, has no
-    effect."""
+    """The inverse of `rfft`: n real numbers. n is 2 (terms - 1) by default; pass it if it is odd.
+    The imaginary part of the first term, and for even n of the last one, has no effect."""
     return _doubled("irfft", input, _one("irfft", n), (dim,), norm)
 
 
@@ -128,7 +127,8 @@ def irfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | Non
 
 @autocasts("float32_on_cpu")
 def rfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
-    """`rfft` along the last dimension, then `fft` along the others: all, or the last len(s)."""
+    """`rfft` along the last dimension, then `fft` along the others (by default all, or the last
+    len(s))."""
     return _halved("rfftn", input, s, dim, norm)
 
 
@@ -138,20 +138,20 @@ def irfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = 
     return _doubled("irfftn", input, s, dim, norm)
 
 
-# Numbers whose transform is real: those with x_-j the conjugate of x_j -------------------------
+# Hermitian input, x_-j = conj(x_j), whose transform is real ------------------------------------
 
 
 @autocasts("float32_on_cpu")
 def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The n real numbers that are the transform of the first n // 2 + 1 of n complex ones; n is
-    2 (numbers - 1) unless told."""
+    """The transform, n real numbers, of a Hermitian input of which the first n // 2 + 1 numbers are
+    given; n is 2 (numbers - 1) by default."""
     return _doubled("hfft", input, _one("hfft", n), (dim,), norm, hermitian=True)
 
 
 @autocasts("float32_on_cpu")
 def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The inverse of `hfft`: of n real numbers along `dim`, the n // 2 + 1 that are not conjugates
-    of others."""
+    """The inverse of `hfft`: from n real numbers along `dim`, the first n // 2 + 1 numbers; the
+    others would be their conjugates."""
     return _halved("ihfft", input, _one("ihfft", n), (dim,), norm, hermitian=True)
 
 
@@ -169,7 +169,8 @@ def ihfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | Non
 
 @autocasts("float32_on_cpu")
 def hfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
-    """`fft` along all dimensions but the last, or the last len(s), then `hfft` along that."""
+    """`fft` along all dimensions except the last, then `hfft` along the last one; with `s`, only
+    along the last len(s) dimensions."""
     return _doubled("hfftn", input, s, dim, norm, hermitian=True)
 
 
@@ -190,7 +191,8 @@ def fftfreq(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """The frequencies of the n terms of `fft`, of samples d apart: 0, 1, ... -2, -1 over n d."""
+    """Return the frequencies of the n terms of `fft` for a sample distance d: 0, 1, ... -2, -1,
+    divided by n d."""
     n = int_of("fft.fftfreq", "n", n)
     turns: Any = arange(n, dtype=dtype or get_default_dtype(), device=device)
     turns[(n + 1) // 2 :] -= n
@@ -205,7 +207,7 @@ def rfftfreq(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """The frequencies of the n // 2 + 1 terms of `rfft`, of samples d apart."""
+    """Return the frequencies of the n // 2 + 1 terms of `rfft` for a sample distance d."""
     n = int_of("fft.rfftfreq", "n", n)
     turns: Any = arange(n // 2 + 1, dtype=dtype or get_default_dtype(), device=device)
     return _frequencies("fft.rfftfreq", turns, n * d).requires_grad_(requires_grad)
@@ -219,7 +221,7 @@ def _frequencies(caller: str, turns: Tensor, time: float) -> Tensor:
 
 
 def fftshift(input: Tensor, dim: Dims = None) -> Tensor:
-    """The terms in the order of their frequencies, 0 in the middle, along `dim` (or all)."""
+    """Sort the terms by frequency, with 0 in the middle, along `dim` (by default all)."""
     x = tensor_of("fft.fftshift", input)
     dims = _axes("fft.fftshift", x, dim)
     return x.roll([x.shape[d] // 2 for d in dims], list(dims))
@@ -232,7 +234,7 @@ def ifftshift(input: Tensor, dim: Dims = None) -> Tensor:
     return x.roll([(x.shape[d] + 1) // 2 for d in dims], list(dims))
 
 
-# How they are done -----------------------------------------------------------------------------
+# Implementation ----------------------------------------------------------------------------------
 
 
 def _complex(caller: str, x: Any, s: Sizes, dim: Dims, norm: str | None, inverse: bool) -> Tensor:
@@ -245,7 +247,7 @@ def _complex(caller: str, x: Any, s: Sizes, dim: Dims, norm: str | None, inverse
 def _halved(
     caller: str, x: Any, s: Sizes, dim: Dims, norm: str | None, hermitian: bool = False
 ) -> Tensor:
-    """Real numbers to half of their terms; the inverse of `hfft` is the conjugate of that."""
+    """Transform real numbers to half of their terms; `ihfft` is the conjugate of this."""
     caller = f"fft.{caller}"
     x = _of_real(caller, x)
     axes, sizes = _axes_and_sizes(caller, x, s, dim, some=True)
@@ -260,7 +262,7 @@ def _halved(
 def _doubled(
     caller: str, x: Any, s: Sizes, dim: Dims, norm: str | None, hermitian: bool = False
 ) -> Tensor:
-    """Half of the terms to real numbers; `hfft` does it with their conjugates."""
+    """Transform half of the terms to real numbers; `hfft` uses the conjugates of the terms."""
     caller = f"fft.{caller}"
     x = _of_complex(caller, x)
     axes, sizes = _axes_and_sizes(caller, x, s, dim, some=True, doubled=True)
@@ -294,7 +296,7 @@ def _one(caller: str, n: int | None) -> list[int] | None:
     if n is None:
         return None
     size = int_of(f"fft.{caller}", "n", n)
-    if size == -1:  # among several sizes, that there is
+    if size == -1:  # in `s`, -1 stands for the existing size
         raise ArgumentError(sentence(f"fft.{caller}", "n of at least 1", n))
     return [size]
 
@@ -322,8 +324,8 @@ def _axes(caller: str, x: Any, dim: Dims) -> tuple[int, ...]:
 def _axes_and_sizes(
     caller: str, x: Any, s: Sizes, dim: Dims, some: bool = False, doubled: bool = False
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The axes to transform and the numbers of their elements; of the last, where it is `doubled`,
-    of those that come out. -1 stands for the number that there is."""
+    """Return the axes to transform and their sizes; with `doubled`, the last size is that of the
+    result. -1 in `s` stands for the existing size."""
     given = None if s is None else ints_of(caller, "s", s)
     if dim is None and given is not None:
         if len(given) > x.ndim:
@@ -348,7 +350,7 @@ def _axes_and_sizes(
 
 
 def _resized(x: Any, axes: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
-    """Cut, or filled up with zeros at the end."""
+    """Cut the axes, or pad them with zeros at the end, to the given sizes."""
     for axis, n in zip(axes, sizes, strict=True):
         own = x.array.shape[axis]
         if n < own:

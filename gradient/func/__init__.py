@@ -1,4 +1,4 @@
-"""Transforms of functions, with PyTorch's names: derivatives, batches, modules as functions.
+"""Transforms of functions, with PyTorch's names: derivatives, vmap, modules as functions.
 
 >>> from gradient.func import functional_call, grad, vmap
 >>> params = dict(model.named_parameters())
@@ -6,7 +6,7 @@
 ...     return F.mse_loss(functional_call(model, params, (x,)), y)
 >>> gradients = grad(loss)(params, x, y)
 
-Each module's `__all__` says what is public.
+Each module's `__all__` lists the public names.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""vmap: a function of one sample, for a batch of them."""
+"""vmap: apply a function of one sample to a batch."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def vmap(
     *,
     chunk_size: int | None = None,
 ) -> Callable[..., Any]:
-    """A function that calls `func` for each sample and stacks the results.
+    """Return a function that calls `func` for each sample of a batch and stacks the results.
 
-    The samples are computed one after another: the result is PyTorch's, the speed that of a loop.
-    Write the batch dimension out where speed matters. Arguments given by name are shared by all
+    The samples are computed one after another: the results are PyTorch's, the speed is that of a
+    loop. If speed matters, write `func` with a batch dimension. Keyword arguments are shared by all
     samples.
 
     Args:
-        in_dims: the batch dimension of each argument, None for one that all samples share; one
-            number for all, or nested as the arguments are.
-        out_dims: where the batch stands in each result; None for one that does not depend on it.
-        randomness: what random numbers `func` may draw: "different" ones for each sample, the
-            "same" for all, or none: "error".
-        chunk_size: PyTorch's; changes nothing.
+        in_dims: the batch dimension of each argument, None for arguments that all samples share;
+            one number for all, or nested like the arguments.
+        out_dims: the batch dimension of each result; None for a result without one.
+        randomness: the random numbers of `func`: "different" for each sample, the "same" for all
+            samples, or "error" if `func` draws any.
+        chunk_size: PyTorch's, without effect.
 
     Raises:
-        TypeMismatch: `func` is no function.
-        ArgumentError: arguments and dimensions that do not fit, a result that is no Tensor, or
-            with `randomness="error"` a function that drew random numbers.
+        TypeMismatch: `func` is not a function.
+        ArgumentError: arguments and dimensions do not fit, a result is not a Tensor, or `func` drew
+            random numbers with `randomness="error"`.
     """
     check_function("vmap", func)
     if randomness not in ("error", "different", "same"):
@@ -93,7 +93,7 @@ def vmap(
 
 
 def _batch_size(leaves: list[Any], dims: list[Any]) -> int:
-    """How many samples there are: the size of every batch dimension."""
+    """Return the number of samples: the size of all batch dimensions."""
     sizes = set()
     for leaf, dim in zip(leaves, dims, strict=True):
         if dim is None:
@@ -110,14 +110,14 @@ def _batch_size(leaves: list[Any], dims: list[Any]) -> int:
 
 
 def _blank(leaf: Tensor, dim: int) -> Tensor:
-    """A sample for the shapes of an empty batch's results."""
+    """Make a sample of zeros, to find the shapes of the results of an empty batch."""
     shape = list(leaf.shape)
     del shape[dim]
     return leaf.new_zeros(shape)
 
 
 def _spread(dims: Any, tree: Any) -> list[Any]:
-    """A dimension for each leaf of a tree, from one that is given for a whole branch of it."""
+    """Return a dimension for each leaf of a tree; `dims` may have one for a whole branch."""
     if dims is None or isinstance(dims, int):
         return [dims] * len(leaves_of(tree))
     branches: Any = tree.values() if isinstance(tree, dict) else tree

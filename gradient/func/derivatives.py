@@ -1,6 +1,7 @@
 """Derivatives of functions, as functions: grad, vjp, jvp, linearize, jacrev, jacfwd, hessian.
 
-They nest: `grad(grad(f))`. Arguments and results may be nested dicts, lists and tuples of tensors.
+They can be nested: `grad(grad(f))`. Arguments and results may be nested dicts, lists and tuples of
+tensors.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ Argnums = int | Sequence[int]
 
 
 def check_function(caller: str, func: object) -> None:
-    """Raise TypeMismatch if what is to be transformed is no function."""
+    """Raise TypeMismatch if `func` is not a function."""
     if not callable(func):
         raise TypeMismatch(sentence(caller, "a function", f"{func!r:.80}"))
 
 
 class Primals:
-    """Arguments that a derivative is taken by, as tensors of a graph of their own, which goes on
-    into that of the tensors given, where they have one.
+    """The arguments to differentiate with respect to, as tensors with new nodes. If a given tensor
+    is in a graph, its new tensor is connected to that graph.
 
     Args:
         caller: the function that the user called, for error messages.
         tree: floating-point tensors, or dicts, lists and tuples of them.
 
     Attributes:
-        inputs: what stands for the tensors, in the order of `leaves_of`.
-        own: the nodes of those of them that no graph of the caller's leads to.
+        inputs: the new tensors, in the order of `leaves_of`.
+        own: the nodes of the inputs that are not connected to a graph of the caller's.
     """
 
     def __init__(self, caller: str, tree: Any) -> None:
@@ -55,11 +56,11 @@ class Primals:
 
     @property
     def arguments(self) -> Any:
-        """`inputs`, nested as the arguments are: what the function is called with."""
+        """The arguments to call the function with: `inputs`, nested like the given arguments."""
         return rebuilt(self.tree, self.inputs)
 
     def gradients(self, outputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients of the weighted sum of outputs, zero where an input is not used."""
+        """Return the gradients of the weighted sum of outputs; zeros for unused inputs."""
         pairs = [(o, w) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
         if not pairs:
             return [zeros_like(x.detach()) for x in self.inputs]
@@ -73,13 +74,13 @@ class Primals:
         ]
 
     def detached(self, tree: Any) -> Any:
-        """Results without what of their graph leads to these inputs alone."""
+        """Detach results whose graph leads only to these inputs."""
         return detached_from(self.own, tree)
 
 
 def detached_from(own: Collection[Node | None], tree: Any) -> Any:
-    """A tree whose tensors are detached where the leaves of their graph are all among `own`; a
-    tensor stays in its graph if that leads to a leaf of the caller's, which wants a gradient."""
+    """Detach the tensors of a tree whose graph has only leaves in `own`. A tensor whose graph has
+    other leaves, of the caller, stays in its graph, as these require a gradient."""
 
     def detached(value: Any) -> Any:
         if not isinstance(value, Tensor) or value.node is None:
@@ -99,7 +100,7 @@ def detached_from(own: Collection[Node | None], tree: Any) -> Any:
 
 
 def _chosen(caller: str, args: Sequence[Any], argnums: Argnums) -> Any:
-    """The arguments at the places `argnums`: one for a number, a tuple for several."""
+    """Return the arguments at the positions `argnums`: one for an int, a tuple for several."""
     numbers = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
     if not all(isinstance(n, int) for n in numbers):
         raise TypeMismatch(sentence(caller, "argnums of an int, or several", repr(argnums)))
@@ -111,7 +112,7 @@ def _chosen(caller: str, args: Sequence[Any], argnums: Argnums) -> Any:
 
 
 def _replaced(args: Sequence[Any], argnums: Argnums, new: Any) -> list[Any]:
-    """All arguments, with `new` in the place of what `_chosen` gave."""
+    """Return all arguments, with `new` in place of those that `_chosen` returned."""
     changed = list(args)
     if isinstance(argnums, int):
         changed[argnums] = new
@@ -122,7 +123,7 @@ def _replaced(args: Sequence[Any], argnums: Argnums, new: Any) -> list[Any]:
 
 
 def _split(caller: str, result: Any, has_aux: bool) -> tuple[Any, Any]:
-    """(result, aux) of what a function returned; aux is None where it was not asked for."""
+    """Split the returned value of a function into (result, aux); aux is None without `has_aux`."""
     if not has_aux:
         return result, None
     if not (isinstance(result, tuple) and len(result) == 2):
@@ -134,7 +135,7 @@ def _split(caller: str, result: Any, has_aux: bool) -> tuple[Any, Any]:
 def grad_and_value(
     func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
-    """A function that gives (gradient, value) of one that returns a number; see `grad`."""
+    """Return a function that computes (gradient, value) of `func`; see `grad`."""
     check_function("grad", func)
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -156,15 +157,18 @@ def grad_and_value(
 def grad(
     func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
-    """A function that gives the gradient of `func`, which returns a number.
+    """Return a function that computes the gradient of `func`, which returns a 0-d tensor.
 
     Args:
-        argnums: by which positional arguments; several give a tuple of gradients.
-        has_aux: `func` returns (number, anything), and the new one (gradient, anything).
+        argnums: the positions of the arguments to differentiate with respect to; several give a
+            tuple of gradients.
+        has_aux: `func` returns (0-d tensor, aux), and the new function (gradient, aux).
 
     Raises:
-        TypeMismatch: `func` is no function; called: an argument that is no floating-point tensor.
-        ArgumentError: called: no such argument, or a result that is no 0-d tensor.
+        TypeMismatch: `func` is not a function. The new function raises it if an argument is not a
+            floating-point tensor.
+        ArgumentError: raised by the new function: an argument of `argnums` is missing, or the
+            result is not a 0-d tensor.
     """
     both = grad_and_value(func, argnums, has_aux)
 
@@ -176,8 +180,9 @@ def grad(
 
 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
-    """(func(*primals), a function of cotangents): that gives a tuple of their products with the
-    Jacobian, one for each primal. With `has_aux` `func` returns (result, aux), and aux comes third.
+    """Return (func(*primals), vjp_fn): vjp_fn(cotangents), with cotangents of the result's shape,
+    returns a tuple of vector-Jacobian products, one for each primal. With `has_aux` `func` returns
+    (result, aux), and aux is the third value.
     """
     check_function("vjp", func)
     with enable_grad():
@@ -204,8 +209,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 def jvp(
     func: Callable[..., Any], primals: Any, tangents: Any, *, has_aux: bool = False
 ) -> tuple[Any, ...]:
-    """(func(*primals), the Jacobian's product with `tangents`): the derivative in a direction, by
-    two backward passes."""
+    """Return (func(*primals), the Jacobian times `tangents`), the derivative in the direction of
+    the tangents, which have the primals' shapes. It is computed by two backward passes. With
+    `has_aux` `func` returns (result, aux), and aux is the third value."""
     check_function("jvp", func)
     if not (isinstance(primals, (tuple, list)) and isinstance(tangents, (tuple, list))):
         got = f"{type(primals).__name__}, {type(tangents).__name__}"
@@ -218,7 +224,8 @@ def jvp(
         tracked = Primals("jvp", tuple(primals))
         result, aux = _split("jvp", func(*tracked.arguments), has_aux)
         outputs = leaves_of(result)
-        # The gradient is linear in the cotangents; its derivative by them is the transpose.
+        # The gradient is linear in the cotangents; its derivative with respect to them is the
+        # transpose.
         zeros = [zeros_like(o.detach()).requires_grad_() for o in outputs]
         through = tracked.gradients(outputs, zeros)
         pairs = [(g, t) for g, t in zip(through, directions, strict=True) if g.requires_grad]
@@ -243,8 +250,8 @@ def jvp(
 
 
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
-    """(func(*primals), a function of tangents): that gives the Jacobian's product with them, as
-    `jvp` does."""
+    """Return (func(*primals), jvp_fn): jvp_fn(*tangents) returns the Jacobian times the tangents,
+    like `jvp`."""
     check_function("linearize", func)
 
     def product(*tangents: Any) -> Any:
@@ -254,7 +261,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
 
 
 def _units(like: Tensor) -> list[Tensor]:
-    """Zeros of the shape of `like`, but for a 1 at each place in turn."""
+    """Return the unit vectors in the shape of `like`: zeros with a single 1."""
     flat = zeros_like(like.detach()).reshape(-1)
     units = []
     for place in range(flat.numel()):
@@ -271,8 +278,9 @@ def jacrev(
     has_aux: bool = False,
     chunk_size: int | None = None,
 ) -> Callable[..., Any]:
-    """A function that gives the Jacobian of `func`, of shape (result's..., argument's...), by a
-    backward pass for each element of the result. `chunk_size` is PyTorch's, and changes nothing."""
+    """Return a function that computes the Jacobian of `func`, of shape (result's..., argument's
+    ...), with one backward pass for each element of the result. `chunk_size` is PyTorch's, without
+    effect."""
     check_function("jacrev", func)
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -304,8 +312,8 @@ def jacfwd(
     *,
     randomness: str = "error",
 ) -> Callable[..., Any]:
-    """The Jacobian as of `jacrev`, by a derivative in the direction of each element of the
-    argument. `randomness` is PyTorch's, and changes nothing."""
+    """Like `jacrev`, with one directional derivative for each element of the argument.
+    `randomness` is PyTorch's, without effect."""
     check_function("jacfwd", func)
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -341,7 +349,7 @@ def jacfwd(
 
 
 def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """A function that gives the second derivatives of one that returns a number: for an argument
-    of shape S, S + S."""
+    """Return a function that computes the second derivatives of `func`, which returns a 0-d tensor:
+    for an argument of shape S they have shape S + S."""
     check_function("hessian", func)
     return jacrev(jacrev(func, argnums), argnums)

@@ -1,4 +1,4 @@
-"""`autograd.forward_ad`: dual tensors, whose tangents go along with what is computed of them.
+"""`autograd.forward_ad`: dual tensors, which have a tangent; results of ops on them have one too.
 
 >>> import gradient.autograd.forward_ad as fwAD
 >>> with fwAD.dual_level():
@@ -7,9 +7,9 @@
 >>> tangent
 tensor([4., 0.])
 
-There is no forward mode under it: `unpack_dual` differentiates the graph in the direction of the
-tangents, by two backward passes, as `func.jvp` does. So a dual tensor requires a gradient, and what
-is computed under `no_grad` has no tangent.
+This is not forward mode internally: `unpack_dual` computes the derivative of the graph in the
+direction of the tangents by two backward passes, like `func.jvp`. So a dual tensor requires a
+gradient, and results computed under `no_grad` have no tangent.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class UnpackedDualTensor(NamedTuple):
 
 class _Level(threading.local):
     duals: list[tuple[Tensor, Tensor]] | None = None
-    """The dual tensors that were made, and their tangents; None outside of a level."""
+    """The dual tensors of this level with their tangents; None outside of a level."""
 
 
 _level = _Level()
 
 
 def enter_dual_level() -> int:
-    """Begin a level, the first one: they do not nest (`func.jvp` does)."""
+    """Begin a level; return 0, its number. Levels cannot be nested (`func.jvp` can)."""
     if _level.duals is not None:
         got = "one within another"
         raise AutogradError(sentence("dual_level", "one level at a time", got, "use func.jvp"))
@@ -57,14 +57,14 @@ def enter_dual_level() -> int:
 
 
 def exit_dual_level(*, level: int | None = None) -> None:
-    """End the level: its tensors have no tangents any more."""
+    """End the level; its tensors lose their tangents."""
     if _level.duals is None or level not in (None, 0):
         raise AutogradError(sentence("exit_dual_level", "the level that was entered", level))
     _level.duals = None
 
 
 class dual_level:  # noqa: N801 (PyTorch's name)
-    """`with dual_level():` is where dual tensors can be made and unpacked."""
+    """A context manager inside which dual tensors can be made and unpacked."""
 
     def __enter__(self) -> int:
         return enter_dual_level()
@@ -74,10 +74,10 @@ class dual_level:  # noqa: N801 (PyTorch's name)
 
 
 def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> Tensor:
-    """A tensor of the same memory, with a tangent: the direction in which to differentiate.
+    """Make a dual tensor with the same memory and a tangent, the direction of the derivative.
 
     Raises:
-        AutogradError: outside of a level.
+        AutogradError: there is no level.
         ShapeError: the tangent has another shape.
     """
     for name, value in (("tensor", tensor), ("tangent", tangent)):
@@ -99,8 +99,8 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
 
 
 def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTensor:
-    """(primal, tangent) of a tensor that was made dual or computed of such ones; the tangent is
-    None for one that was not, and outside of a level."""
+    """Return (primal, tangent) of a dual tensor, or of a result of dual tensors. The tangent is
+    None for other tensors, and outside of a level."""
     if not isinstance(tensor, Tensor):
         raise TypeMismatch(sentence("unpack_dual", "a Tensor", type(tensor).__name__))
     duals = _level.duals or []
@@ -110,7 +110,8 @@ def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTens
     if tensor.node is None or not duals:
         return UnpackedDualTensor(tensor, None)
     with inference_mode(False), enable_grad():
-        # The gradient is linear in the cotangent; its derivative by that is the transpose.
+        # The gradient is linear in the cotangent; its derivative with respect to it is the
+        # transpose.
         cotangent = zeros_like(tensor.detach()).requires_grad_()
         through = engine.grad(
             [tensor], [made for made, _ in duals], [cotangent],
@@ -131,7 +132,7 @@ def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTens
 
 
 def _without(value: Tensor, duals: list[tuple[Tensor, Tensor]], cotangent: Tensor) -> Tensor:
-    """The value outside of the graph, where that leads to nothing but what was made here."""
+    """Detach the value if its graph leads only to tensors made here."""
     own = {made.node for made, _ in duals if made.is_leaf} | {cotangent.node}
     kept: Tensor = detached_from(own, value)
     return kept

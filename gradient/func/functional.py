@@ -1,4 +1,4 @@
-"""`autograd.functional`: derivatives at a point, PyTorch's older forms of `gradient.func`'s."""
+"""`autograd.functional`: derivatives at a point, PyTorch's older forms of `gradient.func`."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def jacobian(
     vectorize: bool = False,
     strategy: str = "reverse-mode",
 ) -> Any:
-    """The Jacobian of `func` at `inputs`: of shape (result's..., input's...), a tuple of tuples
-    where there are several of both. With `create_graph` it differentiates itself. `vectorize` and
-    `strategy` are PyTorch's, and change nothing; `strict` is not available."""
+    """Compute the Jacobian of `func` at `inputs`, of shape (result's..., input's...); for several
+    results and inputs, a tuple of tuples. With `create_graph` it can be differentiated.
+    `vectorize` and `strategy` are PyTorch's, without effect; `strict=True` raises ArgumentError."""
     _check("jacobian", strict)
     _check_strategy("jacobian", strategy, vectorize)
     given = _entered("jacobian", inputs, create_graph)
@@ -52,7 +52,8 @@ def hessian(
     vectorize: bool = False,
     outer_jacobian_strategy: str = "reverse-mode",
 ) -> Any:
-    """The second derivatives of a function that returns a number; arguments as of `jacobian`."""
+    """Compute the second derivatives of a function that returns one number; see `jacobian` for the
+    arguments."""
     _check("hessian", strict)
     _check_strategy("hessian", outer_jacobian_strategy, vectorize)
     given = _entered("hessian", inputs, create_graph)
@@ -67,7 +68,7 @@ def vjp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Any, Any]:
-    """(func(inputs), v times its Jacobian); `v` may be left out for a number."""
+    """Return (func(inputs), v times its Jacobian); `v` is optional if the result is one number."""
     _check("vjp", strict)
     value, product = _vjp(func, *_entered("vjp", inputs, create_graph))
     found = product(_ones("vjp", value) if v is None else v)
@@ -81,7 +82,7 @@ def jvp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Any, Any]:
-    """(func(inputs), its Jacobian times v); `v` may be left out for an input of one number."""
+    """Return (func(inputs), its Jacobian times v); `v` is optional if the input is one number."""
     _check("jvp", strict)
     given = _entered("jvp", inputs, create_graph)
     direction = _ones("jvp", given[0]) if v is None else v
@@ -96,7 +97,7 @@ def vhp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Any, Any]:
-    """(func(inputs), v times its Hessian), of a function that returns a number."""
+    """Return (func(inputs), v times its Hessian) of a function that returns one number."""
     _check("vhp", strict)
     return _hessian_product(func, inputs, v, create_graph)
 
@@ -108,7 +109,7 @@ def hvp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Any, Any]:
-    """(func(inputs), its Hessian times v), of a function that returns a number."""
+    """Return (func(inputs), its Hessian times v) of a function that returns one number."""
     _check("hvp", strict)
     return _hessian_product(func, inputs, v, create_graph)
 
@@ -116,7 +117,7 @@ def hvp(
 def _hessian_product(
     func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool
 ) -> tuple[Any, Any]:
-    """A Hessian is symmetric: from the left or from the right, the products are the same."""
+    """Multiply the Hessian by v: it is symmetric, so products from both sides are the same."""
     given = _entered("hvp", inputs, create_graph)
     several = isinstance(inputs, tuple)
     numbers: Any = tuple(range(len(given))) if several else 0
@@ -127,7 +128,7 @@ def _hessian_product(
 
 
 def _single(func: Callable[..., Any]) -> Callable[..., Tensor]:
-    """The number that a function returns, which may be of shape (1,)."""
+    """Return `func` with a 0-d result, instead of one number of shape () or (1,)."""
 
     def run(*args: Any) -> Tensor:
         value = func(*args)

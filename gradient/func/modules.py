@@ -1,4 +1,4 @@
-"""Modules as functions of their parameters."""
+"""Call modules as functions of their parameters."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def functional_call(
     tie_weights: bool = True,
     strict: bool = False,
 ) -> Any:
-    """`module(*args, **kwargs)` with other parameters and buffers, by their dotted names; those
-    that are not named are the module's own.
+    """Call `module(*args, **kwargs)` with other parameters and buffers, given by their dotted
+    names; the rest are the module's own.
 
     Args:
-        tie_weights: a tensor that the module has under several names is replaced under all.
-        strict: every parameter and buffer must be named, and nothing else; otherwise names that
-            the module has not are passed over, as in PyTorch.
+        tie_weights: replace a tensor that the module has under several names under all of them.
+        strict: all parameters and buffers must be given, and no others. Otherwise unknown names are
+            ignored, as in PyTorch.
 
     Raises:
-        ArgumentError: with `strict`, unknown or missing names.
+        ArgumentError: with `strict`, names are unknown or missing.
     """
     given: dict[str, Tensor] = {}
     single = isinstance(parameter_and_buffer_dicts, Mapping)
@@ -67,7 +67,7 @@ def _replaced(module: Module, given: dict[str, Tensor], tie_weights: bool, stric
         for name in missing:
             if id(own[name]) in by_id:
                 places[name] = by_id[id(own[name])]
-    # Past Module.__setattr__, which lets a Parameter alone stand in a parameter's place.
+    # Not by Module.__setattr__, which accepts only a Parameter for a parameter's name.
     changed: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for name, value in places.items():
@@ -84,7 +84,7 @@ def _replaced(module: Module, given: dict[str, Tensor], tie_weights: bool, stric
 
 
 def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The parameters and the buffers of several modules of one form, each stacked by name: for
+    """Return the parameters and the buffers of several modules of one class, stacked by name, for
     `vmap` over `functional_call`."""
     if not models or any(type(m) is not type(models[0]) for m in models):
         raise ArgumentError(sentence("stack_module_state", "modules of one class", len(models)))

@@ -5,8 +5,8 @@
 tensor([[0.5000, 0.0000],
         [0.0000, 0.2500]])
 
-LAPACK does the work, on the host; everything has a gradient of any order. Each module's `__all__`
-says what is public.
+LAPACK computes the results, on the CPU; all functions have gradients of any order. Each module's
+`__all__` lists the public names.
 """
 
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ from gradient.linalg.solving import *
 for _module in (_decompositions, _householder, _lu, _norms, _powers, _solving):
     for _name in _module.__all__:
         globals()[_name] = _takes_out(globals()[_name])
-        globals()[_name].__module__ = __name__  # where pickle looks for it
+        globals()[_name].__module__ = __name__  # for pickle
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)

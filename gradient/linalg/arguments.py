@@ -1,4 +1,4 @@
-"""Checks of matrices, and those of a batch that a decomposition fails on, told by `info` (...)."""
+"""Checks of matrices, and `info` (...), which marks the matrices for which a function failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradient.tensor.creation import eye
 def matrices(
     name: str, x: Any, dims: int = 2, integers: bool = False, takes_complex: bool = False
 ) -> Tensor:
-    """x, one matrix or a batch of them, of floating-point numbers or, if allowed, of others."""
+    """Check x, a matrix or a batch of them, of floating-point numbers or other allowed dtypes."""
     x = tensor_of(name, x)
     if x.ndim < dims:
         raise ShapeError(sentence(name, f"at least {dims} dimensions", tuple(x.shape)))
@@ -35,13 +35,13 @@ def squares(name: str, x: Any, integers: bool = False, takes_complex: bool = Fal
 
 
 def on_host(x: Tensor) -> np.ndarray:
-    """The elements, in a dtype that LAPACK takes."""
+    """Copy the elements to the CPU, in a dtype that LAPACK takes."""
     x = x.detach()
     return x.backend.to_numpy((x.to(float32) if x.dtype.itemsize < 4 else x).array)
 
 
 def infos(x: Tensor, of: Callable[[np.ndarray], int] | None = None) -> Tensor:
-    """What `of` answers for each matrix of x (..., N, N), as int32 (...): 0 without it."""
+    """Return `of` of each matrix of x (..., N, N), as int32 (...); zeros without `of`."""
     found = np.zeros(tuple(x.shape[:-2]), np.int32)
     if of is not None:
         host = on_host(x)
@@ -51,13 +51,13 @@ def infos(x: Tensor, of: Callable[[np.ndarray], int] | None = None) -> Tensor:
 
 
 def without_failed(x: Tensor, info: Tensor) -> Tensor:
-    """x (..., N, N), the identity where info is not 0."""
+    """Return x (..., N, N) with the identity for matrices whose info is not 0."""
     failed = (info != 0)[..., None, None]
     one = eye(x.shape[-1], dtype=x.dtype, device=x.device)
     return x.masked_fill(failed, 0.0) + one * failed.to(x.dtype)
 
 
 def not_a_number(info: Tensor, dtype: DType) -> Tensor:
-    """NaN where info (...) is not 0, else 0, as (..., 1, 1)."""
+    """Return NaN where info (...) is not 0, else 0, as (..., 1, 1)."""
     failed = info != 0
     return failed.to(dtype).masked_fill(failed, float("nan"))[..., None, None]

@@ -1,4 +1,4 @@
-"""Factors of matrices, eigenvalues and singular values."""
+"""Decompositions of matrices: factors, eigenvalues and singular values."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class SVD(NamedTuple):
 
 @autocasts("float32_on_cpu")
 def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
-    """L of input = L L^H, for symmetric or Hermitian positive definite matrices (..., N, N); with
-    `upper` L^H.
+    """Return L of input = L L^H, for symmetric or Hermitian positive definite matrices (..., N, N);
+    with `upper` L^H.
 
-    One triangle is read. `LinAlgError` where a matrix is not positive definite.
+    Only one triangle is read. Raises LinAlgError if a matrix is not positive definite.
     """
     x = squares("linalg.cholesky", input, takes_complex=True)
     if not upper:
@@ -68,8 +68,9 @@ def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
 
 @autocasts("float32_on_cpu")
 def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Cholesky:
-    """(L, info): info is 0 where a matrix is positive definite. Else it is the size of the first
-    leading minor that is not, and L is NaN; with `check_errors` that is a `LinAlgError`."""
+    """Return (L, info); info is int32 (...), 0 for a positive definite matrix. Otherwise it is the
+    size of the first leading minor that is not, and L is NaN; with `check_errors`, LinAlgError is
+    raised."""
     x = squares("linalg.cholesky_ex", input, takes_complex=True)
     try:
         return Cholesky(cholesky(x, upper=upper), infos(x))
@@ -83,7 +84,7 @@ def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = Fals
 
 
 def _first_minor(matrix: np.ndarray) -> int:
-    """The size of the first leading minor that is not positive definite, 0 if all are."""
+    """Return the size of the first leading minor that is not positive definite; 0 if all are."""
     for size in range(1, len(matrix) + 1):
         try:
             if np.isnan(np.linalg.cholesky(matrix[:size, :size])).any():
@@ -95,24 +96,24 @@ def _first_minor(matrix: np.ndarray) -> int:
 
 @autocasts("float32_on_cpu")
 def eig(A: Tensor) -> Eig:
-    """Eigenvalues (..., N), in no order, and eigenvectors (..., N, N), as columns of norm 1, of
-    square matrices: complex, whatever A is. A loss may not depend on the vectors' phases, nor on
-    vectors whose values are equal, where their gradient is infinite."""
+    """Return eigenvalues (..., N), unordered, and eigenvectors (..., N, N), as columns of norm 1,
+    of square matrices. Both are always complex. A loss must not depend on the phases of the
+    vectors, nor on vectors with equal eigenvalues, whose gradient is infinite."""
     found = ops.eig(squares("linalg.eig", A, takes_complex=True))
     return Eig(found[..., -1, :].clone(), found[..., :-1, :].clone())
 
 
 @autocasts("float32_on_cpu")
 def eigvals(A: Tensor) -> Tensor:
-    """The eigenvalues (..., N) of square matrices, complex, in no order."""
+    """Return the eigenvalues (..., N) of square matrices, complex and unordered."""
     return eig(squares("linalg.eigvals", A, takes_complex=True)).eigenvalues
 
 
 @autocasts("float32_on_cpu")
 def eigh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Eigh:
-    """Eigenvalues (..., N), ascending, and eigenvectors (..., N, N), as columns, of symmetric or
-    Hermitian matrices, of which the lower (L) or the upper (U) triangle is read. A loss may not
-    depend on the signs, or complex phases, of the vectors."""
+    """Return eigenvalues (..., N), ascending, and eigenvectors (..., N, N), as columns, of
+    symmetric or Hermitian matrices. Only the lower (L) or the upper (U) triangle is read. A loss
+    must not depend on the signs, or complex phases, of the vectors."""
     x = _triangle("linalg.eigh", A, UPLO, takes_complex=True)
     found = ops.eigh(x)
     values = found[..., -1, :]
@@ -121,7 +122,7 @@ def eigh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Eigh:
 
 @autocasts("float32_on_cpu")
 def eigvalsh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Tensor:
-    """The eigenvalues (..., N) of symmetric or Hermitian matrices, ascending."""
+    """Return the eigenvalues (..., N) of symmetric or Hermitian matrices, ascending."""
     x = _triangle("linalg.eigvalsh", A, UPLO, takes_complex=True)
     return eigh(x).eigenvalues if x.is_complex() else ops.eigvalsh(x)
 
@@ -135,10 +136,10 @@ def _triangle(name: str, x: Tensor, uplo: str, takes_complex: bool) -> Tensor:
 
 @autocasts("float32_on_cpu")
 def svd(A: Tensor, full_matrices: bool = True) -> SVD:
-    """U, singular values (descending) and V^H of A = U diag(S) V^H (..., M, N).
+    """Return U, the singular values S (descending) and V^H of A = U diag(S) V^H (..., M, N).
 
-    U is (..., M, K) and V^H (..., K, N), K the smaller of M and N. With `full_matrices` both are
-    square: what is added has no gradient.
+    U is (..., M, K), S (..., K) and V^H (..., K, N), with K = min(M, N). With `full_matrices` U and
+    V^H are square; the added vectors have no gradient.
     """
     x = matrices("linalg.svd", A, takes_complex=True)
     m, n = x.shape[-2:]
@@ -152,7 +153,7 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVD:
 
 
 def _complement(columns: Tensor) -> Tensor:
-    """Orthonormal columns that make (..., M, K) a square, without a gradient."""
+    """Return orthonormal columns that complete (..., M, K) to a square, without a gradient."""
     host = on_host(columns)
     found = np.linalg.svd(host, full_matrices=True)[0][..., host.shape[-1] :]
     return wrap(columns.backend.asarray(found), columns.backend).to(columns.dtype)
@@ -160,17 +161,17 @@ def _complement(columns: Tensor) -> Tensor:
 
 @autocasts("float32_on_cpu")
 def svdvals(A: Tensor) -> Tensor:
-    """The singular values (..., K) of A (..., M, N), descending."""
+    """Return the singular values (..., K) of A (..., M, N), descending; K = min(M, N)."""
     x = matrices("linalg.svdvals", A, takes_complex=True)
     return svd(x, False).S if x.is_complex() else ops.svdvals(x)
 
 
 @autocasts("float32_on_cpu")
 def qr(A: Tensor, mode: Literal["reduced", "complete", "r"] = "reduced") -> QR:
-    """Q, of orthonormal columns, and R, upper triangular, of A = Q R (..., M, N).
+    """Return Q, with orthonormal columns, and R, upper triangular, of A = Q R (..., M, N).
 
-    Q is (..., M, K), K the smaller of M and N, or with mode "complete" (..., M, M), of which the
-    added columns have no gradient; with mode "r" it is empty.
+    Q is (..., M, K), with K = min(M, N). With mode "complete" it is (..., M, M), and the added
+    columns have no gradient; with mode "r" it is empty.
     """
     x = matrices("linalg.qr", A, takes_complex=True)
     m, n = x.shape[-2:]
@@ -179,7 +180,7 @@ def qr(A: Tensor, mode: Literal["reduced", "complete", "r"] = "reduced") -> QR:
     if m >= n:
         found = ops.qr(x)
         q, r = found[..., :m, :].clone(), found[..., m:, :].mT.clone()
-    else:  # of the first columns, and the others as they are seen from there
+    else:  # QR of the first columns; then R of the others is Q^H times them
         found = ops.qr(x[..., :m])
         q = found[..., :m, :].clone()
         r = cat([found[..., m:, :].mT, q.mH @ x[..., m:]], -1)

@@ -1,5 +1,5 @@
-"""Products of reflections, as QR decompositions store them (Golub and Van Loan, "Matrix
-Computations", sections 5.1 and 5.2)."""
+"""Products of Householder reflections, the storage of QR decompositions (Golub and Van Loan,
+"Matrix Computations", sections 5.1 and 5.2)."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
 def ormqr(
     input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False
 ) -> Tensor:
-    """Q times input3 (..., M, N), with `transpose` Q^T times it; if not `left`, input3 (..., N, M)
-    times Q or Q^T. Q (M, M) is all of H_1 ... H_K (see `linalg.householder_product`), of the
-    reflections input (..., M, K) and input2 (..., K)."""
+    """Return Q input3 for input3 (..., M, N), with `transpose` Q^T input3; if not `left`, input3 Q
+    or input3 Q^T for input3 (..., N, M). Q (M, M) is the whole product H_1 ... H_K (see
+    `linalg.householder_product`) of the reflections input (..., M, K) and input2 (..., K)."""
     a, tau = _reflections("ormqr", input, input2)
     c = matrices("ormqr", input3)
     same_dtype("ormqr", "input3", a, c)
@@ -62,8 +62,9 @@ def ormqr(
 @forwarded
 @autocasts("float32_on_cpu")
 def geqrf(input: Tensor) -> Reflections:
-    """(a, tau) of input (..., M, N) = Q R: R on and above the diagonal of a, and below it, with
-    tau (..., K), the reflections whose product is Q (see `linalg.householder_product`)."""
+    """Return (a, tau) of input (..., M, N) = Q R. R is on and above the diagonal of a; the part
+    below it and tau (..., K) are the reflections whose product is Q (see
+    `linalg.householder_product`)."""
     rest = matrices("geqrf", input)
     *batch, m, n = rest.shape
     upper, lower, taus = [], [], []
@@ -89,7 +90,7 @@ def geqrf(input: Tensor) -> Reflections:
 
 
 def _reflections(name: str, a: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-    """A and tau, checked."""
+    """Check A and tau."""
     a, tau = matrices(name, a), tensor_of(name, tau)
     same_dtype(name, "tau", a, tau)
     most = min(a.shape[-2:])
@@ -101,7 +102,7 @@ def _reflections(name: str, a: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _reflected(a: Tensor, tau: Tensor, x: Tensor, order: Iterable[int]) -> Tensor:
-    """x (..., M, N), to which the reflections are applied in an order of theirs."""
+    """Apply the reflections to x (..., M, N) in the given order."""
     m, n = a.shape[-2:]
     vectors = a.tril(-1) + eye(m, n, dtype=a.dtype, device=a.device)
     for i in order:

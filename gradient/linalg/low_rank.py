@@ -1,4 +1,4 @@
-"""Approximate decompositions of matrices of low rank."""
+"""Approximate low-rank decompositions of matrices."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["pca_lowrank", "svd_lowrank"]
 def svd_lowrank(
     A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None
 ) -> SVD:
-    """U (..., M, q), S (..., q) and V (..., N, q) of about A = U diag(S) V^T, or of A - M, if there
-    is one (Halko et al. 2011, "Finding Structure with Randomness", algorithm 5.1).
+    """Return U (..., M, q), S (..., q) and V (..., N, q) with U diag(S) V^T near A, or near A - M
+    if M is given (Halko et al. 2011, "Finding Structure with Randomness", algorithm 5.1).
 
-    q is at least the rank that is looked for; each of `niter` passes brings the subspace nearer
-    (algorithm 4.4). The subspace starts at random.
+    q should be at least the rank of A. The subspace is random at first; each of `niter` iterations
+    improves it (algorithm 4.4).
     """
     x = matrices("svd_lowrank", A)
     return _found("svd_lowrank", x if M is None else x - M, 6 if q is None else q, niter)
@@ -33,8 +33,8 @@ def svd_lowrank(
 @forwarded
 @autocasts("float32_on_cpu")
 def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int = 2) -> SVD:
-    """`svd_lowrank` of A (..., M, N) less, if `center`, the mean of its rows: the columns of V are
-    its principal directions. q is the least of 6, M and N unless given."""
+    """Return `svd_lowrank` of A (..., M, N), with `center` after subtracting the mean of its rows.
+    The columns of V are the principal directions. q is min(6, M, N) by default."""
     x = matrices("pca_lowrank", A)
     m, n = x.shape[-2:]
     q = min(6, m, n) if q is None else q

@@ -1,4 +1,4 @@
-"""The LU decomposition, and systems of linear equations by it."""
+"""The LU decomposition, and systems of linear equations solved with it."""
 
 from __future__ import annotations
 
@@ -40,13 +40,12 @@ class LUFactorEx(NamedTuple):
 
 @autocasts("float32_on_cpu")
 def lu(A: Tensor, *, pivot: bool = True) -> LU:
-    """P, L and U of A = P L U (..., M, N): a permutation (..., M, M), L (..., M, K), lower
-    triangular with ones on the diagonal, and U (..., K, N), upper triangular; K is the smaller of
-    M and N.
+    """Return P, L and U of A = P L U (..., M, N): a permutation P (..., M, M), L (..., M, K), lower
+    triangular with ones on the diagonal, and U (..., K, N), upper triangular, with K = min(M, N).
 
-    Rows are exchanged so that the largest number of a column divides; without `pivot` they are not,
-    and P is empty. L and U have gradients where the first K columns and, with `pivot`, the rows
-    chosen are independent.
+    Rows are exchanged so that the pivot is the largest element of a column. Without `pivot` they
+    are not, and P is empty. L and U have gradients if the first K columns and the rows of the
+    pivots are linearly independent.
     """
     factors, pivots, _ = lu_factor_ex(A, pivot=pivot)
     return unpacked(factors, pivots if pivot else None)
@@ -54,10 +53,10 @@ def lu(A: Tensor, *, pivot: bool = True) -> LU:
 
 @autocasts("float32_on_cpu")
 def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
-    """(LU, pivots) of A (..., M, N), as `lu_solve` takes them: L below the diagonal of LU, U from
-    it on; row k was exchanged for row pivots[k], counted from 1, int32 (..., K).
+    """Return (LU, pivots) of A (..., M, N), for `lu_solve`. L is below the diagonal of LU, U is the
+    rest. Row k was exchanged with row pivots[k], counted from 1; pivots are int32 (..., K).
 
-    `LinAlgError` where U has a 0 on its diagonal: `lu` and `lu_factor_ex` take such matrices.
+    Raises LinAlgError if U has a 0 on its diagonal; `lu` and `lu_factor_ex` take such matrices.
     """
     factors, pivots, info = lu_factor_ex(A, pivot=pivot)
     _check("linalg.lu_factor", info)
@@ -66,8 +65,8 @@ def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
 
 @autocasts("float32_on_cpu")
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> LUFactorEx:
-    """(LU, pivots, info) as of `lu_factor`: info is 0, or the place, from 1, of the first 0 on the
-    diagonal of U; with `check_errors` that is a `LinAlgError`."""
+    """Return (LU, pivots) of `lu_factor`, and info: 0, or the position, from 1, of the first 0 on
+    the diagonal of U. With `check_errors` such a 0 raises LinAlgError."""
     x = matrices("linalg.lu_factor_ex", A, takes_complex=True)
     m, n = x.shape[-2:]
     if pivot:
@@ -88,8 +87,9 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
 def lu_solve(
     LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
 ) -> Tensor:
-    """X of A X = B, or of X A = B if not `left`, of A's factors (see `lu_factor`); with `adjoint`
-    of A^H for A. LU (..., N, N), B (..., N, K), or (..., K, N) if not `left`."""
+    """Solve A X = B, or X A = B if not `left`, with the factors of A (see `lu_factor`); with
+    `adjoint`, A^H instead of A. LU is (..., N, N), B and X (..., N, K), or (..., K, N) if not
+    `left`."""
     factors = squares("linalg.lu_solve", LU, takes_complex=True)
     b = matrices("linalg.lu_solve", B, takes_complex=True)
     same_dtype("linalg.lu_solve", "B", factors, b)
@@ -113,7 +113,7 @@ def lu_solve(
 
 
 def unpacked(factors: Tensor, pivots: Tensor | None) -> LU:
-    """P, L and U of what `lu_factor` gives; P is empty without pivots."""
+    """Return P, L and U from the results of `lu_factor`; P is empty without pivots."""
     m, n = factors.shape[-2:]
     k = min(m, n)
     lower = factors[..., :k].tril(-1) + eye(m, k, dtype=factors.dtype, device=factors.device)
@@ -125,7 +125,8 @@ def unpacked(factors: Tensor, pivots: Tensor | None) -> LU:
 
 
 def permutation(pivots: Tensor, rows: int) -> Tensor:
-    """Which row of A is row i of P^T A: int64 (..., rows), of pivots that count from 1."""
+    """Return the index of the row of A that is row i of P^T A, int64 (..., rows), from pivots,
+    which count from 1."""
     host = pivots.backend.to_numpy(pivots.detach().array)
     batch = host.shape[:-1]
     order = np.broadcast_to(np.arange(rows), (*batch, rows)).copy()
@@ -138,14 +139,14 @@ def permutation(pivots: Tensor, rows: int) -> Tensor:
 
 
 def _rows(x: Tensor, order: Tensor) -> Tensor:
-    """The rows of x (..., M, N) in the order (..., M); batches broadcast."""
+    """Return the rows of x (..., M, N) in the order (..., M); batches broadcast."""
     batch = np.broadcast_shapes(tuple(x.shape[:-2]), tuple(order.shape[:-1]))
     shape = (*batch, *x.shape[-2:])
     return x.expand(shape).gather(-2, order.unsqueeze(-1).expand(shape))
 
 
 def _first_zeros(factors: Tensor) -> Tensor:
-    """The place, from 1, of the first 0 on each diagonal, int32 (...): 0 where there is none."""
+    """Return the position, from 1, of the first 0 on each diagonal, int32 (...); 0 if none."""
     zeros = on_host(factors).diagonal(0, -2, -1) == 0
     past = np.ones((*zeros.shape[:-1], 1), bool)
     first = np.concatenate([zeros, past], -1).argmax(-1) + 1

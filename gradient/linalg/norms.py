@@ -27,8 +27,8 @@ def vector_norm(
     *,
     dtype: DType | None = None,
 ) -> Tensor:
-    """(sum |x|^ord)^(1 / ord) over `dim`, or over all elements: for ord inf the largest |x|, for
-    -inf the least, for 0 how many are not 0."""
+    """(sum |x|^ord)^(1 / ord) over `dim`, or over all elements. For ord inf it is the largest |x|,
+    for -inf the smallest, for 0 the number of nonzero elements."""
     if isinstance(ord, str):
         raise ArgumentError(sentence("linalg.vector_norm", "a number as ord", repr(ord)))
     x = tensor_of("linalg.vector_norm", x)
@@ -52,9 +52,9 @@ def matrix_norm(
     *,
     dtype: DType | None = None,
 ) -> Tensor:
-    """A norm of the matrices in `dim`: "fro" (Frobenius), "nuc" (the sum of the singular values),
-    2 and -2 (the largest and the least of them), 1 and -1 (of the columns' sums of |A|), inf and
-    -inf (of the rows')."""
+    """A norm of the matrices in the two dimensions `dim`: "fro" (Frobenius), "nuc" (the sum of the
+    singular values), 2 and -2 (the largest and the smallest of them), 1 and -1 (the largest and the
+    smallest column sum of |A|), inf and -inf (the same for row sums)."""
     x = matrices("linalg.matrix_norm", A if dtype is None else A.to(dtype), takes_complex=True)
     if not isinstance(dim, (tuple, list)) or len(dim) != 2:
         raise ArgumentError(sentence("linalg.matrix_norm", "dim, two dimensions", dim))
@@ -92,7 +92,8 @@ def norm(
     *,
     dtype: DType | None = None,
 ) -> Tensor:
-    """`vector_norm` over one dimension or, without `ord`, over any; else `matrix_norm` over two."""
+    """`vector_norm` over one dimension, or without `ord` over any number of dimensions; otherwise
+    `matrix_norm` over two."""
     dims = None if dim is None else ((dim,) if isinstance(dim, int) else tuple(dim))
     if ord is None:
         return vector_norm(A, 2, dims, keepdim, dtype=dtype)
@@ -108,8 +109,9 @@ def norm(
 
 @autocasts("float32_on_cpu")
 def cond(A: Tensor, p: Order = None) -> Tensor:
-    """The condition number |A| |A^-1| of A (..., N, N); for p None, 2 and -2 of any matrix, by its
-    singular values. Infinite for a singular matrix, 0 for an empty one."""
+    """The condition number |A| |A^-1| of A (..., N, N) in the norm p. For p None, 2 and -2 it is
+    computed from singular values, and A need not be square. Infinite for a singular matrix, 0 for
+    an empty one."""
     check = matrices if p in (None, 2, -2) else squares
     x = check("linalg.cond", A, takes_complex=True)
     if x.shape[-1] == 0 or x.shape[-2] == 0:

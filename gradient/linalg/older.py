@@ -1,4 +1,4 @@
-"""Functions of linear algebra that PyTorch has outside of `linalg`, some with older arguments."""
+"""Linear algebra functions that PyTorch has outside of `linalg`, some with older arguments."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def slogdet(input: Tensor) -> solving.LogDeterminant:
 
 @forwarded
 def logdet(input: Tensor) -> Tensor:
-    """log det A: NaN where the determinant is negative, -inf where it is 0."""
+    """log det A: NaN if the determinant is negative, -inf if it is 0."""
     sign, size = solving.slogdet(input)
     return size.masked_fill(sign < 0, float("nan"))
 
@@ -99,12 +99,12 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
 @forwarded
 @autocasts("float32_on_cpu")
 def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
-    """X of A X = input, where input2 (..., N, N) is A's Cholesky factor: A = L L^H, with `upper`
-    L^H L."""
+    """Solve A X = input for X, where input2 (..., N, N) is the Cholesky factor of A: A = L L^H,
+    with `upper` L^H L."""
     b = matrices("cholesky_solve", input, takes_complex=True)
     x = squares("cholesky_solve", input2, takes_complex=True)
     lower = x.mH if upper else x
-    # The gradient goes to the other triangle as well, as PyTorch's does: L is a square to it.
+    # As in PyTorch, the other triangle gets a gradient too, as if L were a full matrix.
     other = lower.masked_fill(~lower.detach().isfinite(), 0.0).triu(1)
     lower = lower.tril() + (other - other.detach())
     return ops.solve(lower.mH, ops.solve(lower, b))
@@ -113,7 +113,7 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
 @forwarded
 @autocasts("float32_on_cpu")
 def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
-    """The inverse of A, of which `input` (..., N, N) is the Cholesky factor: A = L L^H, with
+    """Return the inverse of A, where `input` (..., N, N) is its Cholesky factor: A = L L^H, with
     `upper` L^H L."""
     x = squares("cholesky_inverse", input, takes_complex=True)
     return cholesky_solve(eye(x.shape[-1], dtype=x.dtype, device=x.device), x, upper)
@@ -122,14 +122,15 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
 @forwarded
 @autocasts("float32_on_cpu")
 def qr(input: Tensor, some: bool = True) -> decompositions.QR:
-    """`linalg.qr`, reduced where `some`, else complete."""
+    """`linalg.qr`, reduced if `some`, else complete."""
     return decompositions.qr(input, "reduced" if some else "complete")
 
 
 @forwarded
 @autocasts("float32_on_cpu")
 def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
-    """`linalg.svd` with V for V^T, reduced where `some`. Without `compute_uv` U and V are zeros."""
+    """`linalg.svd` with V instead of V^T, reduced if `some`; zeros for U and V without
+    `compute_uv`."""
     input = matrices("svd", input, takes_complex=True)
     if not compute_uv:
         m, n = input.shape[-2:]
@@ -148,8 +149,8 @@ class TriangularSolution(NamedTuple):
 @forwarded
 @autocasts("float32_on_cpu")
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> LUFactor | LUFactorEx:
-    """(LU, pivots) as of `linalg.lu_factor`, of singular matrices too, and with `get_infos` the
-    info of `linalg.lu_factor_ex`."""
+    """Return (LU, pivots) like `linalg.lu_factor`, also for singular matrices; with `get_infos`
+    also the info of `linalg.lu_factor_ex`."""
     found = lu_factor_ex(A, pivot=pivot)
     return found if get_infos else LUFactor(found.LU, found.pivots)
 
@@ -157,7 +158,7 @@ def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> LUFactor | LUF
 @forwarded
 @autocasts("float32_on_cpu")
 def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
-    """`linalg.lu_solve`, of input (..., N, K) and what `linalg.lu_factor` gives."""
+    """`linalg.lu_solve` for input (..., N, K) and the results of `linalg.lu_factor`."""
     return solve_by_lu(LU_data, LU_pivots, input)
 
 
@@ -165,8 +166,8 @@ def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
 def lu_unpack(
     LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> LU:
-    """P, L and U, as of `linalg.lu`, of what `linalg.lu_factor` gives: L and U are empty without
-    `unpack_data`, P without `unpack_pivots`."""
+    """Return P, L and U of `linalg.lu` from the results of `linalg.lu_factor`. L and U are empty
+    without `unpack_data`, P is empty without `unpack_pivots`."""
     factors = matrices("lu_unpack", LU_data, takes_complex=True)
     if unpack_pivots:
         check_pivots("lu_unpack", factors, LU_pivots)
@@ -185,8 +186,9 @@ def triangular_solve(
     transpose: bool = False,
     unitriangular: bool = False,
 ) -> TriangularSolution:
-    """X of A X = input, with `transpose` of A^T X = input, and a copy of A (..., N, N), of which
-    one triangle is read (see `linalg.solve_triangular`); batches broadcast."""
+    """Solve A X = input, with `transpose` A^T X = input, for a triangular A (..., N, N); return X
+    and a copy of A. Only one triangle is read (see `linalg.solve_triangular`); batches
+    broadcast."""
     a = squares("triangular_solve", A, takes_complex=True)
     b = matrices("triangular_solve", input, takes_complex=True)
     x = solving.solve_triangular(
@@ -197,8 +199,8 @@ def triangular_solve(
 
 @forwarded
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
-    """The powers N - 1 down to 0 of each element of the vector x (n,): (n, N), N being n unless
-    given; `increasing`, 0 up to N - 1. Integers give int64. `linalg.vander` takes batches."""
+    """Return the powers N - 1 down to 0 of each element of the vector x (n,), with `increasing` 0
+    up to N - 1: (n, N). N is n by default. Integers give int64. `linalg.vander` takes batches."""
     values = tensor_of("vander", x)
     if values.ndim != 1:
         raise ShapeError(sentence("vander", "a vector", f"shape {tuple(values.shape)}"))

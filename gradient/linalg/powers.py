@@ -28,11 +28,11 @@ PADE = (
 """Coefficients of the Padé approximation of degree 13."""
 
 REACH = 5.37
-"""The norm up to which it holds in float64."""
+"""The largest norm for which it is accurate in float64."""
 
 
 def matrix_power(A: Tensor, n: int) -> Tensor:
-    """A to the power of n, for A (..., N, N): by repeated squaring; of the inverse if n < 0."""
+    """A^n for A (..., N, N), by repeated squaring; for n < 0 powers of the inverse."""
     x = squares("linalg.matrix_power", A, integers=True, takes_complex=True)
     n = int_of("linalg.matrix_power", "n", n)
     if n < 0:
@@ -53,7 +53,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
 
 
 def zeros_of(x: Tensor) -> Tensor:
-    """Zeros, which x is an input of."""
+    """Return zeros that depend on x in the graph."""
     return x.masked_fill(ones_like(x, dtype=bool_), 0)
 
 
@@ -87,13 +87,15 @@ def matrix_exp(A: Tensor) -> Tensor:
     found = solve(even - odd, even + odd)
     for i in range(int(counts.max())):
         more = halvings > i
-        base = found.masked_fill(~more, 0.0)  # what is finished is not squared, lest it overflow
+        base = found.masked_fill(
+            ~more, 0.0
+        )  # finished ones are not squared, as they might overflow
         found = where(more, base @ base, found)
     return found.clone().to(dtype)  # the solution is kept for its gradient
 
 
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
-    """The product of two or more matrices, multiplied in the cheapest order (Cormen et al.,
+    """The product of two or more matrices, in the order with the fewest operations (Cormen et al.,
     "Introduction to Algorithms", section 14.2). The first and the last may be vectors."""
     factors = list(tensors)
     if len(factors) < 2:
@@ -128,7 +130,8 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
-    """The powers 0 to N - 1 of each element of x (..., n): (..., n, N). N is n unless given."""
+    """Return the powers 0 to N - 1 of each element of x (..., n): (..., n, N); N is n by
+    default."""
     count = (x.shape[-1] if x.ndim else 1) if N is None else int_of("linalg.vander", "N", N)
     if count < 2:
         raise ArgumentError(sentence("linalg.vander", "N of at least 2", count))
@@ -139,8 +142,8 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 @autocasts("lower_precision")
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """The inner products of the vectors along `dim`, which the result is without; x and y
-    broadcast, and complex numbers of x are conjugated."""
+    """The inner products of the vectors along `dim`; the result does not have this dimension. x and
+    y broadcast; a complex x is conjugated."""
     x = matrices("linalg.vecdot", x, 0, takes_complex=True)
     y = matrices("linalg.vecdot", y, 0, takes_complex=True)
     same_dtype("linalg.vecdot", "y", x, y)

@@ -58,14 +58,15 @@ class LeastSquares(NamedTuple):
 
 @autocasts("float32_on_cpu")
 def inv(A: Tensor) -> Tensor:
-    """The inverse of A (..., N, N). `LinAlgError` where there is none."""
+    """Return the inverse of A (..., N, N). Raises LinAlgError if a matrix is singular."""
     return ops.inv(squares("linalg.inv", A, takes_complex=True))
 
 
 @autocasts("float32_on_cpu")
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
-    """(inverse, info): info is 0 where a matrix has an inverse. Else it is the place, from 1, of
-    the first pivot that is 0, and the inverse is NaN; with `check_errors` that is a `LinAlgError`.
+    """Return (inverse, info); info is int32 (...), 0 for an invertible matrix. Otherwise it is the
+    position, from 1, of the first pivot that is 0, and the inverse is NaN; with `check_errors`,
+    LinAlgError is raised.
     """
     x = squares("linalg.inv_ex", A, takes_complex=True)
     try:
@@ -78,8 +79,7 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
 
 
 def _zero_pivot(matrix: np.ndarray) -> int:
-    """The place, from 1, of the first pivot that is 0 in elimination; 0 if the matrix has an
-    inverse."""
+    """Return the position, from 1, of the first pivot that is 0; 0 if the matrix is invertible."""
     try:
         np.linalg.inv(matrix)
         return 0
@@ -92,7 +92,7 @@ def _zero_pivot(matrix: np.ndarray) -> int:
             return k + 1
         rest[[k, largest]] = rest[[largest, k]]
         rest[k + 1 :] -= rest[k + 1 :, k : k + 1] / rest[k, k] * rest[k]
-    return n  # where LAPACK's rounding differs
+    return n  # LAPACK's rounding differed
 
 
 @autocasts("float32_on_cpu")
@@ -103,22 +103,22 @@ def det(A: Tensor) -> Tensor:
 
 @autocasts("float32_on_cpu")
 def slogdet(A: Tensor) -> LogDeterminant:
-    """The sign of the determinant of A (..., N, N), complex as A is, and log |det A|."""
+    """Return the sign of the determinant of A (..., N, N), complex if A is, and log |det A|."""
     x = squares("linalg.slogdet", A, takes_complex=True)
-    # Not that of the determinant, which large matrices make 0 or infinite.
+    # Not computed from the determinant, which is 0 or infinite for large matrices.
     host = x.backend.to_numpy(x.detach().to(complex128 if x.is_complex() else float64).array)
     sign = wrap(x.backend.asarray(np.asarray(np.linalg.slogdet(host)[0])), x.backend).to(x.dtype)
     if x.is_complex():
         found = ops.logabsdet(x)
-        phase = found.imag - found.imag.detach()  # 0, which has the sign's gradient
+        phase = found.imag - found.imag.detach()  # 0, with the gradient of the sign
         return LogDeterminant(sign * polar(ones_like(phase), phase), found.real.clone())
-    nothing = x.masked_fill(ones_like(x, dtype=bool_), 0).sum((-2, -1))  # whose gradient is 0
+    nothing = x.masked_fill(ones_like(x, dtype=bool_), 0).sum((-2, -1))  # its gradient is 0
     return LogDeterminant(sign + nothing, ops.logabsdet(x))
 
 
 @autocasts("float32_on_cpu")
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
-    """X of A X = B, or of X A = B if not `left`; A (..., N, N), B (..., N, K) or (..., N)."""
+    """Solve A X = B, or X A = B if not `left`, for X; A (..., N, N), B (..., N, K) or (..., N)."""
     a = squares("linalg.solve", A, takes_complex=True)
     b = matrices("linalg.solve", B, 1, takes_complex=True)
     vectors = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
@@ -135,8 +135,8 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 
 @autocasts("float32_on_cpu")
 def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Solution:
-    """(X, info): info is 0 where A has an inverse. Else it is as of `inv_ex`, and X is NaN; with
-    `check_errors` that is a `LinAlgError`."""
+    """Return (X, info); info is 0 for an invertible A. Otherwise it is that of `inv_ex`, and X is
+    NaN; with `check_errors`, LinAlgError is raised."""
     try:
         return Solution(solve(A, B, left=left), infos(A))
     except LinAlgError as error:
@@ -153,8 +153,8 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
 def solve_triangular(
     A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
-    """As `solve`, for triangular matrices: the other triangle is not read, with `unitriangular`
-    nor is the diagonal, which counts as ones."""
+    """Like `solve`, for triangular matrices. The other triangle is not read; with `unitriangular`
+    the diagonal is not read either, and counts as ones."""
     a = squares("linalg.solve_triangular", A, takes_complex=True)
     a = a.triu(int(unitriangular)) if upper else a.tril(-int(unitriangular))
     if unitriangular:
@@ -164,7 +164,7 @@ def solve_triangular(
         a, b, upper = a.mT, b.mT, not upper
     try:
         found = ops.solve(a, b)
-    except LinAlgError:  # a 0 on the diagonal, which division makes infinite
+    except LinAlgError:  # a 0 on the diagonal: the division gives inf
         found = _substituted(a, b, upper)
     return found if left else found.mT
 
@@ -191,28 +191,28 @@ def pinv(
     atol: float | None = None,
     rtol: float | None = None,
 ) -> Tensor:
-    """The pseudo-inverse (..., N, M) of A (..., M, N) (Penrose 1955).
+    """Return the pseudo-inverse (..., N, M) of A (..., M, N) (Penrose 1955).
 
-    Singular values up to the larger of atol and rtol times the largest count as 0. rtol is the
-    larger of M and N times the dtype's eps, unless atol is given; `rcond` is its older name. Of a
-    `hermitian` A the lower triangle alone is read.
+    Singular values up to max(atol, rtol * the largest one) count as 0. By default rtol is max(M, N)
+    times the dtype's eps, or 0 if atol is given; `rcond` is its older name. With `hermitian`, only
+    the lower triangle of A is read.
     """
     rtol = rcond if rtol is None else rtol
     x = matrices("linalg.pinv", A, takes_complex=True)
-    if hermitian:  # to the gradient a square like others, as in PyTorch
+    if hermitian:  # the gradient is that of any square matrix, as in PyTorch
         finite = x.masked_fill(~x.detach().isfinite(), 0.0)
         x = _mirrored("linalg.pinv", x.detach()) + (finite - finite.detach())
     return ops.pinv(x, atol=float(atol or 0.0), rtol=float(_relative(x, atol, rtol)))
 
 
 def _mirrored(name: str, x: Tensor) -> Tensor:
-    """The symmetric or Hermitian matrix of which the lower triangle is given."""
+    """Return the symmetric or Hermitian matrix with the lower triangle of x."""
     below = squares(name, x, takes_complex=True).tril(-1)
     return below + below.mH + x.diagonal(0, -2, -1).real.diag_embed()
 
 
 def _relative(x: Tensor, atol: float | Tensor | None, rtol: float | None) -> float:
-    """rtol, or its default."""
+    """Return rtol, or its default."""
     given = isinstance(atol, Tensor) or bool(atol)
     return (0.0 if given else max(x.shape[-2:]) * finfo(x.dtype).eps) if rtol is None else rtol
 
@@ -226,8 +226,8 @@ def matrix_rank(
     rtol: float | Tensor | None = None,
     hermitian: bool = False,
 ) -> Tensor:
-    """How many singular values of A (..., M, N) are above the larger of atol and rtol times the
-    largest (see `pinv`). The tolerances may be tensors (...), one for each matrix."""
+    """Return the number of singular values of A (..., M, N) above max(atol, rtol * the largest one)
+    (see `pinv`). The tolerances may be tensors (...), one for each matrix."""
     x = matrices("linalg.matrix_rank", A, takes_complex=True).detach()
     if hermitian:
         x = _mirrored("linalg.matrix_rank", x)
@@ -249,12 +249,12 @@ def matrix_rank(
 def lstsq(
     A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None
 ) -> LeastSquares:
-    """The X of least norm among those of the least |A X - B|: A (..., M, N), B (..., M, K) or
-    (..., M).
+    """Solve the least squares problem min |A X - B|, for A (..., M, N) and B (..., M, K) or (...,
+    M); if there are several solutions, X is the one with the smallest norm.
 
-    residuals are the squared distances, (..., K), where M > N and A has rank N, else empty. As with
-    PyTorch's drivers, they are empty with "gelsy" (the default), rank with "gels", singular_values
-    with both.
+    `residuals` are the squared distances (..., K) if M > N and A has rank N, else empty. As with
+    PyTorch's drivers, `residuals` is empty with "gelsy" (the default), `rank` with "gels", and
+    `singular_values` with both.
     """
     a = matrices("linalg.lstsq", A, takes_complex=True)
     b = matrices("linalg.lstsq", B, 1, takes_complex=True)
@@ -269,7 +269,7 @@ def lstsq(
     full = driver not in (None, "gelsy") and m > n and bool((rank == n).all())
     off = a @ x - b
     residuals = ((off * off.conj()).real if off.is_complex() else off**2).sum(-2)
-    if driver == "gels":  # which takes full rank for granted
+    if driver == "gels":  # it assumes full rank
         rank = zeros((0,), dtype=int64)
     residuals = residuals if full else residuals.reshape(-1)[:0]
     values = (
@@ -280,7 +280,7 @@ def lstsq(
 
 @autocasts("float32_on_cpu")
 def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
-    """The inverse of A as a matrix whose rows are its first `ind` dimensions."""
+    """Return the inverse of A as a matrix, with the first `ind` dimensions as rows."""
     first, last = A.shape[:ind], A.shape[ind:]
     rows = 1
     for size in first:
@@ -290,7 +290,7 @@ def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
 
 @autocasts("float32_on_cpu")
 def tensorsolve(A: Tensor, B: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
-    """X of tensordot(A, X, X.ndim) = B."""
+    """Solve tensordot(A, X, X.ndim) = B for X."""
     if dims is not None:
         A = A.movedim(tuple(dims), tuple(range(A.ndim - len(dims), A.ndim)))
     shape = A.shape[B.ndim :]
