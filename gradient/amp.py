@@ -1,4 +1,4 @@
-"""Mixed precision: `autocast` computes products in 16 bits, `GradScaler` guards the gradients.
+"""Mixed precision: `autocast` computes products in 16 bits, `GradScaler` scales the loss.
 
 scaler = GradScaler()
 with autocast("cuda", dtype=gradient.float16):
@@ -36,20 +36,20 @@ R = TypeVar("R")
 class autocast:  # noqa: N801 (PyTorch's name)
     """Compute matrix products, convolutions and attention in 16 bits, within a block or a function.
 
-    Parameters stay as they are: their values are cast when they are used, and their gradients come
-    back in their own dtype. Softmax, norms and losses get 16-bit inputs in float32, and on a GPU so
-    do sums, powers, exponentials and logarithms: the lists are PyTorch's. Put the forward pass and
-    the loss inside, and `backward` outside.
+    Parameters keep their dtype: their values are cast at each use, and their gradients have the
+    parameters' dtype. Softmax, norms and losses cast 16-bit inputs to float32; on a GPU, so do
+    sums, powers, exponentials and logarithms. The lists are PyTorch's. Put the forward pass and the
+    loss inside the block, and `backward` outside.
 
         with autocast("cuda", dtype=gradient.bfloat16):
             loss = loss_function(model(x), y)
 
     Args:
-        device_type: "cuda" or "cpu": tensors elsewhere are not affected.
-        dtype: float16 or bfloat16; if None, bfloat16 on the CPU, float16 elsewhere. With another
-            one autocast warns and does nothing, as in PyTorch.
-        enabled: if False, autocast is off within the block.
-        cache_enabled: accepted for PyTorch's sake; a weight is cast at each use.
+        device_type: "cuda" or "cpu"; tensors on other devices are not affected.
+        dtype: float16 or bfloat16; by default bfloat16 on the CPU, float16 on other devices. With
+            another dtype autocast warns and does nothing, as in PyTorch.
+        enabled: if False, autocast is off inside the block.
+        cache_enabled: PyTorch's, without effect: a weight is cast at each use.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class autocast:  # noqa: N801 (PyTorch's name)
     def __enter__(self) -> autocast:
         others = {k: v for k, v in (mode.autocast or {}).items() if k != self.device_type}
         own = {self.device_type: self.dtype} if self.enabled else {}
-        # A stack of the thread's: one object, such as a decorator, serves several.
+        # A stack for each thread: one object, such as a decorator, may be used in several.
         mode.outer_autocasts.append(set_autocast({**others, **own} or None))
         return self
 
@@ -93,12 +93,13 @@ class autocast:  # noqa: N801 (PyTorch's name)
 
 
 def is_autocast_enabled(device_type: str = "cuda") -> bool:
-    """Whether autocast is on for this type of device, in this thread."""
+    """Whether autocast is on for this device type in this thread."""
     return mode.autocast is not None and device_type in mode.autocast
 
 
 def get_autocast_dtype(device_type: str) -> DType:
-    """The dtype that autocast computes in on this type of device, or would if it were on."""
+    """Return autocast's dtype for this device type: the current one, or the default if it is
+    off."""
     inside = (mode.autocast or {}).get(device_type)
     return inside or (bfloat16 if device_type == "cpu" else float16)
 
@@ -107,7 +108,7 @@ _READY, _UNSCALED, _STEPPED = "ready", "unscaled", "stepped"
 
 
 class _Optimizer(Protocol):
-    """What the scaler asks of an optimiser."""
+    """The part of an optimiser that the scaler uses."""
 
     param_groups: list[dict[str, Any]]
 
@@ -116,8 +117,8 @@ class _Optimizer(Protocol):
 
 
 class _Progress:
-    """How far one optimiser has come in this iteration, and for each device whether one of its
-    gradients there is infinite or NaN: 1 or 0, 0-d float32."""
+    """The state of one optimiser in this iteration: the last call, and for each device whether a
+    gradient there is infinite or NaN (1 or 0, 0-d float32)."""
 
     def __init__(self) -> None:
         self.stage = _READY
@@ -125,33 +126,32 @@ class _Progress:
 
 
 class GradScaler:
-    """Scales the loss up, so that small float16 gradients do not vanish, and the gradients down.
+    """Scale the loss up, so that small float16 gradients do not underflow, and the gradients down.
 
-    A step whose gradients overflowed is left out, and the scale is lowered; after `growth_interval`
-    good steps in a row it is raised (Micikevicius et al. 2018, section 3.2). bfloat16 needs none of
-    this.
+    If gradients overflow, the step is skipped and the scale is lowered; after `growth_interval`
+    successful steps in a row it is raised (Micikevicius et al. 2018, section 3.2). bfloat16 does
+    not need this.
 
-    The scale is a tensor beside the loss. On a GPU nothing waits for it: Adam, AdamW and SGD are
-    told on the device whether to leave a step out (`Optimizer.found_inf`); for other optimisers the
-    host reads it, which waits for the backward pass, as in PyTorch.
+    The scale is a tensor on the loss's device. On a GPU, Adam, AdamW and SGD read on the device
+    whether to skip a step (`Optimizer.found_inf`), so nothing waits. For other optimisers the CPU
+    reads it, which waits for the backward pass, as in PyTorch.
 
         scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)                  # only to clip or look at gradients
+        scaler.unscale_(optimizer)                  # only to clip or inspect gradients
         scaler.step(optimizer)
         scaler.update()
 
     Args:
-        device: tensors of any device are scaled; but "cuda", the default, on a machine without one
-            warns and disables the scaler, as in PyTorch: the loss is then what it was. "cpu" never
-            does.
-        init_scale: the first scale.
-        growth_factor: what the scale is multiplied by after growth_interval good steps; above 1.
-        backoff_factor: what the scale is multiplied by after a step that overflowed; below 1.
-        growth_interval: good steps in a row before the scale grows.
-        enabled: if False, `scale` changes nothing and `step` is the optimiser's.
+        device: on a machine without a GPU, "cuda", the default, warns and disables the scaler, as
+            in PyTorch. Otherwise it has no effect: tensors on any device are scaled.
+        init_scale: the initial scale.
+        growth_factor: multiplies the scale after growth_interval successful steps; above 1.
+        backoff_factor: multiplies the scale after an overflow; below 1.
+        growth_interval: successful steps in a row before the scale grows.
+        enabled: if False, `scale` changes nothing and `step` only calls the optimiser's.
 
     Raises:
-        ArgumentError: a factor is out of its range, unless the scaler is disabled.
+        ArgumentError: a factor is out of range, and the scaler is enabled.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class GradScaler:
     @overload
     def scale(self, outputs: Iterable[Tensor]) -> Sequence[Tensor]: ...
     def scale(self, outputs: Any) -> Any:
-        """A loss, or each of an iterable (or nested ones) of losses, times the scale."""
+        """Multiply a loss, or each loss in (nested) iterables, by the scale."""
         if not self._enabled:
             return outputs
         if isinstance(outputs, Tensor):
@@ -208,7 +208,8 @@ class GradScaler:
     def unscale_(self, optimizer: _Optimizer) -> None:
         """Divide the gradients of the optimiser's parameters by the scale, in place.
 
-        `step` does it itself; call this before to clip gradients, at most once per iteration.
+        `step` does this itself. Call it before `step` to clip gradients, at most once per
+        iteration.
         """
         if not self._enabled:
             return
@@ -242,10 +243,10 @@ class GradScaler:
         progress.stage = _UNSCALED
 
     def step(self, optimizer: _Optimizer, *args: Any, **kwargs: Any) -> object:
-        """Unscale the gradients unless that is done, and step the optimiser if all are finite.
+        """Unscale the gradients, if `unscale_` did not, and step the optimiser if all are finite.
 
         Returns:
-            what `optimizer.step(*args, **kwargs)` returns; None if it was left out.
+            the result of `optimizer.step(*args, **kwargs)`; None if the step was skipped.
         """
         if not self._enabled:
             return optimizer.step(*args, **kwargs)
@@ -266,8 +267,8 @@ class GradScaler:
     def _step_unless(
         self, found_inf: list[Tensor], optimizer: Any, args: Any, kwargs: dict[str, Any]
     ) -> object:
-        """Step, unless one of `found_inf` is not 0: an optimiser that can is told so where they
-        lie. Each is made before one is read, for that may wait for the device."""
+        """Step the optimiser unless one of `found_inf` is not 0. Optimisers that support it read
+        this on the device. All flags are computed before one is read, as a read may wait."""
         told = getattr(optimizer, "_step_supports_amp_scaling", False)
         if not (told and any(flag.backend.reads_wait for flag in found_inf)):
             return None if any(map(bool, found_inf)) else optimizer.step(*args, **kwargs)
@@ -278,7 +279,7 @@ class GradScaler:
             del optimizer.grad_scale, optimizer.found_inf
 
     def update(self, new_scale: float | Tensor | None = None) -> None:
-        """Raise or lower the scale after an iteration, or set it to `new_scale`."""
+        """Raise or lower the scale at the end of an iteration, or set it to `new_scale`."""
         if not self._enabled:
             return
         scale, tracker = self._checked_scale("update"), self._growth_tracker
@@ -308,7 +309,7 @@ class GradScaler:
         self._progress.clear()
 
     def _tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The scale and the count of good steps: made on the device of the first loss."""
+        """Return the scale and the count of successful steps, made on the first loss's device."""
         if self._scale is None or self._growth_tracker is None:
             tracker, device = self._init_growth_tracker, like.device
             self._scale = full((), self._init_scale, dtype=float32, device=device)
@@ -324,41 +325,41 @@ class GradScaler:
         return self._scale
 
     def get_scale(self) -> float:
-        """The present scale, which waits for the device; 1 if not enabled."""
+        """Return the scale; 1 if the scaler is disabled. On a GPU this waits for the device."""
         if not self._enabled:
             return 1.0
         return self._init_scale if self._scale is None else float(self._scale)
 
     def get_growth_factor(self) -> float:
-        """By what the scale is multiplied after `growth_interval` good steps."""
+        """Return the factor for the scale after `growth_interval` successful steps."""
         return self._growth_factor
 
     def set_growth_factor(self, new_factor: float) -> None:
-        """Set what `get_growth_factor` gives."""
+        """Set the growth factor."""
         self._growth_factor = new_factor
 
     def get_backoff_factor(self) -> float:
-        """By what the scale is multiplied where a gradient is infinite or NaN."""
+        """Return the factor for the scale after an infinite or NaN gradient."""
         return self._backoff_factor
 
     def set_backoff_factor(self, new_factor: float) -> None:
-        """Set what `get_backoff_factor` gives."""
+        """Set the backoff factor."""
         self._backoff_factor = new_factor
 
     def get_growth_interval(self) -> int:
-        """After how many good steps the scale grows."""
+        """Return the number of successful steps after which the scale grows."""
         return self._growth_interval
 
     def set_growth_interval(self, new_interval: int) -> None:
-        """Set what `get_growth_interval` gives."""
+        """Set the growth interval."""
         self._growth_interval = new_interval
 
     def is_enabled(self) -> bool:
-        """Whether losses are scaled at all."""
+        """Whether the scaler is enabled."""
         return self._enabled
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale, its options and the count of good steps; empty if not enabled."""
+        """Return the scale, the options and the count of successful steps; {} if disabled."""
         if not self._enabled:
             return {}
         return {
@@ -372,7 +373,7 @@ class GradScaler:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         if not self._enabled:
             return
         if not state_dict:
@@ -382,18 +383,18 @@ class GradScaler:
             )
         self._init_scale = float(state_dict["scale"])
         self._init_growth_tracker = int(state_dict["_growth_tracker"])
-        self._scale = self._growth_tracker = None  # made anew of these
+        self._scale = self._growth_tracker = None  # made again from these values
         self._growth_factor = state_dict["growth_factor"]
         self._backoff_factor = state_dict["backoff_factor"]
         self._growth_interval = state_dict["growth_interval"]
 
 
 def _largest(flags: list[Tensor]) -> Tensor:
-    """1 where one of them is, else 0: on the first one's device."""
+    """Return 1 if one of the flags is 1, else 0, on the first one's device."""
     return functools.reduce(lambda a, b: a.maximum(b.to(a.device)), flags)
 
 
-__path__: list[str] = []  # a package, to `import gradient.amp.autocast_mode`
+__path__: list[str] = []  # a package, for `import gradient.amp.autocast_mode`
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)

@@ -1,4 +1,4 @@
-"""Declared limits of settings: a field says once what it may be, and one check tells all misfits.
+"""Limits of settings, declared in the fields' metadata; one check reports all invalid values.
 
     @dataclass
     class Run:
@@ -15,8 +15,8 @@
 
     Run(steps=0)  # ArgumentError: Run: steps must be an integer of at least 1, got 0
 
-Settings that are no dataclass (an optimiser's groups) give `check` a dict of values and a dict of
-limits; a function's arguments have `check_arguments`.
+For settings that are not a dataclass (an optimiser's groups), pass `check` a dict of values and a
+dict of limits; for a function's arguments, use `check_arguments`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from gradient.errors import ArgumentError, GradientError, TypeMismatch
 
 
 class Limit(NamedTuple):
-    """What one setting may be.
+    """The allowed values of one setting.
 
     Attributes:
-        expected: the words that follow "must be".
-        holds: whether a value, of any type, is allowed.
-        fix: what to do instead, where the limit does not say it.
+        expected: the text after "must be".
+        holds: returns whether a value, of any type, is allowed.
+        fix: how to correct the value, if the limit does not say it.
         error: the class of the error.
-        show: what the message says of a value that is refused.
+        show: returns the text for a refused value in the message.
     """
 
     expected: str
@@ -48,13 +48,13 @@ class Limit(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """How settings go together. It is looked at where each of them is within its own limit.
+    """A condition on several settings. It is checked only if each one is within its own limit.
 
     Attributes:
-        names: the settings that it is about.
-        holds: takes their values, in this order.
-        message: the whole sentence; `{name}` stands for a setting's value. Or a function of the
-            values that gives it.
+        names: the names of the settings.
+        holds: takes their values, in this order, and returns whether they are allowed.
+        message: the whole sentence, where `{name}` stands for a setting's value; or a function of
+            the values that returns it.
     """
 
     names: Sequence[str]
@@ -71,15 +71,15 @@ def check(
     limits: Limits | None = None,
     relations: Sequence[Relation] | None = None,
 ) -> None:
-    """Raise one error that lists everything that is wrong with the settings.
+    """Raise one error that lists all invalid settings.
 
     Args:
-        where: what they belong to; the message begins with it.
+        where: the owner of the settings; the message begins with it.
         settings, limits, relations: as in `problems`.
 
     Raises:
-        ArgumentError: "where: steps must be an integer of at least 1, got 0; ...". Of another class
-            if the first misfit's limit says so.
+        ArgumentError: "where: steps must be an integer of at least 1, got 0; ...". If the limit of
+            the first invalid setting names another class, that one is raised.
     """
     found = list(_misfits(settings, limits, relations))
     if found:
@@ -87,7 +87,7 @@ def check(
 
 
 def check_arguments(where: str, **arguments: tuple[object, Limit]) -> None:
-    """`check` for arguments, each given as (value, limit).
+    """Do `check` for arguments, each given as (value, limit).
 
     check_arguments("StepLR", step_size=(step_size, integer(1)))
     """
@@ -101,13 +101,13 @@ def check_arguments(where: str, **arguments: tuple[object, Limit]) -> None:
 def problems(
     settings: object, limits: Limits | None = None, relations: Sequence[Relation] | None = None
 ) -> list[str]:
-    """Return everything that is wrong with the settings, a clause each; empty if nothing is.
+    """Return a clause for each invalid setting or relation; empty if all are valid.
 
     Args:
-        settings: a dict of values, or an object that has them as attributes.
-        limits: of each setting that has one; None: what the dataclass's fields declare.
-        relations: how they go together; None: what the attributes of that name declare, of the
-            class of `settings` and of its bases.
+        settings: a dict of values, or an object with the values as attributes.
+        limits: the limits by setting; None: those in the dataclass's fields.
+        relations: conditions on several settings; None: the attributes `relations` of the class of
+            `settings` and of its bases.
     """
     return [message for _, message in _misfits(settings, limits, relations)]
 
@@ -142,7 +142,7 @@ def _misfits(
 def limits_of(cls: type) -> Limits:
     """Return the limits in the metadata of a dataclass's fields.
 
-    A subclass that gives a field another default leaves its limit as it is.
+    A subclass that only changes a field's default keeps the limit.
     """
     return {
         name: field.metadata["limit"]
@@ -163,7 +163,7 @@ def number(
     below: float | None = None,
     finite: bool = False,
 ) -> Limit:
-    """A number between bounds, never NaN; a bool is none."""
+    """Allow numbers within bounds; NaN and bools are refused."""
 
     def holds(value: Any) -> bool:
         return (
@@ -180,7 +180,7 @@ def number(
 
 
 def integer(at_least: int | None = None, at_most: int | None = None) -> Limit:
-    """An integer between bounds, which belong to it; a bool is none."""
+    """Allow integers within bounds, both included; bools are refused."""
     within = number(at_least, at_most).holds
     return Limit(
         "an integer" + _bounds(at_least, at_most),
@@ -189,14 +189,14 @@ def integer(at_least: int | None = None, at_most: int | None = None) -> Limit:
 
 
 def one_of(*choices: str) -> Limit:
-    """One of some strings."""
+    """Allow some strings."""
     return Limit(
         "one of " + ", ".join(choices), lambda value: isinstance(value, str) and value in choices
     )
 
 
 def instance_of(cls: type, expected: str, fix: str = "") -> Limit:
-    """An object of a class; TypeMismatch if not."""
+    """Allow instances of a class; the error for others is TypeMismatch."""
     return Limit(expected, lambda value: isinstance(value, cls), fix, TypeMismatch)
 
 
@@ -204,7 +204,7 @@ boolean = Limit("a bool", lambda value: isinstance(value, bool))
 
 
 def pair(first: Limit, second: Limit) -> Limit:
-    """A tuple or list of two, each within its own limit."""
+    """Allow a tuple or list of two values, each within its own limit."""
 
     def holds(value: Any) -> bool:
         return (
@@ -218,7 +218,7 @@ def pair(first: Limit, second: Limit) -> Limit:
 
 
 def optional(limit: Limit) -> Limit:
-    """What `limit` allows, or None."""
+    """Allow None and the values that `limit` allows."""
     return limit._replace(
         expected=f"{limit.expected}, or None",
         holds=lambda value: value is None or limit.holds(value),
@@ -226,9 +226,7 @@ def optional(limit: Limit) -> Limit:
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, Real) and not isinstance(value, bool) and value == value
-    )  # a NaN is not
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value  # refuses NaN
 
 
 def _bounds(
@@ -237,7 +235,7 @@ def _bounds(
     above: float | None = None,
     below: float | None = None,
 ) -> str:
-    """The words for the bounds of a number, with a space before them if there are any."""
+    """Describe the bounds of a number, with a leading space if there are any."""
     if at_least is not None and at_most is not None:
         return f" from {at_least} to {at_most}"
     if at_least is not None and below is not None:

@@ -1,9 +1,9 @@
-"""Every error that gradient raises on purpose.
+"""All exception classes that gradient raises on purpose.
 
-Each one is also the built-in exception that a PyTorch user would catch (RuntimeError, IndexError,
-TypeError, ValueError ...). Some are two: for one kind of mistake PyTorch raises ValueError where
-its Python code looks, and RuntimeError where its C++ code does. A message says which function or
-argument, what was expected, what came, and the fix where there is one (`sentence`).
+Each one is also a subclass of the built-in exception that PyTorch raises (RuntimeError, IndexError,
+TypeError, ValueError ...). Some are subclasses of two: for the same mistake PyTorch's Python code
+raises ValueError, and its C++ code RuntimeError. A message names the function or argument, the
+expected value, the actual value, and the fix if there is one (`sentence`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable
 from types import CellType, FunctionType
 
 TOO_LARGE = r"array is too big|Maximum allowed|too large to convert to C"
-"""A pattern: NumPy's and Python's words for a size, or a number of bytes, beyond 2**63 - 1."""
+"""A pattern for NumPy's and Python's messages about a size, or bytes, above 2**63 - 1."""
 
 
 class GradientError(Exception):
-    """Base of all errors that gradient raises on purpose."""
+    """Base class of all errors that gradient raises on purpose."""
 
-    #: Returns the same error as raised by another function: a caller of the one that failed. Its
-    #: arguments are that function's name and its inputs in words.
+    #: Returns the same error with the name of another function, a caller of the one that failed.
+    #: Its arguments are that function's name and a description of its inputs.
     for_caller: Callable[[str, str], GradientError] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -29,13 +29,13 @@ class GradientError(Exception):
 
 
 class Sentence(str):
-    """The words of an error, and the function or argument that they begin with."""
+    """An error message, and the function or argument that it begins with (`caller`)."""
 
     caller: str
 
 
 def sentence(caller: str, expected: str, got: object, fix: str = "") -> Sentence:
-    """The words of an error: "caller: expected ..., got ...; fix"."""
+    """Compose an error message: "caller: expected ..., got ...; fix"."""
     words = f"{caller}: expected {expected}, got {got}" + (f"; {fix}" if fix else "")
     said = Sentence(words)
     said.caller = caller
@@ -43,13 +43,13 @@ def sentence(caller: str, expected: str, got: object, fix: str = "") -> Sentence
 
 
 def out_of_bounds(index: int, dim: int, size: int) -> str:
-    """That an index is none of a dimension, in PyTorch's words."""
+    """Compose PyTorch's message for an index that is out of range."""
     return f"index {index} is out of bounds for dimension {dim} with size {size}"
 
 
 def copied(function: FunctionType, name: str) -> FunctionType:
-    """A copy of `function`, and of what it decorates, that Python's own errors about arguments
-    call `name`."""
+    """Copy `function`, and the function that it wraps, under a new name, which Python's own errors
+    about arguments then show."""
     closure, inner = function.__closure__ or (), getattr(function, "__wrapped__", None)
     if inner is not None:
         own = copied(inner, name)
@@ -70,8 +70,8 @@ def copied(function: FunctionType, name: str) -> FunctionType:
 
 
 def name_constructors(exported: Iterable[object]) -> None:
-    """Have Python's own errors about arguments say `Conv2d.__init__()`, where the class that has
-    the constructor is a private one: each class among `exported` gets a copy."""
+    """Make Python's own errors about arguments say `Conv2d.__init__()` if a class inherits its
+    constructor from a private one: each class in `exported` gets a copy of it."""
     for cls in exported:
         if isinstance(cls, type) and "__init__" not in vars(cls):
             owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
@@ -93,15 +93,15 @@ class DeviceError(GradientError, RuntimeError):
 
 
 class NoNumbers(DeviceError, NotImplementedError):
-    """Something asks for the numbers of tensors on the device "meta", which have none."""
+    """The values of a tensor on the device "meta" are needed, which has none."""
 
 
 class OutOfMemoryError(GradientError, RuntimeError, MemoryError):
-    """A device has no memory left for what an op makes."""
+    """A device has not enough free memory for an op's result."""
 
 
 class AutogradError(GradientError, RuntimeError):
-    """The graph cannot be differentiated as asked."""
+    """A gradient cannot be computed or recorded as requested."""
 
 
 class NoDerivative(AutogradError, NotImplementedError):
@@ -117,23 +117,23 @@ class ArgumentError(GradientError, ValueError, RuntimeError):
 
 
 class FailedCheck(ArgumentError, AssertionError):
-    """An argument has a value that PyTorch finds by an `assert`."""
+    """An argument has a value for which PyTorch raises AssertionError."""
 
 
 class NumberOverflow(ArgumentError, OverflowError):
-    """A number has more digits than any dtype has for it (OverflowError in PyTorch, too)."""
+    """A number is too large for every dtype (OverflowError in PyTorch, too)."""
 
 
 class NotAvailable(ArgumentError, NotImplementedError):
-    """Arguments that are not available together (NotImplementedError in PyTorch, too)."""
+    """Arguments cannot be used together (NotImplementedError in PyTorch, too)."""
 
 
 class LinAlgError(GradientError, RuntimeError, ValueError):
-    """A matrix has no such inverse or decomposition."""
+    """A matrix has no inverse, or no such decomposition."""
 
 
 class IndexOutOfRange(GradientError, IndexError, RuntimeError):
-    """A dimension or an index lies outside its range."""
+    """A dimension or an index is out of range."""
 
 
 class TypeMismatch(GradientError, TypeError):
@@ -141,31 +141,31 @@ class TypeMismatch(GradientError, TypeError):
 
 
 class NoDType(TypeMismatch, RuntimeError):
-    """Data of which no tensor can be made."""
+    """No tensor can be made of this data."""
 
 
 class MissingDependency(GradientError, ImportError):
-    """An optional package is needed; the message holds the pip command that installs it."""
+    """An optional package is missing; the message has the pip command to install it."""
 
 
 class FileFormatError(GradientError, ValueError):
-    """A file is truncated, malformed, or not of the format that its name says."""
+    """A file is truncated, malformed, or of another format than its name says."""
 
 
 class HookError(GradientError, RuntimeError):
-    """A hook returned something that cannot replace what it was given."""
+    """A hook returned a value that cannot replace its argument."""
 
 
 class StateDictError(GradientError, RuntimeError):
-    """Weights that do not fit a module: all misfits listed together."""
+    """A state dict does not fit a module; the message lists all misfits."""
 
 
 class ModelNotFound(GradientError, FileNotFoundError):
-    """No model, or file, under that id or path; the message says where it was looked for."""
+    """There is no model or file with this id or path; the message lists the searched places."""
 
 
 class UnsupportedModel(GradientError, ValueError):
-    """A model type that gradient does not know; the message lists those that it does."""
+    """A model type is not supported; the message lists the supported ones."""
 
 
 class GenerationError(GradientError, RuntimeError):
@@ -173,7 +173,7 @@ class GenerationError(GradientError, RuntimeError):
 
 
 class CacheFull(GradientError, RuntimeError):
-    """The pool of a paged key-value cache has no page left."""
+    """The pool of a paged KV cache has no free page."""
 
 
 class DataLoaderError(GradientError, RuntimeError):
@@ -181,8 +181,8 @@ class DataLoaderError(GradientError, RuntimeError):
 
 
 class CheckpointError(GradientError, OSError):
-    """A checkpoint could not be written or read; earlier ones are untouched."""
+    """A checkpoint could not be written or read; earlier ones are unchanged."""
 
 
 class TrainingDiverged(GradientError, ArithmeticError):
-    """The loss is no longer a finite number; the last checkpoint is from before."""
+    """The loss is no longer finite; the last checkpoint was written before this."""

@@ -1,4 +1,4 @@
-"""Random numbers: the default generator's seed and state, and new tensors that are drawn."""
+"""Random numbers: the default generator's seed and state, and new random tensors."""
 
 from __future__ import annotations
 
@@ -62,27 +62,28 @@ __all__ = [
 
 
 def manual_seed(seed: int) -> Generator:
-    """Start the default generator's stream of that seed."""
+    """Seed the default generator, for all devices, with an int from -2**63 to 2**64 - 1; return the
+    generator."""
     return default_generator.manual_seed(seed)
 
 
 def seed() -> int:
-    """Start the default generator anew, by the operating system's choice."""
+    """Seed the default generator with a number that the operating system chooses; return it."""
     return default_generator.seed()
 
 
 def initial_seed() -> int:
-    """The seed that the default generator started from: `manual_seed` of it repeats the numbers."""
+    """Return the default generator's seed: `manual_seed` with it repeats the numbers."""
     return default_generator.initial_seed()
 
 
 def get_rng_state() -> Tensor:
-    """The default generator's state, as a uint8 tensor (16,)."""
+    """Return the default generator's state, as a uint8 tensor (16,)."""
     return default_generator.get_state()
 
 
 def set_rng_state(new_state: Tensor) -> None:
-    """Continue the default generator from a state that `get_rng_state` gave."""
+    """Restore a state of the default generator that `get_rng_state` returned."""
     default_generator.set_state(new_state)
 
 
@@ -90,9 +91,9 @@ def set_rng_state(new_state: Tensor) -> None:
 def fork_rng(
     devices: Iterable[Any] | None = None, enabled: bool = True, device_type: str = "cuda"
 ) -> Iterator[None]:
-    """What is drawn inside leaves the default generator as it was: `with fork_rng(): ...`.
+    """Restore the default generator's state at the end of the block: `with fork_rng(): ...`.
 
-    `devices` and `device_type` are PyTorch's; one generator serves all devices here.
+    `devices` and `device_type` are PyTorch's, without effect: one generator serves all devices.
     """
     if not enabled:
         yield
@@ -118,7 +119,7 @@ def _drawn(
     if wanted.kind == "float":
         array = draw(generator, backend, kind, shape, wanted.numpy)
         return finished(array, backend, requires_grad)
-    if wanted.is_complex:  # both parts, of which a normal number has half the variance
+    if wanted.is_complex:  # draw both parts; each part of a normal number has variance 1/2
         real = np.dtype(np.float32 if wanted.numpy.itemsize == 8 else np.float64)
         parts = draw(generator, backend, kind, (2, *shape), real)
         scale = math.sqrt(0.5) if kind == "normal" else 1.0
@@ -137,7 +138,7 @@ def rand(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Uniform on [0, 1)."""
+    """Draw a tensor from the uniform distribution on [0, 1)."""
     shape = size_of(sizes, size)
     return _drawn("rand", "uniform", shape, generator, dtype, device, requires_grad)
 
@@ -151,7 +152,7 @@ def randn(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Standard normal."""
+    """Draw a tensor from the standard normal distribution."""
     shape = size_of(sizes, size)
     return _drawn("randn", "normal", shape, generator, dtype, device, requires_grad)
 
@@ -165,7 +166,7 @@ def rand_like(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Uniform on [0, 1), shaped as `input`."""
+    """Draw from the uniform distribution on [0, 1), with the shape, dtype and device of `input`."""
     return _drawn_like("rand_like", "uniform", input, generator, dtype, device, requires_grad)
 
 
@@ -178,7 +179,7 @@ def randn_like(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Standard normal, shaped as `input`."""
+    """Draw from the standard normal distribution, with the shape, dtype and device of `input`."""
     return _drawn_like("randn_like", "normal", input, generator, dtype, device, requires_grad)
 
 
@@ -207,7 +208,7 @@ def randint(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Whole numbers from [low, high): `randint(high, size)` or `randint(low, high, size)`."""
+    """Draw integers from [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     if size is None:
         given: Any = (0, low, high)
         low, high, size = given
@@ -227,7 +228,8 @@ def randint_like(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Whole numbers shaped as `input`."""
+    """Draw integers from [low, high), or from [0, high) given one number, with the shape, dtype and
+    device of `input`."""
     low, high = (0, low) if high is None else (low, high)
     if isinstance(high, Variable):
         high = int(number_of("randint_like", "high", high))
@@ -267,7 +269,7 @@ def randperm(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """The numbers 0 ... n - 1 in random order."""
+    """Return the numbers 0 ... n - 1 in random order: (n,)."""
     backend = backend_of(device)
     n = size_argument("randperm", "n", n)
     keys = generator_of(generator).draw(backend.integers, n, 2**63)
@@ -286,7 +288,8 @@ def normal(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Normal with the given mean and standard deviation (numbers with a size, or tensors)."""
+    """Draw from normal distributions with the given means and standard deviations: numbers, with a
+    `size`, or tensors, which broadcast."""
     given = [v for v in (mean, std) if isinstance(v, Variable)]
     if size is not None:
         shape = shape_argument("normal", "size", size)
@@ -298,7 +301,7 @@ def normal(
     for name, value in (("mean", mean), ("std", std)):
         if not isinstance(value, Variable):
             number_of("normal", name, value)
-    fits: Any = std >= 0  # not NaN, either
+    fits: Any = std >= 0  # False for NaN
     if not bool(fits.all() if isinstance(std, Variable) else fits):
         raise ArgumentError(sentence("normal", "std >= 0", shown(std)))
     if given and dtype is None:
@@ -312,7 +315,8 @@ def normal(
 def bernoulli(
     input: Tensor, p: float | None = None, *, generator: Generator | None = None
 ) -> Tensor:
-    """Ones with the probabilities that `input` gives; or of its shape, with probability p."""
+    """Draw ones with the probabilities in `input`, else zeros; or, in its shape, with probability
+    p."""
     return tensor_of("bernoulli", input).bernoulli(p, generator=generator)
 
 
@@ -324,7 +328,8 @@ def multinomial(
     *,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Indices drawn by the weights of the last dimension: (..., num_samples) int64."""
+    """Draw indices with probabilities proportional to the last dimension: (..., num_samples),
+    int64. See `Tensor.multinomial`."""
     return tensor_of("multinomial", input).multinomial(
         num_samples, replacement, generator=generator
     )

@@ -1,4 +1,4 @@
-"""Places in a user's program, for errors that are noticed later than they were made."""
+"""Source lines of the user's program, for errors that are found later than they are made."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import warnings
 from typing import Any
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-"""Where this package's own source files are."""
+"""The folder of this package's source files."""
 
 
 class _Inside(dict[str, bool]):
-    """Whether a source file is one of this package's: settled once for each."""
+    """Whether a source file belongs to this package; computed once for each file."""
 
     def __missing__(self, filename: str) -> bool:
         self[filename] = inside = filename.startswith(PACKAGE)
@@ -24,12 +24,13 @@ getframe = sys._getframe
 
 
 def user_frame(depth: int = 1) -> Any:
-    """The nearest calling frame outside this package (or the outermost), from `depth` on."""
+    """Return the nearest calling frame outside this package, from `depth` frames up; if there is
+    none, the outermost frame."""
     try:
         frame: Any = getframe(depth)
         while inside[frame.f_code.co_filename]:
             frame = frame.f_back
-    except (AttributeError, ValueError):  # beyond the outermost one: all of them are inside
+    except (AttributeError, ValueError):  # past the outermost frame: all are in this package
         frame = getframe(1)
         while frame.f_back is not None:
             frame = frame.f_back
@@ -37,7 +38,7 @@ def user_frame(depth: int = 1) -> Any:
 
 
 def warn_user(message: str) -> None:
-    """A UserWarning at the line of the user's code that called this package."""
+    """Issue a UserWarning at the user's line that called this package."""
     caller = user_frame()
     warnings.warn_explicit(
         message,
@@ -49,8 +50,8 @@ def warn_user(message: str) -> None:
 
 
 Location = tuple[Any, int]
-"""A place in a program: a code object and an instruction offset. Cheap to make, and it keeps no
-frame, and so no local variable, alive."""
+"""A position in a program: a code object and an instruction offset. It is cheap to make, and keeps
+no frame, and so no local variable, alive."""
 
 
 def location_of(frame: Any) -> Location:
@@ -58,7 +59,7 @@ def location_of(frame: Any) -> Location:
 
 
 def source_line(location: Location) -> str:
-    """`file:line` of a location."""
+    """Return `file:line` of a location."""
     code, offset = location
     line = code.co_firstlineno
     for start, end, number in code.co_lines():

@@ -1,7 +1,7 @@
 """A backend whose arrays are Tensors: with it every op is differentiable to any order.
 
-Gradient rules and composed definitions use operators and `be` alone. Run on raw arrays they give
-numbers; run on this backend they give a graph. The engine uses it with `create_graph=True`.
+Gradient rules and composed definitions use only operators and `be`. On raw arrays they compute
+numbers; on this backend they also record a graph. The engine uses it with `create_graph=True`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def raw(x: Any) -> Any:
-    """The array of a Tensor; anything else as it is."""
+    """Return the array of a Tensor; return other values unchanged."""
     return x.array if isinstance(x, Variable) else x
 
 
@@ -45,17 +45,17 @@ def raw_index(key: Any) -> Any:
 
 
 def as_numpy(dtype: DType | np.dtype) -> np.dtype:
-    """The NumPy dtype of either kind."""
+    """Convert a DType to a NumPy dtype; return a NumPy dtype unchanged."""
     return dtype.numpy if isinstance(dtype, DType) else np.dtype(dtype)
 
 
 def op_method(op: Callable[..., Tensor]) -> Any:
-    """An op as a method of the backend."""
+    """Make a method of the backend from an op."""
     return staticmethod(op)
 
 
 class TensorBackend(Backend):
-    """The required methods of `Backend` as ops; all others are inherited, composed."""
+    """The required methods of `Backend` as ops. The others are inherited: composed definitions."""
 
     name = "tensor"
 
@@ -92,7 +92,7 @@ class TensorBackend(Backend):
         return wrap(self.inner.bitcast(raw(x), as_numpy(dtype)), self.inner)
 
     def copy(self, x: Any) -> Any:
-        return x  # nothing here writes in place
+        return x  # this backend never writes in place
 
     def detach(self, x: Any) -> Any:
         return wrap(x.array, self.inner) if isinstance(x, Variable) else x
@@ -157,7 +157,7 @@ class TensorBackend(Backend):
     def conj(self, x: Any) -> Any:
         return complex_numbers.conj(x) if is_complex(x) else x
 
-    # Their ops are imported when asked for.
+    # Ops that are imported at their first use.
 
     def fft(self, x: Any, axes: Any, inverse: bool, norm: str) -> Any:
         from gradient.ops import fourier
@@ -267,7 +267,7 @@ class TensorBackend(Backend):
     def flip(self, x: Any, axis: Any) -> Any:
         return shape.flip(x, axis=tuple(normalized_axis(a, x) for a in axis))
 
-    # Indexing: in-place methods give a new Tensor -------------------------------------------------
+    # Indexing: in-place methods return a new Tensor -----------------------------------------------
 
     def getitem(self, x: Any, key: Any) -> Any:
         return index.getitem(self._tensor(x), index=raw_index(key))
@@ -289,7 +289,7 @@ class TensorBackend(Backend):
 
 
 def normalized_axis(axis: Any, x: Any) -> Any:
-    """An axis, or a tuple of them, counted from the front; None stays None."""
+    """Convert negative axes, of an int or a tuple; None stays None."""
     n = len(x.shape)
     if isinstance(axis, tuple):
         return tuple(a % n for a in axis)
@@ -298,7 +298,7 @@ def normalized_axis(axis: Any, x: Any) -> Any:
 
 @functools.cache
 def tensor_backend(backend: Backend) -> TensorBackend:
-    """The backend whose arrays are Tensors of `backend`; one object for each backend."""
+    """Return the backend whose arrays are Tensors of `backend`; one object for each backend."""
     return TensorBackend(backend)
 
 
