@@ -448,6 +448,24 @@ def test_kernels_are_kept_elsewhere_or_compiled_anew(variables, kept, tmp_path) 
     assert kept or done.stdout == "None\n"  # doctor knows where they are
 
 
+@pytest.mark.slow
+def test_kernels_have_the_same_bits_compiled_now_or_before(tmp_path) -> None:
+    """Each kernel has its own copy of a subroutine, such as a row's mean and variance."""
+    pytest.importorskip("numba")
+    normed = "print(hash(F.layer_norm(x, (64,)).numpy().tobytes()))\n"
+    others = "F.group_norm(x[:, :, None], 8); F.normalize(x); F.softmax(x, 1); x.var(1)\n"
+    outputs = set()
+    for program in (normed, normed, others + normed):
+        done = subprocess.run(
+            [sys.executable, "-c", "import gradient\nfrom gradient.nn import functional as F\n"
+             "gradient.manual_seed(0)\nx = gradient.randn(1536, 64)\n" + program],
+            capture_output=True, text=True, check=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"},
+        )  # fmt: skip
+        outputs.add(done.stdout)
+    assert len(outputs) == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_threads_work_after_a_fork() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from llvmlite.binding import ffi
+from llvmlite.binding import Linkage, ffi
 from numba.core import caching, lowering
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
@@ -56,8 +56,33 @@ class _WideFunction(lowering.Lower):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _WideLowering(BaseNativeLowering):
+    """Lowers functions as `_WideFunction`, and makes kernels independent of each other.
+
+    Numba copies a subroutine into each kernel that calls it, optimises it there, and exports it as
+    a weak symbol: of all copies the process uses the one that is loaded first. These copies can add
+    in different orders, so a kernel's bits would depend on which kernels were used before it, and
+    on whether it was just compiled or read from the cache. A copy that is internal is its kernel's.
+    """
+
     _name = "gradient_wide_lowering"
     lowering_class = _WideFunction
+
+    def run_pass(self, state: Any) -> bool:
+        if not state.flags.no_cpython_wrapper:  # a kernel, no subroutine
+            library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
+            library.enable_object_caching()
+            library._optimize_final_module = functools.partial(_optimize_and_close, library)
+            state.library = library
+        done: bool = super().run_pass(state)
+        return done
+
+
+def _optimize_and_close(library: Any) -> None:
+    """Optimise a kernel's module as numba does, then make the copies of subroutines internal."""
+    type(library)._optimize_final_module(library)
+    for function in library._final_module.functions:
+        if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+            function.linkage = Linkage.internal
 
 
 class _Compiler(CompilerBase):
