@@ -84,11 +84,15 @@ def mish_slope(be: Backend, x: Any) -> Any:
     return t + x * be.sigmoid(x) * (1 - t * t)
 
 
-@op(lambda g, be, b: g * be.sigmoid(b),
-    lambda g, be, a, b: be.sigmoid_grad(g, be.sigmoid(b)) * a, promotion="float_only")  # fmt: skip
+@op(lambda g, be, a, b: glu_grad(be, g, a, b), promotion="float_only")
 def glu(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a sigmoid(b)"""
     return a * be.sigmoid(b)
+
+
+def glu_grad(be: Backend, g: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    gate = be.sigmoid(b)
+    return g * gate, be.sigmoid_grad(g, gate) * a
 
 
 @op(lambda g, be, x, low, high: be.hardtanh_grad(g, x, low, high), promotion="float_only")

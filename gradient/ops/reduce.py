@@ -127,6 +127,18 @@ def amin(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool =
     return be.min(x, axis, keepdims)
 
 
+@op(lambda g, be, x: taxicab_norm_grad(be, g, x), promotion="float_only")
+def taxicab_norm(be: Backend[Array], x: Array, /) -> Array:
+    """The sum of |x| along the last axis; the gradient of NaN is NaN, as in PyTorch's cdist."""
+    return be.sum(be.abs(x), len(x.shape) - 1)
+
+
+def taxicab_norm_grad(be: Backend, g: Any, x: Any) -> Any:
+    x = be.detach(x)
+    sign = be.where(x != x, x, be.sign(x))
+    return expand_reduced(be, g, x.shape, len(x.shape) - 1, False) * sign
+
+
 @op(lambda g, be, x, out: chebyshev_norm_grad(be, g, x, out), promotion="float_only")
 def chebyshev_norm(be: Backend[Array], x: Array, /) -> Array:
     """The maximum of |x| along the last axis. As in PyTorch's cdist, each element of a tie gets the

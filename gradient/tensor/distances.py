@@ -52,7 +52,8 @@ def distances(difference: Tensor, p: float) -> Tensor:
         return difference.sum(-1)
     if p == math.inf:
         return reduce.chebyshev_norm(difference)
-    if p not in (0, 1):
+    if p == 1:
+        return reduce.taxicab_norm(difference)
+    if p != 0:
         return difference.norm(p, -1)
-    sign = difference.sign().masked_fill(difference.isnan(), math.nan)
-    return (sign.abs() if p == 0 else sign.detach() * difference).sum(-1)
+    return difference.sign().abs().masked_fill(difference.isnan(), math.nan).sum(-1)

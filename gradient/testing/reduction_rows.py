@@ -70,6 +70,7 @@ ROWS = [
     reduction("std", lambda x, axis, keepdims: x.std(axis, ddof=1, keepdims=keepdims), 1),
     reduction("prod", np.prod, None, tolerance=64),
     reduction("prod", np.prod, 1, True, empty=((3, 0, 2),)),
+    Row("taxicab_norm", reduce.taxicab_norm, lambda x: np.abs(x).sum(-1), ONE),
     Row("chebyshev_norm", reduce.chebyshev_norm, lambda x: np.abs(x).max(-1), ONE),
     Row("max", reduce.max, np.max, ONE),
     Row("min", reduce.min, np.min, ONE),

@@ -182,6 +182,7 @@ ELSEWHERE = {
     "eq ne lt le gt ge not_equal less less_equal greater greater_equal": "no gradient",
     "astype": "`float`, `double`",
     "sum_of_squares": "the norm of order 2, and `mse_loss`",
+    "taxicab_norm": "`cdist` with p=1",
     "chebyshev_norm": "`cdist` with p=INF, where PyTorch leaves NaN out, or subtracts infinities",
     "clamp_between": "`clamp` by tensors",
     "trunc_divide": "`div` with rounding_mode",
