@@ -219,3 +219,17 @@ def test_data_of_no_dtype_is_both_errors():
     for kind in (TypeError, RuntimeError):
         with pytest.raises(kind, match="could not infer dtype of NoneType"):
             gradient.tensor([1, None])
+
+
+@pytest.mark.parametrize("join", [gradient.cat, gradient.stack])
+def test_what_is_joined_has_a_graph_where_graphs_are_recorded(join):
+    x = gradient.ones(2, requires_grad=True)
+    with gradient.no_grad():
+        assert not join([x, x]).requires_grad
+        with gradient.enable_grad():
+            assert join([x, x]).requires_grad
+    with gradient.inference_mode():
+        assert not join([x, x]).requires_grad
+        assert join([x, x]).is_inference()
+    assert join([gradient.ones(2), x]).requires_grad
+    assert not join([x.detach(), x.detach()]).requires_grad
