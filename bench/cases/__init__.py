@@ -55,17 +55,17 @@ class Case:
 CASES = {
     "import": Case("import_time", "CPU time of `import gradient` beyond numpy's", 1),
     "cold": Case("cold_start", "a first text and a first training step, kernels on disk or not", 1),
-    "ops": Case("op_overhead", "what one small op costs beyond NumPy", 1),
+    "ops": Case("op_overhead", "the cost of one small op beyond NumPy", 1),
     "calls": Case("small_calls", "common calls on small tensors", 1),
     "ops60": Case("op_table", "76 operations at the shapes of common models, and their gradients"),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),
-    "threads": Case("threads", "what it costs to give work to threads"),
+    "threads": Case("threads", "the cost of passing work to threads"),
     "plugin": Case("plugin", "a device in another process: queued ops, copies, replayed steps"),
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "gpu": Case(
         "gpu", "an NVIDIA GPU: models and kernels, beside PyTorch's, cuBLAS and a copy", seconds=525
     ),
-    "gpu-host": Case("gpu_host", "what calls on a GPU cost the host, measured without one", 1),
+    "gpu-host": Case("gpu_host", "the host's time for calls on a GPU, measured without one", 1),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "weights": Case("weights", "a row by weights of each format, from the cache and memory", 1),
     "dense": Case("dense", "float weights and the cache: linear and attention of one row and many"),
@@ -78,7 +78,7 @@ CASES = {
         "training", "training steps of ten models, eager and compiled (--large: GPT-2 124M, too)"
     ),
     "training-memory": Case("training_memory", "peak memory of the same steps"),
-    "checkpointing": Case("checkpointing", "what computing activations anew costs a training step"),
+    "checkpointing": Case("checkpointing", "the cost of recomputed activations in training"),
     "mnist": Case("mnist", "examples/digits_cnn.py on MNIST: its time and test accuracy"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "replay": Case("replayed_steps", "the Python of a replayed decoding step, and recording it"),

@@ -165,7 +165,7 @@ def decoder_keys(norm_eps: str, *more: Key) -> tuple[Key, ...]:
     """Return the keys of every decoder like LLaMA, and `more`.
 
     Args:
-        norm_eps: the field with the epsilon of its norms; if its name begins with rms, RMSNorms.
+        norm_eps: the field with the epsilon of its norms; RMSNorms if it contains "rms".
     """
     kind = "layer_norm_rms_epsilon" if "rms" in norm_eps else "layer_norm_epsilon"
     return CONTEXT, *SIZES, KV_HEADS, Key(f"attention.{kind}", norm_eps), HEAD_DIM, *more
