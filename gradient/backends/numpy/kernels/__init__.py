@@ -1,7 +1,7 @@
-"""Numba kernels of the NumPy backend, one module a family, and which calls go to them.
+"""Numba kernels of the NumPy backend, a module for each family, and the choice of calls for them.
 
-Importing this package does not import numba. Its modules do, and `load` imports them for the first
-call that a kernel takes: a program on small arrays never waits for numba or a compilation.
+Importing this package does not import numba. Its modules do, and `load` imports them at the first
+call that needs a kernel: a program with small arrays never waits for numba or a compilation.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ worth waking numba for."""
 
 
 def supports(x: Any, *others: Any) -> bool:
-    """Whether kernels take an operation on these arrays: `x` is large (or `small_calls` are
-    repeated) and contiguous, all are float32 or all float64, and there are kernels. An operand that
-    is None counts as fitting."""
+    """Whether kernels take an operation on these arrays: x is large (or `small_calls` are repeated)
+    and contiguous, all arrays are float32 or all float64, and there are kernels. None is ignored.
+    """
     if not (
         type(x) is np.ndarray
         and (x.size >= MIN_SIZE or (x.size > 0 and small_calls.are_repeated()))
@@ -57,7 +57,7 @@ def supports(x: Any, *others: Any) -> bool:
 
 
 def supports_rows(x: Any, *others: Any) -> bool:
-    """As `supports`, for kernels that take 16-bit floats, too, and few rows if they are long."""
+    """As `supports`, for kernels that also take 16-bit floats, and few rows if they are long."""
     if not (
         type(x) is np.ndarray
         and (
@@ -79,15 +79,15 @@ def supports_rows(x: Any, *others: Any) -> bool:
 
 @functools.cache
 def computes(dtype: np.dtype) -> bool:
-    """Whether there are kernels for floats of this type, those that take 16 bits too."""
+    """Whether kernels compute in this float dtype, including 16-bit floats."""
     if dtype not in FLOATS and dtype not in HALF_PRECISION:
         return False
     return available() and (dtype != float16.numpy or load("linear").converts_float16())
 
 
 def contiguous(x: np.ndarray) -> np.ndarray:
-    """`x`, copied if it is not contiguous, aligned and writable: numba compiles a kernel anew for
-    arrays that differ in these."""
+    """`x`, or a copy if it is not contiguous, aligned and writable: numba compiles a kernel
+    separately for such arrays."""
     return x if type(x) is np.ndarray and x.flags.carray else np.array(x, order="C", subok=False)
 
 
@@ -102,9 +102,9 @@ def load(family: str) -> Any:
 
 @functools.cache
 def available() -> bool:
-    """Whether there are kernels: imports numba, and warns, once, if it cannot be used.
+    """Whether there are kernels. The first call imports numba, and warns if it cannot be used.
 
-    A numba that does not know this NumPy or Python yet refuses to be imported. With
+    If numba does not support this version of NumPy or Python, its import fails. With
     NUMBA_DISABLE_JIT, which is for debugging, kernels would run as Python, or not at all.
     """
     try:

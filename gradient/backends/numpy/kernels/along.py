@@ -13,14 +13,14 @@ SHORT = 16
 
 @ordered_kernel
 def check_indices(start, stop, index, size, wrong):
-    """A 1 in `wrong` (1,), if one of index[start:stop] is none from 0 to size - 1."""
+    """Set `wrong` (1,) to 1 if one of index[start:stop] is not from 0 to size - 1."""
     if _largest(index[start:stop]) >= np.uint64(size):
         wrong[0] = 1
 
 
 @ordered_subroutine
 def _largest(index):
-    """The largest of int64 indices; one below zero is large."""
+    """The largest of int64 indices as unsigned numbers, so that negative ones are large."""
     largest = np.uint64(0)
     for i in range(index.size):
         largest = max(largest, np.uint64(index[i]))
@@ -29,8 +29,8 @@ def _largest(index):
 
 @ordered_kernel
 def gather(start, stop, x, n, index, m, inner, wrong, out):
-    """out (outer, m, inner) = x[o, index[o, j, i], i], for the elements start to stop; where an
-    index of them is none, nothing but a 1 in `wrong` (1,)."""
+    """out (outer, m, inner) = x[o, index[o, j, i], i], for the elements start to stop. If an index
+    is out of range, only set `wrong` (1,) to 1."""
     if start < stop and _largest(index[start:stop]) >= np.uint64(n):
         wrong[0] = 1
         return
@@ -51,7 +51,7 @@ def gather(start, stop, x, n, index, m, inner, wrong, out):
         if inner == 1:
             row = x[number * n :]
             for i in range(y.size):
-                y[i] = row[np.uint64(places[i])]  # without a sign: not counted from the end
+                y[i] = row[np.uint64(places[i])]  # unsigned: never counted from the end
         else:
             row = x[number // m * n * inner + first % inner :]
             for i in range(y.size):

@@ -1,12 +1,11 @@
 """Intel's Advanced Matrix Extensions: registers that are tiles of a matrix, and their products.
 
-There are eight tiles, of up to 16 rows of 64 bytes. A thread says first how many rows, and bytes of
-a row, each of them has (`configure`), and at the end that it is done with them (`release`): from
-then on the system need not save them when it turns to another thread. `cpu.py` asks the system for
-leave to use them.
+There are eight tiles, of up to 16 rows of 64 bytes. A thread first sets the rows of each tile, and
+the bytes of a row (`configure`), and at the end releases the tiles (`release`): from then on the
+system need not save them at a thread switch. `cpu.py` asks the system for permission to use them.
 
-A product adds to a tile of 32-bit sums (M, N) those of a tile (M, K) with one of (K, N), where four
-bytes, or two bfloat16 numbers, of a column that follow each other along k lie side by side.
+A product adds to a tile of 32-bit sums (M, N) the product of tiles (M, K) and (K, N). In the
+latter, four bytes, or two bfloat16 numbers, that are consecutive in k in a column are adjacent.
 "Intel Architecture Instruction Set Extensions Programming Reference", chapter on AMX.
 
 Tiles are numbered in the instruction itself, so there is a function for each.
@@ -44,28 +43,27 @@ def _configure(builder, configuration):
 
 @emitted()
 def release(builder):
-    """Say that this thread is done with its tiles."""
+    """Release this thread's tiles."""
     _call(builder, "tilerelease")
 
 
 @ordered_subroutine
 def describe(configuration, tile, rows, row_bytes):
-    """Write into a configuration that a tile has so many rows of so many bytes."""
-    configuration[0] = 1  # the only palette there is
+    """Set a tile's number of rows, and bytes of a row, in a configuration."""
+    configuration[0] = 1  # the only palette
     configuration[16 + 2 * tile] = row_bytes
     configuration[48 + tile] = rows
 
 
 @ordered_subroutine
 def configure(configuration):
-    """Give the tiles the sizes that are written in CONFIGURATION bytes, uint8; fill them with
-    zeros."""
+    """Set the sizes of tiles from CONFIGURATION bytes, uint8; fill the tiles with zeros."""
     _configure(configuration)
 
 
 @ordered_subroutine
 def configure_whole():
-    """Give all eight tiles their largest size: ROWS rows of 4 * ROWS bytes."""
+    """Set all eight tiles to the largest size: ROWS rows of 4 * ROWS bytes."""
     configuration = np.zeros(CONFIGURATION, np.uint8)
     for tile in range(8):
         describe(configuration, tile, ROWS, 4 * ROWS)
@@ -76,12 +74,12 @@ def configure_whole():
 
 
 def load(builder: Any, tile: int, place: Any, row: Any) -> None:
-    """Fill a tile from an address on, its rows `row` bytes apart."""
+    """Load a tile from an address, with rows `row` bytes apart."""
     _call(builder, "tileloadd64", I8(tile), place, row)
 
 
 def store(builder: Any, tile: int, place: Any, row: Any) -> None:
-    """Write a tile to an address on, its rows `row` bytes apart."""
+    """Store a tile to an address, with rows `row` bytes apart."""
     _call(builder, "tilestored64", I8(tile), place, row)
 
 
@@ -96,8 +94,8 @@ def add_bytes(builder: Any, out: int, a: int, b: int, signed: bool) -> None:
 
 
 def add_bfloat16(builder: Any, out: int, a: int, b: int) -> None:
-    """Add the product of two tiles of bfloat16 numbers to float32 sums. Numbers below 2^-126 are
-    taken for zeros."""
+    """Add the product of two tiles of bfloat16 numbers to float32 sums. Denormal numbers, below
+    2^-126, count as zeros."""
     _call(builder, "tdpbf16ps", I8(out), I8(a), I8(b))
 
 
@@ -130,9 +128,8 @@ def _working(work: Any, *tiles: int) -> Any:
 
 @emitted()
 def prefetch_tile(builder, array, at, row):
-    """Ask for what a tile's rows lie in, from a flat array's element `at` on, `row` elements apart,
-    to be read soon: processors fetch ahead by themselves for few streams. It may lie behind the
-    array's end."""
+    """Prefetch a tile's rows, from a flat array's element `at` on, `row` elements apart: processors
+    prefetch by themselves only for few streams. The address may be beyond the array's end."""
     for i in range(ROWS):
         here = builder.add(at, builder.mul(row, I64(i)))
         instructions.prefetch(builder, builder.gep(array, [here]))
@@ -147,7 +144,7 @@ bfloat16_46, bfloat16_47 = _working(add_bfloat16, 0, 4, 6), _working(add_bfloat1
 bfloat16_56, bfloat16_57 = _working(add_bfloat16, 2, 5, 6), _working(add_bfloat16, 3, 5, 7)
 
 
-# Two tiles of `a` by two of `b`, whose products are added to tiles 0 and 1, 2 and 3 ---------------
+# Two tiles of `a` by two of `b`: their products are added to tiles 0 and 1, 2 and 3 ---------------
 
 
 @ordered_subroutine
@@ -161,7 +158,7 @@ def zero_sums():
 
 @ordered_subroutine
 def load_sums(sums, at, right, down, row):
-    """Fill the four tiles of sums from `at` on, one beside another `right` and one below another
+    """Load the four tiles of sums from `at` on: horizontal neighbours are `right`, vertical ones
     `down` elements apart."""
     load_0(sums, at, row)
     load_1(sums, at + right, row)
@@ -171,7 +168,7 @@ def load_sums(sums, at, right, down, row):
 
 @ordered_subroutine
 def store_sums(sums, at, right, down, row):
-    """Write the four tiles of sums to where `load_sums` reads them."""
+    """Store the four tiles of sums to the places of `load_sums`."""
     store_0(sums, at, row)
     store_1(sums, at + right, row)
     store_2(sums, at + down, row)
@@ -180,8 +177,8 @@ def store_sums(sums, at, right, down, row):
 
 @ordered_subroutine
 def add_bfloat16_products(a, a_at, a_other, a_row, b, b_at, b_row, b_other, b_other_row):
-    """Add the products of two tiles of bfloat16 numbers of `a`, which begin at `a_at` and
-    `a_other`, with two of `b`."""
+    """Add the products of two tiles of bfloat16 numbers of `a`, at `a_at` and `a_other`, with two
+    of `b`."""
     load_4(a, a_at, a_row)
     load_6(b, b_at, b_row)
     bfloat16_46()

@@ -28,38 +28,38 @@ def _pointer(builder: Any, address: Any, kind: Any = I64) -> Any:
 
 @emitted(types.int64)
 def load(builder, address):
-    """The number at an address; what was released with it is visible."""
+    """Load the number at an address, with acquire ordering."""
     return builder.load_atomic(_pointer(builder, address), "seq_cst", 8)
 
 
 @emitted()
 def store(builder, address, value):
-    """Put a number at an address, after all that was written before."""
+    """Store a number at an address, with release ordering."""
     builder.store_atomic(value, _pointer(builder, address), "seq_cst", 8)
 
 
 @emitted(types.int64)
 def add(builder, address, value):
-    """Add to the number at an address; what it was before."""
+    """Add to the number at an address; return the old number."""
     return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
 
 
 @emitted(types.boolean)
 def swap(builder, address, old, new):
-    """Replace the number at an address if it is `old`; whether it was."""
+    """Replace the number at an address if it is `old`; return whether it was (compare-and-swap)."""
     found = builder.cmpxchg(_pointer(builder, address), old, new, "seq_cst", "seq_cst")
     return builder.extract_value(found, 1)
 
 
 @emitted(types.int64)
 def read(builder, address):
-    """The number at an address that nobody changes meanwhile."""
+    """Load the number at an address that no other thread changes meanwhile."""
     return builder.load(_pointer(builder, address))
 
 
 @emitted()
 def write(builder, address, value):
-    """Put a number at an address that nobody reads meanwhile."""
+    """Store a number at an address that no other thread reads meanwhile."""
     builder.store(value, _pointer(builder, address))
 
 
@@ -88,8 +88,7 @@ def let_others_run(builder):
 
 @emitted()
 def sleep(builder, address, value):
-    """Sleep while the 32 bits at an address are `value`. Where there is no futex: for half a
-    millisecond, and look."""
+    """Sleep while the 32 bits at an address are `value`; without futexes, for half a ms."""
     if SYSTEM == "linux":
         _futex(builder, FUTEX_WAIT, address, value)
     elif SYSTEM == "win32":
@@ -100,7 +99,7 @@ def sleep(builder, address, value):
 
 @emitted()
 def wake_up(builder, address, count):
-    """End the sleep of up to `count` threads that sleep on an address."""
+    """Wake up to `count` threads that sleep on an address."""
     if SYSTEM == "linux":
         _futex(builder, FUTEX_WAKE, address, count)
 
@@ -115,7 +114,7 @@ def processor(builder):
 
 @emitted()
 def set_affinity(builder, thread, mask):
-    """Have a thread run on the processors of a mask (MASK_SIZE bytes)."""
+    """Let a thread run only on the processors of a mask (MASK_SIZE bytes)."""
     if SYSTEM == "linux":
         arguments = [I64(SET_AFFINITY), thread, I64(MASK_SIZE), mask]
         _call(builder, "syscall", I64, arguments, var_arg=True)

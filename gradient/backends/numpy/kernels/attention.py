@@ -1,9 +1,9 @@
 """Scaled dot-product attention and its gradient, one key head at a time.
 
-Rows of the scores are made and used in blocks that stay in the cache, as in FlashAttention (Dao et
-al. 2022), but whole: a block of rows against all columns is small enough on a CPU, so the softmax
-needs no correction from tile to tile. Operands are copied to contiguous scratch first, which also
-lets them come in any layout: the heads of a packed projection, say.
+Scores are computed in blocks of rows that stay in the cache, as in FlashAttention (Dao et al.
+2022), but with whole rows: on a CPU, a block of rows against all columns is small enough. So the
+softmax needs no correction between tiles. Operands are first copied to contiguous scratch memory,
+so they may have any layout, for example heads of a packed projection.
 """
 
 import math
@@ -60,9 +60,9 @@ def padded_to_pairs(n, array):
 
 @subroutine
 def long_row(n, array):
-    """A length for rows of n that are also read down their columns.
+    """A row length for n elements that are also read along columns.
 
-    Elements a power of two apart compete for the same few lines of the cache. So it is none.
+    It is not a power of two: elements that far apart compete for the same few cache lines.
     """
     return padded_to_pairs(n, array) + 2 * lanes(array)
 
@@ -98,7 +98,7 @@ def copy_columns(x, out, out_row):
 
 @ordered_subroutine
 def write_rows(x, x_row, scale, out):
-    """out (n, d) = the first d of each of x's rows, times its number in scale."""
+    """out (n, d) = the first d elements of each row of x, times the row's number in `scale`."""
     width, row, d = lanes(x), out.strides[0] // out.itemsize, out.shape[1]
     whole = d // width * width
     for i in range(out.shape[0]):
@@ -111,7 +111,7 @@ def write_rows(x, x_row, scale, out):
 
 @ordered_subroutine
 def inner(x, at, y):
-    """The inner product of y and what is from `at` on in x, where vectors' padding is zeros."""
+    """The inner product of y and x[at:]; the padding of vectors is zeros."""
     width, total = lanes(x), fill(x.dtype.type(0))
     for i in range(0, y.size, width):
         total = add_product(total, load(x, at + i), load_some(y, i, y.size - i))
@@ -120,7 +120,7 @@ def inner(x, at, y):
 
 @ordered_subroutine
 def put_outside(x, at, n, first, last, number):
-    """x[at : at + n] = number, but for those from the first to behind the last."""
+    """x[at : at + n] = number, except elements `first` to `last` (exclusive)."""
     width, vector = lanes(x), fill(number)
     i = 0
     while i < first:
@@ -134,7 +134,7 @@ def put_outside(x, at, n, first, last, number):
 
 @ordered_subroutine
 def exponentials(p, at, n):
-    """e^(score - high) of n scores, whole pairs of vectors; `high`, and their sum."""
+    """Replace n scores, whole pairs of vectors, by e^(score - high); return `high` and the sum."""
     width, zero = lanes(p), p.dtype.type(0)
     one = load(p, at)
     two = load(p, at + width)
@@ -171,11 +171,11 @@ def first_column(seen, columns, array):
     return min(max(seen, 0), columns) // pair * pair
 
 
-# A mask's numbers are bools, which say whether a score counts, or numbers to add to it.
+# A mask has bools, which say whether a score counts, or numbers to add to scores.
 
 
 def masked(score: float, number: float) -> float:
-    """The score with the mask's number at its place."""
+    """The score with the mask's number applied."""
     raise NotImplementedError("kernels only")
 
 
@@ -189,7 +189,7 @@ def _masked(score, number):
 
 
 def kept(value: float, number: float) -> float:
-    """A value made of a masked score, 0 where a bool hides that."""
+    """A value computed from a masked score; 0 if a bool hides the score."""
     raise NotImplementedError("kernels only")
 
 
@@ -235,9 +235,9 @@ def seen_columns(mask, first, rows, columns):
     return min(low, high), high
 
 
-# Options that a call does without come as a window that no row exceeds, a softcap of 0, and masks
-# (M, T, S) of no size. Of masks, head h of batch b has number b * mask_batch + h * mask_head; they
-# come without is_causal and its window, those to add without a softcap.
+# Absent options are a window larger than any row, a softcap of 0, and empty masks (M, T, S). Head h
+# of batch b has mask b * mask_batch + h * mask_head. There are no masks with is_causal and its
+# window, and no additive masks with a softcap.
 
 
 @strict_kernel

@@ -1,7 +1,7 @@
-"""Batch normalisation, a channel at a time: it stays in the cache over the passes.
+"""Batch normalisation, a channel at a time, which stays in the cache over the passes.
 
-x is flat (N, C, size). Rows of numbers are taken by vectors. Of sums, each lane is a chain of at
-most `CHAIN` numbers; those and what a row has beyond its vectors are added up in float64.
+x is flat (N, C, size). Rows are processed by vectors. In sums, each lane adds a chain of at most
+`CHAIN` numbers; these chains, and the rest of a row after its vectors, are added in float64.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ CHAIN = 256
 
 @ordered_subroutine
 def rows_together(x, size):
-    """How many rows of `size` numbers are added up in vectors before those are."""
+    """The number of rows of `size` numbers that are summed in vectors before a float64 sum."""
     return max(1, CHAIN * lanes(x) // size)
 
 
@@ -50,7 +50,7 @@ def sum_of(x, c, images, channels, size):
 
 @ordered_subroutine
 def squares_of(x, c, images, channels, size, mean):
-    """The sums of what a channel's numbers are from `mean`, and of the squares of that."""
+    """The sums of x - mean, and of its squares, over a channel."""
     width, some = lanes(x), rows_together(x, size)
     zero, one, less = fill(x.dtype.type(0)), x.dtype.type(1), fill(-mean)
     rest, squares = 0.0, 0.0
@@ -84,7 +84,7 @@ def squares_of(x, c, images, channels, size, mean):
 
 @ordered_subroutine
 def moments_of(x, c, images, channels, size):
-    """A channel's mean, as its rounded value and what the rounding left over, and its variance."""
+    """A channel's mean, as a rounded value and the rounding error, and its variance."""
     count = images * size
     mean = x.dtype.type(sum_of(x, c, images, channels, size) / count)
     rest, squares = squares_of(x, c, images, channels, size, mean)
@@ -94,7 +94,7 @@ def moments_of(x, c, images, channels, size):
 
 @ordered_subroutine
 def products_of(g, x, c, images, channels, size, mean):
-    """The sums of a channel of g, and of g times what x is from `mean`."""
+    """The sums of g, and of g (x - mean), over a channel."""
     width, some = lanes(x), rows_together(x, size)
     zero, less = fill(x.dtype.type(0)), fill(mean)
     total, products = 0.0, 0.0
@@ -202,8 +202,8 @@ def group_norm(start, stop, x, channels, size, weight, bias, groups, eps, y, mea
 def group_norm_grad(
     start, stop, g, x, channels, size, weight, groups, mean, rstd, gx, sums
 ):  # fmt: skip
-    """As `group_norm`. sums (2, N, channels): what each channel of a sample adds to the gradients
-    for weight and bias."""
+    """As `group_norm`. sums (2, N, channels): the contributions of each sample's channels to the
+    gradients for weight and bias."""
     some, width = channels // groups, lanes(x)
     behind = sums.size // 2
     for group in range(start, stop):

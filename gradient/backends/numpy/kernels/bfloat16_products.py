@@ -1,19 +1,18 @@
-"""Products a @ b of bfloat16 matrices in any layout by tiles of the processor (`amx`).
+"""Products a @ b of bfloat16 matrices in any layout, by AMX tiles (`amx`).
 
-Both are arranged first, each once, in panels of 32 rows of `a` or columns of `b`:
+First both are copied once to panels of 32 rows of `a` or columns of `b`:
 
     a    matrix, panel, step of 32 of k, half of the panel, row of the half, number of the step
     b    matrix, panel, step of 32 of k, half of the panel, pair of the step, column of the half, 2
 
-So a step of a panel is two tiles as the processor takes them, and a tile of sums is of 16 rows and
-as many columns. What is missing up to a whole panel or step is zeros. Either layout is the other
-one with its pairs of numbers transposed: rows of memory along k become `a` by copying, rows across
-k become `b` by laying every two of them side by side.
+So a step of a panel is two AMX tiles, and a tile of sums has 16 rows and 16 columns. Panels and
+steps are padded with zeros. The two layouts are transposes of each other in pairs of numbers: rows
+of memory along k become `a` by copying; of rows across k, every two are interleaved to `b`.
 
-A block of the result is computed DEPTH of k at a time, so that a panel of `b` stays in the nearest
-cache while those of `a` pass. An element is one chain of sums in the order of k, rounded once at
-the end: the same bits as in `bfloat16_tiles`, however the result is cut into blocks. Numbers below
-2^-126 are taken for zeros.
+A block of the result is computed DEPTH of k at a time, so that a panel of `b` stays in the L1 cache
+while those of `a` are read. An element is one chain of sums in the order of k, rounded once at the
+end: the same bits as in `bfloat16_tiles`, for any split into blocks. Denormal numbers, below
+2^-126, count as zeros.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ cache that follow each other are read so."""
 
 @emitted()
 def _lay_side_by_side(builder, x, at, other, out, to, apart):
-    """The numbers from `at` on and those from `other` on by turns: 16 pairs from out[to] on, and 16
-    from `apart` behind that."""
+    """Interleave the numbers from `at` on with those from `other` on: 16 pairs go to out[to:], and
+    16 to `apart` after that."""
     numbers = ir.VectorType(I16, STEP)
     rows = []
     for first in (at, other):
@@ -88,11 +87,10 @@ def _exchange(near, words, to):
 
 @ordered_kernel
 def arrange(start, stop, x, starts, row, column, rows, k, paired, out):
-    """Items start to stop of `out`: an item is TOGETHER panels of a matrix.
+    """Fill items start to stop of `out`: an item is TOGETHER panels of a matrix.
 
-    x is flat, of matrices (rows, k) that begin at `starts`, whose rows and columns are `row` and
-    `column` apart: one of these is 1. `paired` says whether it is as b is, whose columns are the
-    rows here, or as a is.
+    x is flat, with matrices (rows, k) at `starts`, and strides `row` and `column`, one of which is
+    1. `paired` selects the layout of b, whose columns are the rows here, instead of a's.
     """
     panels, steps = (rows + PAIR - 1) // PAIR, (k + STEP - 1) // STEP
     groups = (panels + TOGETHER - 1) // TOGETHER
@@ -141,8 +139,8 @@ def product(
 ):  # fmt: skip
     """Blocks start to stop of out (batch, M, N) = a (batch, M, K) @ b (batch, K, N) (+ bias (N,)).
 
-    a and b are as `arrange` gives them; of each is said which of its matrices a result is of.
-    Blocks are of whole panels. `out` is bytes, bias of float32, and may be of size 0.
+    a and b are arranged by `arrange`; a_numbers and b_numbers give each result's matrices. Blocks
+    consist of whole panels. `out` is bytes; the bias is float32, and may have size 0.
     """
     configure_whole()
     down, across = (m + block_rows - 1) // block_rows, (n + block_columns - 1) // block_columns
@@ -151,7 +149,7 @@ def product(
     depth = (steps + parts - 1) // parts
     a_panel = b_panel = steps * 2 * TILE
     a_matrix, b_matrix = (m + PAIR - 1) // PAIR * a_panel, (n + PAIR - 1) // PAIR * b_panel
-    row = block_columns + ROWS  # rows a power of two apart would compete for few lines of the cache
+    row = block_columns + ROWS  # rows a power of two apart would compete for few cache lines
     sums = cache_lines(bias, block_rows * row)
     for number in range(start, stop):
         matrix, block = number // (down * across), number % (down * across)

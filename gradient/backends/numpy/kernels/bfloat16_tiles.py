@@ -1,10 +1,9 @@
-"""Products x @ W.T in bfloat16 of few rows of x by tiles of the processor (`amx`).
+"""Products x @ W.T in bfloat16 of few rows of x, by AMX tiles (`amx`).
 
-A tile of W is 16 of its rows and 32 numbers of each, as they lie. One of x is transposed, and of
-pairs: its rows are along k, and have a pair of numbers of each of up to 16 rows of x. So a tile of
-sums is of 16 rows of W and as many of x, and an output is the same bits however many rows are
-computed together. W is read where it lies. For many rows of x see `bfloat16_products`, which gives
-the same bits.
+A tile of W is 16 of its rows with 32 numbers each, read in place. A tile of x is transposed, in
+pairs: each of its rows has a pair of numbers, consecutive in k, of up to 16 rows of x. So a tile of
+sums has 16 rows of W and up to 16 of x, and the bits of an output do not depend on how many rows
+are computed together. For many rows of x, `bfloat16_products` gives the same bits.
 
     x    group of 16 rows, step of 32 numbers, pair, row of the group
 
@@ -51,8 +50,8 @@ FEW = 4 * PAIR
 
 @ordered_kernel
 def arrange_rows(start, stop, x, k, rows, out):
-    """Write the groups start to stop of the rows of x (rows, k) to their places in out, as the
-    module's docstring says, with zeros up to a whole step."""
+    """Write the groups start to stop of the rows of x (rows, k) to `out`, in the layout of the
+    module's docstring, padded with zeros to whole steps."""
     steps = (k + STEP - 1) // STEP
     near = np.zeros(ROWS * steps * STEP, np.uint16)
     square = np.empty(SUMS, np.float32)
@@ -78,7 +77,7 @@ def arrange_rows(start, stop, x, k, rows, out):
 
 @ordered_subroutine
 def _describe(configuration, columns, rows):
-    """Of a pair of tiles of W there are `columns` rows, of x `rows`."""
+    """Configure tiles for `columns` rows of W, in a pair of tiles, and `rows` rows of x."""
     for tile in range(2):
         width = max(1, min(ROWS, rows - tile * ROWS))
         height = max(1, min(ROWS, columns - tile * ROWS))
@@ -93,12 +92,12 @@ def _describe(configuration, columns, rows):
 
 @ordered_subroutine
 def _multiply(w, w_at, w_other, w_row, w_step, columns, x, x_at, x_other, rows, steps, ahead):
-    """Add to the sums the products of a pair of tiles of W with one of x, for so many steps.
+    """Add to the sums the products of a pair of tiles of W with tiles of x, for so many steps.
 
-    w_at, w_other    where the tiles of W begin, whose rows are `w_row` apart, and steps `w_step`
-    columns, rows    how many rows of W and of x there are in the pair
-    x_at, x_other    where the tiles of x begin
-    ahead            how far behind W's first tile the one lies that is to be asked for; or 0
+    w_at, w_other    the offsets of the tiles of W, with rows `w_row` and steps `w_step` apart
+    columns, rows    the numbers of rows of W and of x in the pair
+    x_at, x_other    the offsets of the tiles of x
+    ahead            the distance after W's first tile of the tile to prefetch; or 0
     """
     width, other = min(ROWS, rows), rows - ROWS
     if columns > ROWS and rows > ROWS:
@@ -136,14 +135,14 @@ def _write(sums, at, part, columns, rows, bias, first, out, top, n):
 def linear(start, stop, x, rows, weight, n, k, bias, out):
     """out (rows, N)[:, start:stop] = x (rows, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
 
-    x is as `arrange_rows` gives it, `out` bytes. bias (N,), of float32, may be of size 0.
+    x is arranged by `arrange_rows`; `out` is bytes. bias (N,) is float32, and may have size 0.
     """
     configuration = np.zeros(CONFIGURATION, np.uint8)
     sums, part = cache_lines(bias, 4 * SUMS), cache_lines(bias, PAIR * PAIR)
     edge = np.zeros(2 * TILE, weight.dtype)
     whole, steps = k // STEP, (k + STEP - 1) // STEP
     group, ahead = PAIR, 0
-    if rows <= PAIR:  # memory decides: fewer streams from it, and each asked for early
+    if rows <= PAIR:  # bound by memory: fewer streams from it, each prefetched
         group, ahead = ROWS, ROWS * k
     for j in range(start, stop, group):
         columns = min(group, stop - j)

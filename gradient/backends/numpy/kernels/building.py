@@ -1,6 +1,6 @@
-"""What the code that generates innermost loops shares: places, vectors, rows, sums in registers.
+"""Shared parts of the code that generates innermost loops: addresses, vectors, rows, sums.
 
-`instructions` has the operations that LLVM has none for.
+`instructions` has operations that LLVM does not offer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from gradient.backends.numpy.kernels.llvm_types import I32, I64
 
 
 def rows_of(builder: Any, array: Any, at: Any, row: Any, n: int, last: Any = None) -> list[Any]:
-    """Where n rows of a flat array lie, `row` apart from `at` on; those after number `last` are
-    that one again."""
+    """The addresses of n rows of a flat array, `row` apart from `at` on; rows after number `last`
+    are replaced by that one."""
     found = []
     for number in map(I64, range(n)):
         if last is not None:
@@ -27,14 +27,14 @@ def rows_of(builder: Any, array: Any, at: Any, row: Any, n: int, last: Any = Non
 
 
 def read(builder: Any, pointer: Any, kind: Any, align: int = 4) -> Any:
-    """The vector of type `kind` that lies there."""
+    """Load the vector of type `kind` at an address."""
     value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
     value.align = align
     return value
 
 
 def write(builder: Any, vector: Any, pointer: Any, align: int = 4) -> None:
-    """Put a vector there."""
+    """Store a vector at an address."""
     builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer())).align = align
 
 
@@ -47,8 +47,8 @@ def splat(builder: Any, number: Any, kind: Any) -> Any:
 def begin_sums(
     builder: Any, add: Any, sums: Iterable[Any], places: Iterable[Any], align: int = 4
 ) -> None:
-    """Vectors of sums, variables of a loop, begin as what is at their places where `add` says so,
-    else as zeros."""
+    """Initialise vectors of sums, variables of a loop: from memory if `add` says so, else to
+    zeros."""
     with builder.if_else(add) as (then, otherwise):
         with then:
             for total, at in zip(sums, places, strict=True):
@@ -59,10 +59,10 @@ def begin_sums(
 
 
 class Rows:
-    """Where the rows of a tile lie that a loop moves along; they are `apart` numbers apart.
+    """The addresses of a tile's rows, `apart` numbers apart, as a loop moves along them.
 
-    A row's number is 2**n + that of a pointer, or 0: the processor adds a distance times 1, 2, 4 or
-    8 to an address without an instruction for it, which would take one of FMA's places.
+    A row's number is 2**n plus that of a pointer, or 0: the processor adds an offset times 1, 2, 4
+    or 8 to an address for free; a separate instruction would take the place of an FMA.
     """
 
     def __init__(self, builder: Any, first: Any, apart: Any, rows: int):
@@ -80,12 +80,12 @@ class Rows:
         self._here = [self._builder.asm(kind, "", "=r,0", [each], True) for each in here]
 
     def row(self, i: int) -> Any:
-        """Where row i is in this round."""
+        """The address of row i in this iteration."""
         power = 1 << (i.bit_length() - 1) if i else 0
         apart = self._builder.mul(self._apart, I64(power))
         return self._builder.gep(self._here[i - power], [apart])
 
     def move(self, step: Any) -> None:
-        """So many numbers on, for the next round."""
+        """Advance by `step` numbers, for the next iteration."""
         for start, each in zip(self._starts, self._here, strict=True):
             self._builder.store(self._builder.gep(each, [step]), start)

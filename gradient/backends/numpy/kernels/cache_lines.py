@@ -1,7 +1,7 @@
-"""Memory that a kernel holds, from a line of the cache on.
+"""Memory of kernels aligned to cache lines.
 
-A vector of 64 bytes that begins amid a line lies in two, and a load of it is two. What NumPy and
-numba allocate begins at 16 or 32 bytes.
+A vector of 64 bytes that starts within a line covers two lines, so its load costs two. NumPy and
+numba align memory only to 16 or 32 bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 
 @ordered_subroutine
 def cache_lines(like, size):
-    """A flat array as `like`, not yet written, at the beginning of a cache line."""
+    """An uninitialised flat array of the dtype of `like`, at the start of a cache line."""
     item = like.itemsize
     numbers = np.empty(size + 64 // item, like.dtype)
     start = -numbers.ctypes.data % 64 // item
@@ -22,7 +22,7 @@ def cache_lines(like, size):
 
 @ordered_subroutine
 def lines_of_zeros(like, size):
-    """As `cache_lines`, of zeros."""
+    """As `cache_lines`, filled with zeros."""
     numbers = cache_lines(like, size)
     numbers[:] = 0
     return numbers

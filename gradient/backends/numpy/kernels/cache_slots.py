@@ -1,10 +1,10 @@
-"""Where a key-value cache keeps the vectors of positions, and how they are read.
+"""Find and read the stored vectors of positions in a key-value cache.
 
-Arguments that functions share:
-    table, place    where vectors lie: see `row_of`
-    starts          (B,) a row's first position; of no size: 0
-    kind, data      how vectors are stored, and the floats or codes; of codes the scales, minimums
-                    (lows), and how many share one (group)
+Shared arguments of functions:
+    table, place    the layout of vectors: see `row_of`
+    starts          (B,) each row's first position; empty: 0
+    kind, data      the storage of vectors, and the floats or codes; for codes also scales, minimums
+                    (lows), and the number of codes that share one (group)
 """
 
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
@@ -23,10 +23,10 @@ BLOCK = 128
 
 @ordered_subroutine
 def row_of(table, place, batch, head, position):
-    """The number of the stored vector that holds a position, and how many more of its page follow.
+    """The number of the stored vector of a position, and how many vectors of its page follow.
 
-    place: positions of a page, its first column, and vectors from one page, head and column to the
-    next; of the row, the first position. Without a table, row b's page is b.
+    place: the positions in a page, its first column, and the strides, in vectors, of pages, heads
+    and columns. `position` counts from the row's first. Without a table, row b's page is b.
     """
     size, first, pages, heads, columns = place[0], place[1], place[2], place[3], place[4]
     page, at = position // size, position % size

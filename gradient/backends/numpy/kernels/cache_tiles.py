@@ -1,8 +1,8 @@
 """Tiles of attention over a key-value cache: queries by keys, and weights by values, read in place.
 
-A square of keys is transposed in registers on its way, and values are multiplied as they come. Each
-score is one chain of multiplications and additions in the order of D, and so is each sum over
-positions: a query gets the same bits whichever queries are computed with it.
+Squares of keys are transposed in registers; values are multiplied as they are. Each score is one
+chain of multiplications and additions in the order of D, and each sum over positions is one chain
+in their order. So the bits of a query do not depend on the other queries computed with it.
 """
 
 from __future__ import annotations

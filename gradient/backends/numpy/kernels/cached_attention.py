@@ -1,13 +1,13 @@
-"""Attention over the slots of a key-value cache, which are read where and as they are stored.
+"""Attention over the slots of a key-value cache, read in place in their stored form.
 
-The keys come in blocks of BLOCK positions that begin at its multiples, whatever the rows' lengths.
-Within a block every sum runs in the order of positions, and blocks are put together in order, as
-in FlashAttention (Dao et al. 2022, algorithm 1). So a query's output depends on its position and
-the slots that it sees alone: not on what else is computed with it, nor in how many passes.
+Keys are processed in blocks of BLOCK positions that start at multiples of BLOCK, for any length of
+rows. Within a block, sums run in the order of positions, and blocks are merged in order, as in
+FlashAttention (Dao et al. 2022, algorithm 1). So a query's output depends only on its position and
+the slots that it sees, not on other queries computed with it, nor on the number of passes.
 
-A thread takes many queries through their blocks; of few queries, the blocks are spread over the
-threads and joined after (Flash-Decoding: Dao et al. 2023). Keys and values are read once for all
-query heads of a key head.
+With many queries, a thread computes some queries over all their blocks. With few, the blocks are
+distributed over the threads and merged at the end (Flash-Decoding: Dao et al. 2023). Keys and
+values are read once for all query heads of a key head.
 """
 
 import numpy as np
@@ -54,9 +54,9 @@ from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, lo
 
 @ordered_subroutine
 def softmax_rows(p, rows, seen, softcap, high, sums):
-    """Turn scores into e^(score - high), 0 outside the columns that a row sees; and their sums.
+    """Replace scores by e^(score - high), or 0 outside the columns that a row sees; store the sums.
 
-    A row with a NaN or inf among its scores has a sum of NaN, one that sees nothing has 0.
+    A row with NaN or inf among its scores has the sum NaN; a row that sees nothing has 0.
     """
     width, one = lanes(p), p.dtype.type(1)
     for r in range(rows):
@@ -104,7 +104,7 @@ def seen_positions(begin, positions, batch, first_row, rows, groups, window, sta
 def merge(
     high, sums, o, first, rows, more_high, more_sums, more, more_first, more_row, n, kept, added
 ):
-    """Add what rows get of a later block, n numbers each, to what they have of those before.
+    """Merge the rows' results of a later block, n numbers each, with those of the blocks before.
 
     The rows are those from `first` on, n apart in o, and those from `more_first` on, `more_row`
     apart in `more`. kept and added are scratch for `rows` numbers.
@@ -113,7 +113,7 @@ def merge(
     for r in range(rows):
         old_sum, new_sum = sums[first + r], more_sums[more_first + r]
         old, new = high[first + r], more_high[more_first + r]
-        old = old if old_sum != 0 else new  # what saw nothing has any `high`
+        old = old if old_sum != 0 else new  # `high` is arbitrary for rows that saw nothing
         new = new if new_sum != 0 else old
         largest = max(old, new)
         kept[r] = exp(old - largest) if old_sum != 0 else zero
@@ -134,7 +134,7 @@ def merge(
 
 @ordered_subroutine
 def write_row(o, o_at, total, sizes, batch, head, row, out):
-    """Divide a row by its sum, into its place in `out`; 0 where it saw nothing."""
+    """Write a row divided by its sum to its place in `out`; 0 if it saw nothing."""
     t, h, e = sizes[1], sizes[2], sizes[5]
     groups = h // sizes[3]
     at = ((batch * t + row // groups) * h + head * groups + row % groups) * e

@@ -1,5 +1,4 @@
-"""Float32 numbers as 16-bit floats, rounded to the nearest (of two as near to the even one), and
-16-bit floats as float32."""
+"""Casts of float32 to 16-bit floats, rounded to nearest even, and of 16-bit floats to float32."""
 
 from __future__ import annotations
 
@@ -21,6 +20,6 @@ def narrow(start, stop, x, kind, out):
 
 @ordered_kernel
 def widen(start, stop, x, kind, out):
-    """The other way."""
+    """out[start:stop] = x[start:stop], flat: numbers stored as `kind` says, to float32."""
     if start < stop:
         read_floats(kind, x, 2 * start, stop - start, out, start)

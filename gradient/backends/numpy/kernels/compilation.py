@@ -1,6 +1,6 @@
-"""How the kernels are compiled: options, away from signals, and kept on disk.
+"""Compile kernels: options, a thread without signals, and a cache on disk.
 
-The cache on disk is numba's, made to notice every change of source, and to never fail.
+The disk cache is numba's, extended so that it notices every change of source and never fails.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ ffi.register_lock_callback(compiler.llvm_lock.acquire, compiler.llvm_lock.releas
 
 
 class _WideFunction(lowering.Lower):
-    """A function whose loops LLVM turns into vectors of whole registers. For Intel's processors it
-    would take half registers, lest they lower their clock: those with our AVX-512 paths hardly do,
-    and polynomials take up to 1.4 times as long with half registers."""
+    """A function whose loops LLVM vectorises with whole registers. For Intel's processors, LLVM's
+    default is half registers, so that they do not lower their clock. Those with our AVX-512 paths
+    hardly lower it, and polynomials take up to 1.4 times as long with half registers."""
 
     def setup_function(self, fndesc: Any) -> None:
         super().setup_function(fndesc)
@@ -97,7 +97,7 @@ class _Compiler(CompilerBase):
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
-    """Compile an entry point: it lets go of the interpreter lock, and is kept on disk.
+    """Compile an entry point, which releases the GIL and is cached on disk.
 
     Kernels are global functions of their modules, since numba finds no cached copy of a closure.
     """
@@ -105,9 +105,9 @@ def kernel(function: Callable[..., Any]) -> Kernel:
 
 
 def strict_kernel(function: Callable[..., Any]) -> Kernel:
-    """As `kernel`, for one without sums, or with sums in a `subroutine`: all else in the order in
-    which it is written. Reassociated, (x - high) - log of a log-softmax would be x - (high + log),
-    where a large `high` takes the digits of `log`."""
+    """As `kernel`, but without reassociation, for kernels without sums, or with sums in a
+    `subroutine`. Otherwise LLVM could turn (x - high) - log of a log-softmax into x - (high + log),
+    where a large `high` absorbs the digits of `log`."""
     return _entry_point(function, STRICT)
 
 
@@ -122,14 +122,14 @@ def subroutine(function: Callable[..., Any]) -> Kernel:
 
 
 def ordered_subroutine(function: Callable[..., Any]) -> Kernel:
-    """As `subroutine`, with the arithmetic exactly as it is written: so it gives the same bits in
-    each kernel that calls it."""
+    """As `subroutine`, with the arithmetic exactly as it is written, so that it gives the same bits
+    in each kernel that calls it."""
     return _subroutine(function, ORDERED)
 
 
 def inlined(function: Callable[..., Any]) -> Kernel:
-    """Compile a function as part of each kernel that calls it, with that kernel's options. For the
-    large ones: LLVM compiles a subroutine by itself first, then once more in the kernel."""
+    """Compile a function as part of each kernel that calls it, with that kernel's options. This is
+    for large functions: LLVM compiles a subroutine first alone, then again in the kernel."""
     return numba.njit(inline="always", _nrt=_makes_arrays(function))(function)
 
 
@@ -145,15 +145,15 @@ def _entry_point(function: Callable[..., Any], options: Any) -> Kernel:
         nogil=True, no_cfunc_wrapper=True, pipeline_class=_Compiler,
         _nrt=_makes_arrays(function), **options,
     )(function)  # fmt: skip
-    # What numba's dispatcher calls for types that are new to it.
+    # Called by numba's dispatcher for new types.
     compiled._compile_for_args = functools.partial(compiler.run, compiled._compile_for_args)
     compiled._cache = _cache_of(function)
     return compiled
 
 
 def compiled_for(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., None]:
-    """What a kernel calls for arguments of these types, once it has found them out: it takes what
-    numba takes for arrays of these types, whatever they are."""
+    """The compiled function of a kernel for arguments of these types. It does not check types, so
+    it must only be called with arrays of these."""
     kinds = tuple(map(numba.typeof, arguments))
     if kinds not in kernel.overloads:
         compiler.run(kernel.compile, kinds)
@@ -166,11 +166,11 @@ MAKERS = {"empty", "zeros", "full"}
 
 
 def _makes_arrays(function: Callable[..., Any]) -> bool:
-    """Whether a function makes arrays, by MAKERS or by a function above it that does.
+    """Whether a function makes arrays, by MAKERS or by calling a function above it that does.
 
-    Only then is it compiled with numba's runtime (`_nrt`), which counts references to arrays: 20 ns
-    for each that a kernel is given, 25 for each row that it cuts out. Without it a function must
-    not return an array either.
+    Only then it is compiled with numba's runtime (`_nrt`), which counts references to arrays: 20 ns
+    for each array argument, and 25 for each row slice. Without the runtime, a function cannot
+    return an array either.
     """
     names = function.__code__.co_names
     known = (function.__globals__.get(name) for name in names)
