@@ -1,13 +1,13 @@
-// The first place of a line's largest number, or smallest; NaN is both.
+// argmax and argmin: the first index of a line's largest number, or smallest; NaN counts as both.
 //
-//     argmax_rows      of each part of a row, counted from the row's start
-//     argmax_of_parts  of the places that were found in a row's parts
+//     argmax_rows      of each part of a row; indices count from the row's start
+//     argmax_of_parts  of the results of a row's parts
 //     argmax_columns   along the middle axis of x (outer, lines, inner)
 //
-// A thread looks at its numbers in rising order and keeps the first; of two threads' finds the one that
-// comes first in the line wins, so that the order in which they are compared changes nothing. The
-// smallest are the largest of -x.
-// Bytes: each number is read once; of a row, four loads of 16 bytes are under way a thread.
+// A thread reads its numbers in increasing order and keeps the first. Of two threads' equal results, the
+// one that comes first in the line wins, so the order of comparison does not matter. The smallest is the
+// largest of -x.
+// Bytes: each number is read once; in rows, a thread has four loads of 16 bytes in flight.
 // Grid: of argmax_rows, one block a part; of argmax_of_parts, one a row; of argmax_columns, one block of
 // 32 x 8 threads for 32 neighbours along the inner axis.
 #include "rows.cuh"

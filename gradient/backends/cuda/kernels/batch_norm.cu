@@ -3,10 +3,10 @@
 //     y = (x - mean) * rstd * weight + bias
 //     gx = rstd * weight * (g - mean(g) - n * mean(g * n)),  n = (x - mean) * rstd
 //
-// A block works on a channel, whose numbers lie in N runs of `size`. It reads them three times (the
-// gradient: g and x twice), mostly from the cache where a channel fits, and writes them once.
-// So few channels leave most of a GPU idle: 64 blocks of up to 1,024 threads have half the
-// multiprocessors of an H100. `weight` and `bias` may be null. Grid: one block a channel.
+// A block computes a channel, whose numbers are N runs of `size`. It reads them three times (the
+// gradient: g and x twice), mostly from the cache if a channel fits in it, and writes them once.
+// With few channels most of a GPU is idle: 64 blocks of up to 1,024 threads use half of the
+// multiprocessors of an H100. `weight` and `bias` may be null. Grid: one block per channel.
 #include "rows.cuh"
 
 // Where a channel's numbers lie: counted in 32 bits, for a division by 64 bits takes long.

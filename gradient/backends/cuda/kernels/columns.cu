@@ -1,9 +1,9 @@
-// The numbers of windows laid out as the columns of a matrix, for convolutions as products by cuBLAS.
+// im2col: copy windows to the columns of a matrix, for convolutions as products by cuBLAS.
 //
 //     columns[(c, k) * pitch + n * image_step + q] = x[n, c, place of number k of window q]
 //
-// and 0 outside of the image; rows behind the last (c, k) are 0, too. A thread lays out 16 bytes of a row, so that neighbouring lanes read
-// neighbouring numbers (with a stride of 1) and write whole lines.
+// and 0 outside of the image; rows after the last (c, k) are 0, too. A thread writes 16 bytes of a row, so
+// that neighbouring lanes read neighbouring numbers (with stride 1) and write whole lines.
 //
 // Bytes: x is read once from memory and taps - 1 times from the cache, columns are written once.
 // Grid: (blocks of 256 packs of an image's windows, rows (c, k), images); a block takes more rows and

@@ -1,5 +1,5 @@
-// Convolution and its gradients as matrix products (implicit GEMM): what would be the columns of
-// windows is read from the image where a tile needs it, and nowhere laid out.
+// Convolution and its gradients as matrix products (implicit GEMM): the columns of windows are read
+// from the image when a tile needs them, and never stored.
 //
 //     out[n, o, q] = sum over (c, k) of weight[o, (c, k)] * x[n, c, place of number k of window q]
 //
@@ -8,18 +8,18 @@
 //     gx            inputs c    places (n, y)     outputs and those taps that meet the place
 //     gw            outputs o   (c, k)            windows (n, q), in parts that a second kernel adds up
 //
-// The factor from an image is the same in all three: the number at row's place + depth's place, 0 if
-// that is outside. A thread keeps its rows' places in registers; those of a step along depth are worked
-// out by as many threads, once for the block, so that an element costs an addition and a comparison in
-// each dimension. Lanes take neighbouring windows, which lie side by side in memory.
+// The factor from an image is the same in all three: the number at (row's place + depth's place), or 0
+// outside of the image. A thread keeps its rows' places in registers. The places of a step along depth
+// are computed once for the block, one per thread, so an element costs an addition and a comparison in
+// each dimension. Lanes take neighbouring windows, which are adjacent in memory.
 //
-// Gradient by the input: places that leave the same remainder by the stride meet the same taps, every
-// stride / gcd(stride, dilation)-th. Each remainder is a product of its own (blocks along z), without
-// any zeros between the windows of g.
+// Gradient for the input: places with the same remainder modulo the stride use the same taps, every
+// stride / gcd(stride, dilation)-th. Each remainder is a separate product (blocks along z), without
+// zeros between the windows of g.
 //
 // Bytes: x is read about taps * outputs / 64 times from the cache, and hardly more than once from
-// memory. Sums never depend on chance: there are no atomic additions. (depthwise.cu has convolutions
-// with too few channels for tiles.)
+// memory. Sums are deterministic: there are no atomic additions. (depthwise.cu has convolutions with
+// too few channels for tiles.)
 #include "tile_product.cuh"
 #include "windows.cuh"
 

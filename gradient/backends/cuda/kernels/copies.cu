@@ -1,11 +1,11 @@
-// Copies of arrays of any strides into arrays of any strides, of another number type where wanted.
+// Copies between arrays of any strides, also to another number type.
 //
-//     cast       both without gaps: packs of 16 bytes of what is written, several under way a thread
-//     packs      runs of packs, at 16 bytes on both sides: what splits and joins heads, or pads rows
-//     rows       long runs that begin anywhere (rows of 50257 halves): number by number, a warp side by side
-//     tiles      what is side by side in one is apart in the other: through 64 x 64 numbers of shared
-//                memory, so that a warp reads and writes neighbours
-//     elements   the rest, number by number in the order of what is written
+//     cast       both contiguous: packs of 16 bytes of the destination, several in flight per thread
+//     packs      runs of packs, aligned to 16 bytes on both sides: split or join heads, pad rows
+//     rows       long unaligned runs (rows of 50257 halves): number by number, adjacent lanes of a warp
+//     tiles      transposes: through 64 x 64 numbers of shared memory, so that a warp reads and writes
+//                neighbours
+//     elements   other cases, number by number in the order of the destination
 //
 // Each number is read and written once. Numbers of one type keep their bits.
 #include "rows.cuh"

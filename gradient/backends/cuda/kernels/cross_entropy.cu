@@ -1,15 +1,15 @@
-// Cross-entropy of the columns of each row, and its gradient; for rows that begin anywhere, as those of
-// a vocabulary of odd size do.
+// Cross-entropy of the columns of each row, and its gradient; rows may be unaligned, as for a vocabulary
+// of odd size.
 //
 //     high = max(x),  log_sum = log sum of e^(x - high)
 //     loss of target t, smoothed by s  =  log_sum - (1 - s) (x[t] - high) - s mean(x - high)
 //     gradient for x  =  g (e^(x - high - log_sum) - s / columns),  less g (1 - s) at t
 //
 // The largest number and the sum of exponentials are found in one pass (Milakov and Gimelshein 2018,
-// "Online normalizer calculation for softmax"), by packs of 16 bytes: a pack's largest number first, so
-// that a number costs one exponential and the sum so far one more for each pack. Memory: logits are read
-// once for the loss; once more, and the gradient is written once, for that. A number takes about 15
-// instructions: less time than its 2 bytes. Grid: one block a row, several of them on a multiprocessor.
+// "Online normalizer calculation for softmax"), by packs of 16 bytes. A pack's largest number comes
+// first, so that each number costs one exponential, and each pack one more for the sum so far. Bytes:
+// logits are read once for the loss; the gradient reads them again and is written once. A number takes
+// about 15 instructions: less time than its 2 bytes. Grid: one block per row, several on a multiprocessor.
 #include "rows.cuh"
 
 // Blocks have up to 512 threads, of 64 registers.

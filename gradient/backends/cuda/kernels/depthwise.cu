@@ -1,5 +1,5 @@
-// Depthwise convolution and its gradients: each channel of the input makes its own outputs. (convolution.cu
-// says what the letters are.)
+// Depthwise convolution and its gradients: each channel of the input makes its own outputs. (For the
+// letters, see convolution.cu.)
 //
 //     out[n, o, q] = sum over k of weight[o, k] * x[n, c, place of number k of window q]
 //

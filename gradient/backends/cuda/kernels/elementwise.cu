@@ -1,5 +1,5 @@
 // Functions of each element, and the gradients of activations. Each element is read and written
-// once. Grid: any number of blocks, which share out the elements.
+// once. Grid: any number of blocks, which divide the elements.
 #include "functions.cuh"
 #include "rows.cuh"
 

@@ -1,10 +1,10 @@
-// What a loss scale does after each step (Micikevicius et al. 2018, section 3.2), on the device, so
-// that nobody waits to read whether a gradient was infinite. A few bytes, read and written once.
+// Update the loss scale after a step (Micikevicius et al. 2018, section 3.2) on the device, so that the
+// host need not wait to read whether a gradient was infinite. A few bytes, read and written once.
 #include "numbers.cuh"
 
-// scale *= backoff where found_inf is not 0; scale *= growth after `interval` steps without, which
-// `tracker` counts. Computed in float64 and rounded; a scale that would become infinite stays. One
-// thread does it.
+// scale *= backoff if found_inf is not 0; scale *= growth after `interval` steps with 0, which
+// `tracker` counts. Computed in float64 and rounded; a scale that would become infinite is not raised.
+// By a single thread.
 __device__ inline void update_scale(float* scale, int* tracker, const float* found_inf, double growth,
                                     double backoff, Int interval) {
     if (threadIdx.x != 0) return;

@@ -1,8 +1,8 @@
 // Layer norm (Ba et al. 2016) and RMS norm (Zhang and Sennrich 2019) over the columns of each row,
 // with their gradients.
 //
-// Grid of the row kernels: one block a row. A row is read from memory once: it stays in the registers of
-// the block, or the later readings meet the cache. `weight` and `bias` may be null.
+// Grid of the row kernels: one block per row. A row is read from memory once: it stays in the block's
+// registers, or later reads hit the cache. `weight` and `bias` may be null.
 #include "rows.cuh"
 
 template <class T> __device__ Or<T> or_one(const T* weight) { return {weight, T(1.0f)}; }

@@ -5,7 +5,7 @@
 
 typedef long long Int;  // counts and indices: 64 bits, as NumPy's
 
-// 16-bit floats are storage: what is computed from them is computed in float32.
+// 16-bit floats are only for storage: kernels compute in float32.
 template <class T> struct Computed { typedef float type; };
 template <> struct Computed<double> { typedef double type; };
 template <class T> using computed = typename Computed<T>::type;

@@ -1,5 +1,5 @@
 // Uniform and normal random numbers by Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, section 3.3 and
-// table 2): block i of a stream is a function of (key, i) alone, so that a GPU draws what a CPU does.
+// table 2): block i of a stream depends only on (key, i), so a GPU draws the same numbers as a CPU.
 //
 //     float32: 24 bits of each of a block's four words; float64: 27 and 26 bits of each two
 //
@@ -9,11 +9,11 @@
 //
 //     sqrt(-2 log(1 - u)) cos(2 pi v)   and   sqrt(-2 log(1 - u)) sin(2 pi v),
 //
-// so that a thread makes two blocks of the stream, of which it takes one number each, rather than
-// write and read uniform numbers. Grid: a thread for each such pair.
+// so a thread computes two blocks of the stream and uses numbers of both; uniform numbers are not
+// written to memory. Grid: a thread for each such pair.
 //
 // Dropout (Srivastava et al. 2014): out[i] = x[i] / (1 - p) where the float32 uniform number i is at
-// least p, else x[i] * 0; its gradient is the same of g, with the numbers drawn anew instead of kept.
+// least p, else x[i] * 0. Its gradient is the same for g, with the numbers drawn again instead of stored.
 // Each number is read and written once. Grid: a thread for each block of the stream, that is, for each
 // four elements.
 #include "rows.cuh"

@@ -3,9 +3,9 @@
 //
 //     out[a] = x[a] cos[i] - x[b] sin[i],  out[b] = x[b] cos[i] + x[a] sin[i]
 //
-// with (a, b) = (i, i + half), or (2 i, 2 i + 1) where interleaved. Each number is read and written once,
-// N at a time: 16 bytes, where rows are aligned so, or one. Grid: a thread for N pairs, or for N numbers
-// that are copied.
+// with (a, b) = (i, i + half), or (2 i, 2 i + 1) if interleaved. Each number is read and written once, N
+// at a time: 16 bytes if rows are aligned, else one. Grid: a thread for N pairs, or for N numbers that
+// are copied.
 #include <following.cuh>
 
 #include "rope.cuh"
