@@ -1,4 +1,4 @@
-// Functions of a number that kernels of elements share.
+// Functions of one number, shared by elementwise kernels.
 #pragma once
 #include "numbers.cuh"
 

@@ -1,4 +1,4 @@
-// Rows added to those of an array, or put in their place, at an index in which a row may come many times.
+// Rows added to those of an array, or replacing them, at an index that may select a row many times.
 //
 //     x[o, row, c] += sum of value[o, i, c] over all i with row_of[i] = row        x (outer, rows, inner)
 //     x[o, row, c] = value[o, i, c] of the last i with row_of[i] = row
@@ -16,9 +16,9 @@
 //                 begins in, and of the one that it ends in. Grid: threads for (outer, parts, packs).
 //     add_parts   the same of what was left open, until there is one part.
 //
-// So sums never depend on chance, as they would by atomic additions. 16-bit floats are added up in float32
-// and rounded once. Bytes: each value is read once, each row of x that has one read and written once, what
-// is left open, of long runs, written and read once: 2 numbers a part. Four packs a thread are under way.
+// So sums are deterministic, unlike by atomic additions. 16-bit floats are summed in float32 and rounded
+// once. Bytes: each value is read once, each selected row of x is read and written once, and open sums of
+// long runs are written and read once: 2 numbers a part. A thread has four packs in flight.
 #include "rows.cuh"
 
 constexpr int MOST_AXES = 8, MOST_ARRAYS = 8, UNDER_WAY = 4;

@@ -1,14 +1,13 @@
-// Optimiser steps over many tensors in one launch, in place, and the norm and the scaling of their
-// gradients.
+// Optimiser steps over many tensors in one launch, in place, and the norm and scaling of their gradients.
 //
-// `Tensors` is an argument by value, which a graph keeps: a row of n addresses for each list of tensors
-// (parameters, gradients, states), then the number of the first block of each tensor, and of all
-// (n + 1), then how many elements each has (n). A block works on CHUNK elements of one tensor. Bytes:
-// each number is read once, and what changes is written once.
+// `Tensors` is an argument by value, which a graph stores: a row of n addresses for each list of tensors
+// (parameters, gradients, states), then the number of the first block of each tensor, and the total
+// (n + 1), then the numbers of elements (n). A block computes CHUNK elements of one tensor. Bytes: each
+// number is read once, and changed ones are written once.
 //
-// Parameters of 16 bits may have masters of float32 (Micikevicius et al. 2018, section 3.1): the
-// masters are stepped, their states are float32, and the parameters get their numbers, rounded. Then T
-// is what gradients are stored in, and S what masters are.
+// Parameters of 16 bits may have float32 master weights (Micikevicius et al. 2018, section 3.1): the
+// masters are updated, with float32 states, and the parameters receive their rounded values. Then T is
+// the type of gradients, and S that of masters.
 #include "rows.cuh"
 
 constexpr Int CHUNK = 8192;

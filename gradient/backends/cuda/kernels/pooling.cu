@@ -3,12 +3,12 @@
 //     y[q] = max of x over window q,  index[q] = where it is in the plane
 //     gx[i] = sum of g[q] over the windows q with index[q] = i, in their order
 //
-// Of equal numbers the first is taken; NaN is the largest, and of several the last is taken; -1 is told
-// where a window has nothing of the plane. A thread finds one maximum, of which it has 12 numbers under
-// way, or adds up the gradients of four neighbours from the few windows that may have them: no atomic
-// additions, so that sums never depend on chance. Bytes: x is read once from memory (again from the
-// cache where windows overlap), y and 8 bytes of index are written once; g and the indices are read
-// once. Grid: blocks of 256 threads.
+// Of equal numbers, the first counts; NaN is the largest, and of several the last counts. The index is -1
+// if a window contains nothing of the plane. A thread finds one maximum, with 12 loads in flight, or sums
+// the gradients of four neighbours over the few windows that can contain them: without atomic additions,
+// so sums are deterministic. Bytes: x is read once from memory (again from the cache where windows
+// overlap), y and 8 bytes of index are written once; g and the indices are read once. Grid: blocks of
+// 256 threads.
 #include "rows.cuh"
 #include "windows.cuh"
 

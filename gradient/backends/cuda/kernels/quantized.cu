@@ -1,7 +1,7 @@
 // Products of a few rows with a packed matrix, and its weights unpacked.
 //
-// `product` is few_rows.cuh's. The codes are read once for each eight rows of x, and nothing of the
-// matrix is written: a token costs its packed bytes.
+// `product` is that of few_rows.cuh. The codes are read once for each eight rows of x, and nothing of the
+// matrix is written: a token costs the matrix's packed bytes.
 // Grid: a block for each ROWS rows of the matrix, by one for each BATCH rows of x. Several rows of 16
 // bits are small_batch.cu's, where there are tensor cores.
 //

@@ -1,9 +1,9 @@
-// How threads share out the elements of arrays, and how those of a block add up what they found.
+// How threads divide the elements of arrays, and how the threads of a block sum their results.
 #pragma once
 #include "numbers.cuh"
 
-// A kernel with a block for each row, of up to 1024 threads (`block_of`), which must have registers for
-// them all: 64 a thread.
+// A kernel with a block for each row, of up to 1024 threads (`block_of`), so at most 64 registers per
+// thread.
 #define ROW_KERNEL extern "C" __global__ void __launch_bounds__(1024, 1)
 
 template <int N, class T> __device__ inline Pack<T, N> load_pack(const T* at) {

@@ -1,16 +1,16 @@
-// Running sums along the columns of each row, and a column drawn in proportion to its weight.
+// Cumulative sums along the columns of each row, and a column drawn in proportion to its weight.
 //
 //     cumsum       out[j] = x[0] + ... + x[j]
-//     categorical  the first column whose running sum reaches (1 - u) of the row's, u in [0, 1); -1
-//                  where the sum is not above 0, or NaN
+//     categorical  the first column whose cumulative sum reaches (1 - u) of the row's sum, u in [0, 1);
+//                  -1 if the sum is NaN or not above 0
 //
-// A block takes a row, PER columns of each thread at a time, and carries the sum on; in an order that
-// does not change. So that rounding never gives a column of weight 0, one is chosen among those of
-// positive weight, and the last of them where the sums of the second pass end below those of the first.
-// Of a long row, such as a vocabulary, part_sums has a block for each `of_part` columns, and categorical
-// reads only the part that the draw falls into again.
+// A block computes a row, PER columns per thread at a time, and carries the sum on, in a fixed order. So
+// that rounding never selects a column of weight 0, only columns of positive weight are candidates; if the
+// sums of the second pass end below those of the first, the last candidate is chosen. For a long row, such
+// as a vocabulary, part_sums has a block for each `of_part` columns, and categorical reads again only the
+// part with the draw.
 // Bytes: cumsum reads and writes each number once, categorical reads it twice, the second time mostly
-// from the cache. Grid: one block a row; of part_sums, one a part.
+// from the cache. Grid: one block per row; for part_sums, one per part.
 #include "rows.cuh"
 #include "scans.cuh"
 

@@ -3,10 +3,9 @@
 //     high = max(x),  sum = sum of e^(x - high)
 //     softmax = e^(x - high) / sum,  log_softmax = x - high - log(sum)
 //
-// Rows that a block can hold in its registers are read once. Of others the largest number and the sum
-// of exponentials are found in one pass (Milakov and Gimelshein 2018, "Online normalizer calculation
-// for softmax"), so that they are read twice; the second reading mostly meets the cache. Grid: one block
-// a row.
+// Rows that fit in a block's registers are read once. For others, the largest number and the sum of
+// exponentials are computed in one pass (Milakov and Gimelshein 2018, "Online normalizer calculation for
+// softmax"), so they are read twice; the second read mostly hits the cache. Grid: one block per row.
 #include "rows.cuh"
 
 // The largest number of a part of a row, and the sum of e^(x - high) over that part.

@@ -1,12 +1,12 @@
-// The order of the columns of each row, and the k best of them: places, stable, on the device alone.
+// argsort of the columns of each row, and top-k: stable indices, computed only on the device.
 //
-// A number is compared by its key, an unsigned word of its size that rises with it:
+// Numbers are compared by keys, unsigned words of their size in the same order:
 //
-//     floats    NaN is the largest word and -0 equals 0; else the bits, all turned where negative and
-//               the sign alone where not (Knuth 1998, section 5.2.5)
-//     integers  the bits, of signed ones with the sign turned
+//     floats    NaN is the largest word and -0 equals 0; else the bits, with all bits inverted if
+//               negative, and only the sign if not (Knuth 1998, section 5.2.5)
+//     integers  the bits, for signed ones with the sign inverted
 //
-// and with the largest first, the key's bits turned. 16-, 32- and 64-bit integers are sorted by the
+// For descending order, the key's bits are inverted. 16-, 32- and 64-bit integers are sorted by the
 // kernels of float16, float32 and float64; `kind` says what the bits are.
 //
 //     sort_rows    up to 4096 columns: Batcher's bitonic network (1968) over (key, place) in shared

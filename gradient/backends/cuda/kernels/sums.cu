@@ -1,21 +1,21 @@
-// Sums of an array (outer, reduced, inner) over its middle axis, or its largest or smallest numbers, of
-// which NaN is both.
+// Sums, maxima or minima of an array (outer, reduced, inner) over its middle axis; NaN counts as both the
+// largest and the smallest.
 //
 //     inner 1: out[o] = sum of x[o, r] over r          a block, or a warp, for each row
 //     else:    out[o, i] = sum of x[o, r, i] over r    a block for a tile of columns, its warps take rows;
 //                                                      a thread for each pack, where tiles are small
 //
-// Few columns are folded: several rows are read as one of a warp's width, whose columns the block adds up
-// at last. (1,000,000, 3) of float32 are read as 25,000 rows of 120.
+// Few columns are folded: several rows are read as one of a warp's width, whose columns the block adds at
+// the end. (1,000,000, 3) of float32 is read as 25,000 rows of 120.
 //
-// Where these are few blocks, the middle axis is divided into parts, each a number of the types in which
-// kernels compute, which the same kernels add up. So sums never depend on chance: there are no atomic
-// additions. 16-bit floats are added up in float32 and rounded once.
+// If these are few blocks, the middle axis is split into parts with partial sums in the compute type, which
+// the same kernels add. So sums are deterministic: there are no atomic additions. 16-bit floats are summed
+// in float32 and rounded once.
 //
-// Bytes: x is read once, 16 bytes a thread where it is aligned so; four such loads are under way.
+// Bytes: x is read once, 16 bytes per thread if it is aligned, with four such loads in flight.
 #include "rows.cuh"
 
-// What two numbers become, and what changes none.
+// The reduction of two numbers, and its neutral element.
 struct Added {
     template <class A> static __device__ A both(A x, A y) { return x + y; }
     template <class A> static __device__ A start() { return 0; }
