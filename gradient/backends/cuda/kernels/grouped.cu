@@ -1,30 +1,30 @@
-// Products of groups of rows, each group with a matrix of its own (the experts of a mixture), and
-// their gradients. Group e has counts[e] rows of x (rows, K); the groups follow one another.
+// Products of groups of rows, each with its own matrix (the experts of a mixture), and their gradients.
+// Group e has counts[e] rows of x (rows, K); groups are consecutive.
 //
 //     out[m, n] = sum_k x[m, k] * weight_e[n, k]         for the rows m of group e
 //     gx[m, k]  = sum_n g[m, n] * weight_e[n, k]
 //     gw_e[n, k] = sum_m g[m, n] * x[m, k]               over the rows m of group e
 //
-// The counts stay on the device: the host launches as many blocks as the worst division needs, and each
-// finds its rows by them. Rows are taken by tiles, of which `rows` rows of E groups make rows / size + E
-// at most; blocks without one end at once. Counts that do not add up to `rows` set the fault.
+// The counts stay on the device: the host launches enough blocks for any division of the rows, and each
+// block finds its rows by the counts. E groups of `rows` rows have at most rows / size + E tiles; blocks
+// without a tile end at once. Counts that do not sum to `rows` set the fault.
 //
 // Many rows: tile_product.cuh, a block for each 64 x 64 numbers, or wide_tiles.cuh for each 128 x 128 of
 // 16 bits. Each matrix is read once for each 64 or 128 rows of its group. Few rows: few_rows.cuh, at the
-// speed of reading the matrices of groups that have rows, packed or not.
+// speed of reading the matrices, packed or not, of non-empty groups.
 #include "few_rows.cuh"
 #include "tile_product.cuh"
 #include "wide_tiles.cuh"
 
-// Where the matrices of up to 128 groups lie: a launch's groups are `from` to `to`.
+// The addresses of the matrices of up to 128 groups; a launch computes groups `from` to `to`.
 struct Addresses { Int at[128]; };
 struct Range { Int from, to, groups, rows; };
 
-// A group, and where the rows of it that a block works on begin.
+// A group, and the rows of it that a block computes.
 struct Rows { Int group, first; int count; };
 
 // The rows of tile number `tile` of the launch's groups: up to SIZE rows of one; SIZE 0: all of a group.
-// Warp 0 goes through the counts, 32 at a time, and tells the others.
+// Warp 0 scans the counts, 32 at a time; the result is in shared memory.
 template <int SIZE>
 __device__ Rows rows_of_block(const Int* counts, const Range& range, Int tile, int* fault) {
     __shared__ Rows found;

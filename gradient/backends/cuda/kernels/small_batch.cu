@@ -2,21 +2,20 @@
 //
 //     out[m, n] = sum_k x[m, k] * weight[n, k] (+ bias[n])
 //
-// The matrix is packed, x and out have 16 bits, and so have the weights once they are unpacked, in shared
-// memory; sums are of float32. A block of four warps has 64 rows of the matrix, a warp 16 of them, and a
-// part of the columns, so that there are blocks enough; what parts add up to, `join` adds up in order.
-// In a step of 256 columns the block copies its x, each warp unpacks its 16 rows (by packed.cuh: lanes
-// read neighbouring bytes), and multiplies these (16, 16) by x transposed (16, 8), a row for each lane
-// group of four.
+// The matrix is packed; x, out and the unpacked weights in shared memory have 16 bits; sums are float32. A
+// block of four warps computes 64 rows of the matrix, 16 per warp, for a part of the columns, so that there
+// are enough blocks; `join` adds the parts' sums in order. In a step of 256 columns the block copies its x,
+// and each warp unpacks its 16 rows (by packed.cuh: lanes read neighbouring bytes) and multiplies them
+// (16, 16) by x transposed (16, 8), with a row for each group of four lanes.
 //
-// A product adds up the same numbers in any order. Where an mma has columns c, c + 1 and c + 8, c + 9 of
-// two steps of 16, a lane here takes eight neighbours, 8 (lane % 4) .. + 7 of 32 columns, of both
-// factors: so that its registers are filled by one load of 16 bytes, not four of 4. Rows of 576 bytes
-// make these free of conflicts: two rows by four lanes are in eight groups of banks.
+// A product may add its terms in any order. An mma's lane has columns c, c + 1 and c + 8, c + 9 of two
+// steps of 16. Here a lane takes eight neighbours instead, 8 (lane % 4) .. + 7 of 32 columns, of both
+// factors, so that one load of 16 bytes fills its registers, not four of 4. Rows of 576 bytes avoid bank
+// conflicts: two rows by four lanes are in eight groups of banks.
 //
-// Bytes: the codes once, x for each 64 rows of the matrix, from the L2 cache: with 16 rows and 4-bit
-// codes, as many as the codes have; with 64, four times as many. Expected (not measured): the bound of
-// memory with 16 rows, about 60 % of it with 64.
+// Bytes: the codes once; x once for each 64 rows of the matrix, from the L2 cache: with 16 rows of x and
+// 4-bit codes, as many bytes as the codes; with 64 rows, four times as many. Expected (not measured): bound
+// by memory with 16 rows; about 60 % of its speed with 64.
 #include "few_rows.cuh"
 #include <tensor_cores.cuh>
 

@@ -1,21 +1,21 @@
-// A tile of a product, by one block of 128 threads, of factors that come from anywhere:
+// A tile of a product, by one block of 128 threads, with factors from any source:
 //
 //     out[i, j] = sum of left[i, k] * right[j, k] over first <= k < last        i, j = 0 .. 63
 //
-// A factor is a struct that knows how to load 16 bytes of numbers which follow one another along k
-// ("depth"): a matrix as it lies, or transposed, or the windows of an image that nobody has laid out.
+// A factor is a struct that loads 16 bytes of numbers that are consecutive in k ("depth"): from a matrix,
+// its transpose, or the windows of an image (without storing these).
 //
-//     ALONG_DEPTH                     whether neighbours along depth are neighbours in memory: lanes
-//                                     then share out a row's packs, else the rows
-//     Row row(int i)                  what a thread keeps of row i of the tile, all along
-//     prepare(k, turn)                what the block puts into shared memory for the step from k on
-//     load(row, k, part, turn)        pack `part` of 4 of that step: zeros where there is nothing
+//     ALONG_DEPTH                     whether neighbours along depth are adjacent in memory: then lanes
+//                                     divide a row's packs, else the rows
+//     Row row(int i)                  the state that a thread keeps for row i of the tile
+//     prepare(k, turn)                writes the block's data for the step from k on to shared memory
+//     load(row, k, part, turn)        pack `part` of 4 of that step; zeros outside
 //
-// A step takes 64 bytes of each row of both factors. Its numbers are loaded into registers while the
-// step before is multiplied, and shared memory holds two steps, so that one barrier a step is enough.
-// Of float32 and float64, each thread adds up 8 x 4 numbers; those of 16 bits are multiplied by tensor
-// cores (from sm_80 on), 32 x 32 a warp, and added up in float32. A step reads 2 x 64 numbers for each 64 x 64
-// products: 16 operations a byte of float32, 32 of 16 bits, which the L2 cache has to give.
+// A step reads 64 bytes of each row of both factors. They are loaded into registers while the previous
+// step is multiplied, and shared memory holds two steps, so one barrier per step is enough. In float32 and
+// float64, each thread sums 8 x 4 numbers; 16-bit numbers are multiplied by tensor cores (from sm_80 on),
+// 32 x 32 per warp, and summed in float32. A step reads 2 x 64 numbers for each 64 x 64 products: 16
+// operations per byte in float32, 32 in 16 bits, which the L2 cache must supply.
 #pragma once
 #include "rows.cuh"
 #include <tensor_cores.cuh>

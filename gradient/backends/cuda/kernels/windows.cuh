@@ -1,14 +1,14 @@
-// Windows that move over images: what convolutions and pooling share. One, two and three dimensions are
-// all three, the first of size 1.
+// Windows of images, for convolutions and pooling. One and two dimensions are treated as three, with
+// leading sizes of 1.
 //
-// Number k of a window is `dilation` after number k - 1, and window q `stride` after window q - 1; the
-// first begins `before` numbers ahead of the image, so that number k of window q is at
+// The elements of a window are `dilation` apart, windows are `stride` apart, and the first starts `before`
+// numbers before the image. So element k of window q is at
 //
-//     q * stride + k * dilation - before        in each dimension, and 0 is meant outside
+//     q * stride + k * dilation - before        in each dimension; elements outside are 0
 #pragma once
 #include "numbers.cuh"
 
-// What the host tells of it. Counts of numbers in an image, and of windows in all images, fit an int.
+// The host's description. The numbers of elements in an image, and of windows in all images, fit an int.
 struct Slide {
     int images, channels, outputs, groups;
     int size[3], windows[3], kernel[3], stride[3], dilation[3], before[3];
