@@ -1,4 +1,4 @@
-"""The dtypes of one number an element, stored as NumPy (with ml_dtypes) stores it."""
+"""The dtypes with one number per element, stored like NumPy's (with ml_dtypes)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DType:
     name: str
     kind: str
     elementwise: bool = True
-    """Whether elements share no blocks: then any axis can be viewed and indexed."""
+    """Whether each element is stored by itself, not in blocks: then any axis can be indexed."""
 
     def __init__(self, name: str, numpy: Any, kind: str):
         self.name = name
@@ -56,15 +56,15 @@ class DType:
 
     @property
     def itemsize(self) -> int:
-        """Bytes an element."""
+        """The number of bytes per element."""
         return self.numpy.itemsize
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
-        """Bytes of a tensor of this shape."""
+        """Return the number of bytes of a tensor of this shape."""
         return math.prod(shape) * self.itemsize
 
     def rounded(self, number: float) -> float:
-        """The number that a tensor of this dtype holds in its place."""
+        """Round a number to this dtype."""
         return float(self.numpy.type(number))
 
     @property
@@ -83,19 +83,21 @@ class DType:
         return self.kind in ("float", "complex") or self.name.startswith("int")
 
     def to_real(self) -> DType:
-        """The dtype of the parts of its numbers: float32 of complex64; of a real dtype itself."""
+        """Return the dtype of the real and imaginary parts: float32 for complex64; a real dtype
+        returns itself."""
         return _REAL.get(self, self)
 
     def to_complex(self) -> DType:
-        """The complex dtype whose parts hold its numbers: complex128 of float64, complex64 of those
-        with fewer bits and of integers; of a complex dtype itself."""
+        """Return the complex dtype with parts of this dtype: complex128 for float64, complex64 for
+        smaller floats and integers; a complex dtype returns itself."""
         if self.is_complex:
             return self
         return complex128 if self is float64 else complex64
 
     @property
     def is_packed(self) -> bool:
-        """Whether elements share blocks, as `gradient.q8_0`'s do (`gradient.dtypes.packed`)."""
+        """Whether elements are stored in blocks, as in `gradient.q8_0`
+        (`gradient.dtypes.packed`)."""
         return False
 
     def __repr__(self) -> str:
@@ -132,7 +134,7 @@ ALL = (
 HALF_PRECISION = frozenset({float16, bfloat16, float16.numpy, bfloat16.numpy})
 """The 16-bit float dtypes, both as DType (of Tensors) and as np.dtype (of arrays)."""
 BY_NUMPY: dict[Any, DType] = {dtype.numpy: dtype for dtype in ALL}
-"""By the dtype of a backend's array: an `np.dtype`, or a packed dtype, which stands for itself."""
+"""The DTypes by the dtype of a backend's array: an `np.dtype`, or the packed dtype itself."""
 _ALIASES = {"float": float32, "double": float64, "half": float16, "int": int32, "long": int64,
             "short": int16, "cfloat": complex64, "cdouble": complex128}  # fmt: skip
 _BY_NAME = {dtype.name: dtype for dtype in ALL} | _ALIASES
@@ -140,12 +142,12 @@ _BY_PYTHON = {float: float64, int: int64, bool: bool_, complex: complex128}
 
 
 def register(dtype: DType) -> None:
-    """Make a packed dtype or an 8-bit float known to `dtype_of`, and as the dtype of arrays."""
+    """Register a packed dtype or an 8-bit float for `dtype_of`, and as the dtype of arrays."""
     BY_NUMPY[dtype] = _BY_NAME[dtype.name] = dtype
 
 
 def _load_packed() -> None:
-    """Import the packed formats, which register themselves: few programs name one."""
+    """Import the packed formats, which register themselves. Few programs use one."""
     importlib.import_module("gradient.dtypes.packed.formats")
 
 
@@ -153,17 +155,18 @@ _default = float32
 
 
 def get_default_dtype() -> DType:
-    """The floating dtype of tensors made from Python floats."""
+    """Return the dtype of tensors made from Python floats."""
     return _default
 
 
 def default_complex_dtype() -> DType:
-    """The dtype of tensors made from Python's complex numbers: its parts are of the default."""
+    """Return the dtype of tensors made from complex Python numbers: its parts have the default
+    dtype."""
     return _default.to_complex()
 
 
 def set_default_dtype(dtype: DType) -> None:
-    """Set the floating dtype of tensors made from Python floats."""
+    """Set the dtype of tensors made from Python floats, a floating-point one."""
     global _default
     dtype = dtype_of(dtype)
     if dtype.is_packed or not dtype.is_floating_point:
@@ -173,9 +176,9 @@ def set_default_dtype(dtype: DType) -> None:
 
 
 def dtype_of(value: Any) -> DType:
-    """The DType meant by a DType, a name ("float32"), a NumPy dtype or a Python type.
+    """Return the DType for a DType, a name ("float32"), a NumPy dtype or a Python type.
 
-    `float` means float64 and `complex` complex128, whatever the default dtype is.
+    `float` means float64 and `complex` complex128, for any default dtype.
     """
     if isinstance(value, DType):
         return value
@@ -189,15 +192,15 @@ def dtype_of(value: Any) -> DType:
         return _BY_PYTHON[value]
     try:
         return BY_NUMPY[np.dtype(value)]
-    except (TypeError, ValueError, KeyError, DeprecationWarning):  # whatever NumPy makes of it
+    except (TypeError, ValueError, KeyError, DeprecationWarning):  # NumPy's errors for other values
         _load_packed()
         names = ", ".join(dtype.name for dtype in BY_NUMPY.values())
         raise TypeMismatch(f"dtype: expected one of {names}; got {value!r}") from None
 
 
 class finfo:  # noqa: N801 (PyTorch's name)
-    """Limits of a floating-point dtype: `eps`, `max`, `min`, `tiny`, `smallest_normal`, `bits`; of
-    a complex one, those of its parts."""
+    """Limits of a floating-point dtype: `eps`, `max`, `min`, `tiny`, `smallest_normal`, `bits`; for
+    a complex dtype, those of its parts."""
 
     dtype: str
     bits: int
@@ -212,7 +215,7 @@ class finfo:  # noqa: N801 (PyTorch's name)
         dtype = dtype_of(dtype).to_real() if dtype is not None else _default
         if not dtype.is_floating_point:
             raise TypeMismatch(f"finfo: expected a floating-point dtype, got {dtype}")
-        element = getattr(dtype, "element", None)  # an 8-bit float's
+        element = getattr(dtype, "element", None)  # of an 8-bit float
         limits = ml_dtypes.finfo(dtype.numpy if element is None else element)
         self.dtype, self.bits = dtype.name, dtype.bits
         self.eps = float(limits.eps)

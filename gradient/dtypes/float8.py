@@ -1,14 +1,14 @@
-"""Floats of 8 bits: e4m3fn for weights and activations, e5m2 for gradients. Storage alone.
+"""8-bit floats, for storage only: e4m3fn for weights and activations, e5m2 for gradients.
 
     e4m3fn   sign, 4 bits of exponent, 3 of mantissa: up to 448, no infinity, one NaN
     e5m2     sign, 5 bits of exponent, 2 of mantissa: up to 57344; the upper half of a float16
 
 (Micikevicius et al. 2022, "FP8 formats for deep learning".) Casting rounds to the nearest, ties to
-even. What is beyond the largest number becomes the largest (e4m3fn) or infinity (e5m2).
+even. Larger numbers become the largest one (e4m3fn) or infinity (e5m2).
 
-No array library computes with them, so to an op they are packed dtypes: blocks of one element, of
-which nothing is defined but views, casts, what moves elements or asks whether they are equal, and
-products with scales (`torch._scaled_mm`).
+No array library computes with them. So ops treat them as packed dtypes with blocks of one element.
+They support only views, casts, ops that move elements, tests for equality, and products with scales
+(`torch._scaled_mm`).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from gradient.errors import TypeMismatch
 __all__ = ["float8_e4m3fn", "float8_e5m2"]
 
 _INFINITY = 0x7F800000
-"""The bits of float32's, above which are NaNs."""
+"""The bits of float32's infinity; larger numbers are NaNs."""
 
 
 class Float8(PackedDType):
-    """Part: `codes` uint8 (...), the bits of each element.
+    """An 8-bit float dtype. Its part is `codes` uint8 (...), the bits of each element.
 
     Attributes:
-        element: ml_dtypes' dtype of such a number.
+        element: ml_dtypes' dtype for it.
     """
 
     elementwise = True
@@ -44,8 +44,11 @@ class Float8(PackedDType):
     itemsize = 1
 
     def __init__(self, element: Any, mantissa: int, bias: int, overflow: int):
-        """Its bits of mantissa, and what its exponents are raised by. Numbers too large have the
-        code `overflow`."""
+        """Args:
+        mantissa: the number of its bits.
+        bias: that of the exponent.
+        overflow: the code for numbers that are too large.
+        """
         self.element = np.dtype(element)
         self.name = self.element.name
         self._mantissa, self._bias, self._overflow = mantissa, bias, overflow
@@ -71,18 +74,18 @@ class Float8(PackedDType):
         return True
 
     def encode(self, be: Any, x: Any) -> Any:
-        """The codes of float32 numbers, arrays of the backend `be`."""
+        """Return the codes of float32 numbers; both are arrays of the backend `be`."""
         bits = be.bitcast(x, int32.numpy)
         size = bits & 0x7FFFFFFF
         shift = 23 - self._mantissa
-        # Normal: the bits that stay, rounded by carrying into them; the exponent's bias changes.
-        # (A NaN's would carry into the sign.)
+        # Normal numbers: round to the remaining bits, with a carry, and change the exponent's bias.
+        # (The carry of a NaN would reach the sign.)
         finite = be.minimum(size, be.full((), _INFINITY, int32.numpy))
         odd = (finite >> shift) & 1
         codes = ((finite + odd + ((1 << shift - 1) - 1)) >> shift) - (
             127 - self._bias << self._mantissa
         )
-        # Subnormal: added to a number whose last bit is the smallest subnormal's, which rounds.
+        # Subnormal: round by adding a number whose last bit is that of the smallest subnormal.
         smallest = 1 - self._bias - self._mantissa
         anchor = np.float32(2.0 ** (smallest + 23))
         low = be.bitcast(be.bitcast(finite, float32.numpy) + float(anchor), int32.numpy)
@@ -92,20 +95,20 @@ class Float8(PackedDType):
         return be.astype(codes | ((bits >> 24) & 0x80), uint8.numpy)
 
     def code_of(self, number: float) -> int:
-        """The code of one number, rounded as `encode` does."""
+        """Return the code of one number, rounded like in `encode`."""
         with np.errstate(over="ignore"):
             code = int(np.array(number, np.float32).astype(self.element).view(np.uint8))
-        # ml_dtypes has NaN of what is too large for e4m3fn.
+        # ml_dtypes converts numbers too large for e4m3fn to NaN.
         too_large = code & 0x7F > self._overflow and number == number
         return code & 0x80 | self._overflow if too_large else code
 
     def are_equal(self, a: Any, b: Any) -> Any:
-        """Whether the numbers of codes are equal: arrays of any library, or one an int. NaN equals
-        nothing, and -0 is 0."""
+        """Whether the numbers of codes are equal, elementwise: for arrays of any library, or an int
+        as one of them. NaN equals nothing, and -0 equals 0."""
         return ((a & 0x7F) <= self._overflow) & ((a == b) | (((a | b) & 0x7F) == 0))
 
     def are_finite(self, codes: Any) -> Any:
-        """Which codes stand for numbers that are neither NaN nor infinite."""
+        """Whether the numbers of codes are neither NaN nor infinite, elementwise."""
         last = self._overflow - math.isinf(self._table[self._overflow])
         return (codes & 0x7F) <= last
 

@@ -1,4 +1,4 @@
-"""Dtypes by the names that people type: `float16`, `f16`, `half`."""
+"""Floating dtypes by the names that users type: `float16`, `f16`, `half`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from gradient.dtypes.dtype import DType, bfloat16, float16, float32, float64
 from gradient.errors import ArgumentError
 
-#: The floating dtypes by their names, and by the short ones of llama.cpp's and NumPy's tools.
+#: The floating dtypes by their names, and by short names of llama.cpp's and NumPy's tools.
 FLOATING = {
     "float32": float32,
     "float16": float16,
@@ -27,14 +27,14 @@ FLOATING = {
 
 
 def floating_dtype(value: DType | str | Any, name: str = "dtype") -> DType:
-    """The floating dtype, not a packed one, that is meant by a DType or by a name, long or short.
+    """Return the floating dtype, not a packed one, for a DType or a long or short name.
 
     Args:
         value: `gradient.float16`, "float16", "f16", "gradient.float16", "F16" ...
-        name: the option's, for the error.
+        name: the option's name, for the error message.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: `value` is not such a dtype.
     """
     if isinstance(value, str):
         found = FLOATING.get(value.lower().removeprefix("gradient."))

@@ -1,7 +1,7 @@
-"""What dtype two operands give, by PyTorch's rules.
+"""Type promotion: the dtype of a result of two operands, by PyTorch's rules.
 
-A tensor with dimensions outranks a 0-d tensor, which outranks a Python number, unless the lower
-rank is of a higher category (bool < int < float < complex).
+A tensor with dimensions has priority over a 0-d tensor, and this over a Python number, unless the
+operand of lower priority has a higher category (bool < int < float < complex).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gradient.errors import TypeMismatch
 __all__ = ["can_cast", "promote_types", "result_type"]
 
 _CATEGORY = {"bool": 0, "int": 1, "float": 2, "complex": 3}
-"""The order of the kinds of dtypes, as PyTorch has it."""
+"""PyTorch's order of the kinds of dtypes."""
 _SIGNED_ABOVE = {8: int16, 16: int32, 32: int64, 64: int64}
 
 
@@ -50,7 +50,7 @@ def _promote(a: DType, b: DType) -> DType:
 
 
 class _Table(dict[tuple[DType, DType], DType]):
-    """What two dtypes give, settled when a pair first comes."""
+    """The promoted dtype of each pair of dtypes, computed at the first use of the pair."""
 
     def __missing__(self, pair: tuple[DType, DType]) -> DType:
         a, b = pair
@@ -66,12 +66,14 @@ _TABLE = _Table()
 
 
 def promote_types(type1: DType, type2: DType) -> DType:
-    """The smallest dtype that holds both, by PyTorch's table."""
+    """Return the dtype to which two dtypes promote, by PyTorch's table. Raises TypeMismatch for
+    8-bit floats and packed dtypes with others."""
     return _TABLE[dtype_of(type1), dtype_of(type2)]
 
 
 def _rank(operand: Any) -> tuple[int, DType]:
-    """2 for an array with dimensions, 1 for a 0-d array, 0 for a Python number; and its dtype."""
+    """Return the operand's priority (2 for an array with dimensions, 1 for a 0-d array, 0 for a
+    Python number) and its dtype."""
     dtype = getattr(operand, "dtype", None)
     if dtype is not None:
         dtype = dtype if isinstance(dtype, DType) else BY_NUMPY[dtype]
@@ -91,7 +93,7 @@ def _rank(operand: Any) -> tuple[int, DType]:
 
 
 def result_type(*operands: Any) -> DType:
-    """The dtype of an op on these arrays, tensors and Python numbers."""
+    """Return the dtype of an op's result for these arrays, tensors and Python numbers."""
     ranked = [_rank(operand) for operand in operands]
     result: DType | None = None
     for level in (2, 1, 0):
@@ -106,7 +108,7 @@ def result_type(*operands: Any) -> DType:
                 and dtype.kind == "complex"
                 and any(r > level for r, _ in ranked)
             ):
-                result = result.to_complex()  # the number of bits stays that of the higher rank
+                result = result.to_complex()  # with the number of bits of the higher priority
             elif (
                 level == 2
                 or _CATEGORY[dtype.kind] > _CATEGORY[result.kind]
@@ -118,7 +120,8 @@ def result_type(*operands: Any) -> DType:
 
 
 def can_cast(from_: DType, to: DType) -> bool:
-    """Whether a result of dtype `from_` may be written into `to`: no lower category."""
+    """Whether a result of dtype `from_` may be written to one of dtype `to`: its category is not
+    lower."""
     source, target = dtype_of(from_), dtype_of(to)
     if not (source.elementwise and target.elementwise):
         return source is target

@@ -3,9 +3,9 @@
 >>> gradient.quantization.quantize(gradient.randn(64, 256), gradient.q4_k)
 tensor(..., size=(64, 256), dtype=gradient.q4_k, bits_per_weight=4.5)
 
-GGUF's block formats lie one file a family (`blocks_of_32`, `k_quants`, `codebook`, `ternary`), then
-those with codes and scales apart (`codes_apart`). Each file explains its layout, and holds its
-reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
+Each family of GGUF's block formats has a file (`blocks_of_32`, `k_quants`, `codebook`, `ternary`);
+formats with separate codes and scales are in `codes_apart`. Each file explains the layout, and has
+the reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
 """
 
 from typing import TYPE_CHECKING

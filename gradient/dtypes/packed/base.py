@@ -1,14 +1,14 @@
-"""What all packed dtypes share: a name, their parts, `pack` and `unpack`.
+"""The base class of packed dtypes: a name, parts, `pack` and `unpack`.
 
-A packed dtype stores a matrix of weights in fewer bits than one number each, as a bank of small
-integers ("codes") and the scales that give them meaning:
+A packed dtype stores a matrix of weights in few bits per weight: as small integers ("codes"), and
+scales:
 
-    weight  =  scale * code              symmetric: the codes lie around zero
-    weight  =  scale * code - minimum    affine: the codes begin at zero
+    weight  =  scale * code              symmetric: codes around zero
+    weight  =  scale * code - minimum    affine: codes from zero on
 
-Scales are shared by blocks of neighbours along the last axis, the one that a matrix product sums
-over. Outside, a tensor keeps its logical shape (..., N, K); inside lie the *parts*, plain arrays
-whose leading axes are those of the tensor, so rows and experts can be picked without unpacking.
+A block of neighbours along the last axis, over which a matrix product sums, shares a scale. A
+tensor has its logical shape (..., N, K). It is stored in *parts*, plain arrays with the same
+leading axes, so rows and experts can be selected without unpacking.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ Part = tuple[tuple[int, ...], np.dtype]
 
 
 class PackedDType(DType):
-    """A dtype whose elements share blocks, such as `gradient.q8_0`.
+    """A dtype whose elements are stored in blocks, such as `gradient.q8_0`.
 
-    Subclasses supply `parts_of`, `pack` and `unpack`.
+    Subclasses define `parts_of`, `pack` and `unpack`.
 
     Attributes:
-        block_size: what the length of the last axis must be a multiple of.
-        part_names: the names of the plain arrays that hold such a tensor, in order, such as
-            ("codes", "scales"); in a safetensors file they are tensors `<name>.codes` and so on.
-        fallback: the name of the format that a weight gets whose rows are not of whole blocks:
-            about as many bits, in smaller blocks; "" for none.
+        block_size: the size of the last axis must be a multiple of this.
+        part_names: the names of the plain arrays of such a tensor, in order, such as ("codes",
+            "scales"); in a safetensors file they are tensors `<name>.codes` and so on.
+        fallback: the name of the format for weights whose rows are no multiple of the block size:
+            about the same number of bits, in smaller blocks; "" for none.
     """
 
     name: str
     kind = "float"
-    char = ""  # of `np.dtype.char`, by which ops choose what they look at
+    char = ""  # in place of `np.dtype.char`, which ops compare
     block_size: int
     part_names: ClassVar[tuple[str, ...]]
     fallback: str = ""
     elementwise = False
 
     def __init__(self) -> None:
-        """A subclass says all in class attributes, or sets what differs between its instances."""
+        """A subclass has class attributes, or sets those that differ between its instances."""
 
-    # What other dtypes have, and this one not ---------------------------------------------------
+    # Attributes of other dtypes that this one does not have --------------------------------------
 
     def _no_single_element(self, what: str) -> NoReturn:
         raise TypeMismatch(
@@ -76,11 +76,11 @@ class PackedDType(DType):
     # Layout --------------------------------------------------------------------------------------
 
     def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
-        """The shape and dtype of each part of a tensor of the logical `shape`."""
+        """Return the shape and dtype of each part of a tensor of the logical `shape`."""
         raise NotImplementedError
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether tensors of this shape can have this dtype: the last axis is of whole blocks."""
+        """Whether tensors of this shape can have this dtype: the last axis has whole blocks."""
         return len(shape) > 0 and shape[-1] % self.block_size == 0
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -92,25 +92,25 @@ class PackedDType(DType):
             )
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
-        """Bytes of all parts of a tensor of this shape."""
+        """Return the number of bytes of all parts of a tensor of this shape."""
         return sum(math.prod(part) * dtype.itemsize for part, dtype in self.parts_of(shape))
 
     def bits_per_weight(self, shape: tuple[int, ...]) -> float:
-        """Bits that a weight takes, its share of the scales included."""
+        """Return the number of bits per weight, including scales."""
         return 8 * self.nbytes(shape) / max(math.prod(shape), 1)
 
     # Numbers -------------------------------------------------------------------------------------
 
     def pack(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The parts that stand for `values` (..., K), finite float32 numbers on the host.
+        """Quantise `values` (..., K), finite float32 numbers on the CPU, to parts.
 
-        This is the reference: rounding to nearest, with scales chosen from the values alone.
+        This is the reference: it rounds to nearest, with scales computed only from the values.
         """
         raise NotImplementedError
 
     def unpack(self, be: Any, parts: tuple[Any, ...]) -> Any:
-        """The float32 array (..., K) that the parts, arrays of the backend `be`, stand for.
+        """Dequantise parts, arrays of the backend `be`, to a float32 array (..., K).
 
-        Written in operators and methods of `be`, as every composed definition is.
+        It uses only operators and methods of `be`, like all composed definitions.
         """
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""GGUF's formats: a row is a run of blocks, each a few bytes with codes and scales together.
+"""GGUF's formats: a row is a sequence of blocks, each a few bytes with codes and scales.
 
-The layouts are those of ggml (ggml-common.h), so a GGUF file's bytes are used as they lie. A
-tensor (..., N, K) has one part, `blocks`, uint8 (..., N, K / block_size, block_bytes). Numbers are
+The layouts are those of ggml (ggml-common.h), so a GGUF file's bytes are used unchanged. A tensor
+(..., N, K) has one part, `blocks`, uint8 (..., N, K / block_size, block_bytes). Numbers are
 little-endian; scales are 16-bit floats.
 """
 
@@ -23,7 +23,7 @@ FLOAT16, FLOAT32, INT8, UINT8 = float16.numpy, float32.numpy, int8.numpy, uint8.
 class BlockDType(PackedDType):
     """A format of `block_size` weights in `block_bytes` bytes.
 
-    Subclasses supply `pack_blocks` and `unpack_blocks`.
+    Subclasses define `pack_blocks` and `unpack_blocks`.
 
     Attributes:
         block_bytes: bytes of a block.
@@ -51,11 +51,12 @@ class BlockDType(PackedDType):
         return be.reshape(self.unpack_blocks(be, blocks), (*rows, count * self.block_size))
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
-        """Float32 (blocks, block_size) as uint8 (blocks, block_bytes)."""
+        """Quantise float32 (blocks, block_size) to uint8 (blocks, block_bytes)."""
         raise NotImplementedError
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        """Uint8 (..., block_bytes) as float32 whose last axes hold block_size numbers."""
+        """Dequantise uint8 (..., block_bytes) to float32, with block_size numbers in the last
+        axes."""
         raise NotImplementedError
 
 
@@ -63,22 +64,22 @@ class BlockDType(PackedDType):
 
 
 def bytes_at(be: Any, blocks: Any, start: int, size: int) -> Any:
-    """`size` bytes of each block."""
+    """Return `size` bytes of each block, from byte `start`."""
     return be.getitem(blocks, (..., slice(start, start + size)))
 
 
 def float16_at(be: Any, blocks: Any, start: int) -> Any:
-    """The 16-bit float at byte `start` of each block, as float32 (..., 1)."""
+    """Return the 16-bit float at byte `start` of each block, as float32 (..., 1)."""
     return be.astype(be.bitcast(bytes_at(be, blocks, start, 2), FLOAT16), FLOAT32)
 
 
 def nibbles(be: Any, codes: Any) -> Any:
-    """4-bit codes: the low halves of all bytes of the last axis, then the high halves."""
+    """Return 4-bit codes: the low halves of all bytes of the last axis, then the high halves."""
     return be.concatenate([codes & 15, codes >> 4], -1)
 
 
 def fields(be: Any, codes: Any, width: int) -> Any:
-    """All fields of `width` bits of bytes (..., n): uint8 (..., 8 / width, n), lowest first."""
+    """Split bytes (..., n) into fields of `width` bits: uint8 (..., 8 / width, n), lowest first."""
     count = 8 // width
     shifts = be.reshape(be.arange(0, 8, width, UINT8), (count, 1))
     mask = (1 << width) - 1
@@ -93,7 +94,7 @@ def to_float32(be: Any, codes: Any) -> Any:
 
 
 def to_float16(scale: np.ndarray, dtype: BlockDType) -> np.ndarray:
-    """Float32 scales (blocks, 1) as the two bytes of a 16-bit float (blocks, 2)."""
+    """Convert float32 scales (blocks, 1) to the two bytes of 16-bit floats (blocks, 2)."""
     half = scale.astype("<f2")
     if not np.isfinite(half).all():
         largest = float(np.abs(scale).max())
@@ -105,7 +106,7 @@ def to_float16(scale: np.ndarray, dtype: BlockDType) -> np.ndarray:
 
 
 def inverse(scale: np.ndarray) -> np.ndarray:
-    """1 / scale, and 0 where that is no finite number: all codes are 0 there."""
+    """1 / scale, or 0 where that is not finite: all codes are then 0."""
     reciprocal = 1 / scale
     return np.where(np.isfinite(reciprocal), reciprocal, np.float32(0))
 

@@ -13,10 +13,11 @@ Q4_1, affine, 5 bits a weight:
 Byte i of the 16 holds weight i in its low half and weight i + 16 in its high half: so a vector
 register of 16 bytes gives two of consecutive weights by one AND and one shift.
 
-Sixteen codes cannot lie evenly around zero: -8 .. 7. Q4_0 gives the longer side to the weight of
-the largest magnitude, by a scale that may be negative.
+Sixteen codes cannot be symmetric around zero: -8 .. 7. In Q4_0 the weight of the largest magnitude
+gets the code -8; the scale is negative if that weight is positive.
 
-Q5_0 and Q5_1 have a fifth bit for each of the 32 weights, kept apart: 5.5 and 6 bits a weight.
+Q5_0 and Q5_1 have a fifth bit for each of the 32 weights, stored separately: 5.5 and 6 bits a
+weight.
 
     byte 0   1   2    5   6          21
         [ scale ][ high ][ 16 bytes ]            weight = scale * (q - 16)
@@ -32,8 +33,8 @@ Q8_0 has one signed byte for each weight: 8.5 bits.
         [ scale ][ q0 ][ q1 ] ... [ q31 ]        weight = scale * q
 
 Its scale is the largest magnitude / 127, so codes fill -127 .. 127 and the error is at most half a
-scale: of a normal distribution's weights about 0.5 % in the root mean square. In practice a model
-in Q8_0 is not told from its original.
+scale: for normally distributed weights about 0.5 % in the root mean square. In practice a model in
+Q8_0 cannot be distinguished from its original.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class _Affine(_Few):
 
 
 def signed_largest(x: np.ndarray) -> np.ndarray:
-    """Of each block the number of the largest magnitude, with its sign: (blocks, 1)."""
+    """Return the number of the largest magnitude in each block, with its sign: (blocks, 1)."""
     return np.take_along_axis(x, np.abs(x).argmax(1, keepdims=True), 1)
 
 
@@ -149,7 +150,7 @@ class Q8_0(BlockDType):  # noqa: N801 (the format's name)
 
 
 def round_half_away(x: np.ndarray) -> np.ndarray:
-    """To the nearest integer, halves away from zero: C's roundf, which the reference uses."""
+    """Round to the nearest integer, halves away from zero, like C's roundf in the reference."""
     size = np.abs(x)
     down = np.floor(size)
     return np.sign(x) * (down + np.floor(2 * (size - down)))

@@ -1,8 +1,8 @@
-"""Finding scales for the k-quants: least squares over candidates, then over what can be stored.
+"""Find scales for the k-quants: least squares over candidates, then over the storable numbers.
 
-A block's codes and its scale depend on each other: given the scale, the best codes are the nearest;
-given the codes, the best scale is a weighted mean. Rounding to the block's range is only one answer
-to that, and for few bits not a good one: it lets the largest weight decide alone. So
+The codes of a block and its scale depend on each other: given the scale, the best codes are the
+nearest ones; given the codes, the best scale is a weighted mean. A scale from the block's range is
+one solution, but a poor one for few bits, because it depends only on the largest weight. So
 
 1. several scales near the range's are tried for every sub-block; for each the codes are rounded
    and the scale (and minimum) of least squared error computed for these codes; the best stays;
@@ -31,13 +31,13 @@ Array = np.ndarray
 CANDIDATES = np.linspace(-1.2, 1.2, 7, dtype=np.float32)
 """By how many codes the range is stretched (or, below 0, cut) in the candidates of step 1."""
 TOO_LARGE = np.float32(1e10)
-"""Beyond any weight that can be stored."""
+"""Larger than all weights that can be stored."""
 ROUNDS = 1
-"""How often step 2 fits the shared numbers. A second time gains 0.1 % and costs a third more."""
+"""How often step 2 fits the shared numbers. A second fit gains 0.1 % and costs a third more."""
 
 
 def importance(x: Array) -> Array:
-    """How much an error in each weight counts: its magnitude plus the sub-block's typical one."""
+    """Return the weight of each error: the magnitude plus the sub-block's typical magnitude."""
     return np.abs(x) + np.sqrt(np.mean(x * x, 0))
 
 
@@ -57,7 +57,7 @@ def nearest(x: Array, low: int, high: int) -> Array:
 
 
 class Symmetric(NamedTuple):
-    """What blocks of a symmetric format store: weight = d * scale * code."""
+    """The stored numbers of blocks of a symmetric format: weight = d * scale * code."""
 
     d: Array  # (blocks, 1), a 16-bit float's value
     scales: Array  # (blocks, sub-blocks)
@@ -109,7 +109,7 @@ def fit_scale(x: Array, w: Array, half: int) -> Array:
 
 
 class Affine(NamedTuple):
-    """What blocks of an affine format store: weight = d * scale * code - dmin * min."""
+    """The stored numbers of blocks of an affine format: weight = d * scale * code - dmin * min."""
 
     d: Array  # (blocks, 1), a 16-bit float's value
     dmin: Array  # (blocks, 1), a 16-bit float's value
@@ -191,12 +191,12 @@ def _fit_shared(
 
 
 def as_half(x: Array) -> Array:
-    """What is left of float32 numbers when stored in 16 bits."""
+    """Round float32 numbers to 16 bits."""
     return x.astype(np.float16).astype(np.float32)
 
 
 def half_beyond(x: Array) -> Array:
-    """What 16 bits hold next to float32 numbers, and not nearer to 0.
+    """Round float32 numbers to 16 bits, away from 0.
 
     Scales of small weights have few digits left in 16 bits (below 6e-5, multiples of 6e-8). One
     that was rounded down would not reach the sub-block of the largest weights.
@@ -207,15 +207,15 @@ def half_beyond(x: Array) -> Array:
 
 
 def bounded(x: Array) -> Array:
-    """A copy without numbers whose powers overflow. Scales for such exceed 16 bits anyway, which is
-    an error to whoever stores them."""
+    """Return a copy without numbers whose powers overflow. Scales for these are too large for 16
+    bits anyway, and raise an error when they are stored."""
     return np.clip(x, -TOO_LARGE, TOO_LARGE)
 
 
 def _best_neighbour(
     integers: Array, low: int, high: int, error_of: Callable[[Array], Array]
 ) -> Array:
-    """Each integer, or one of its two neighbours, whichever has the least error."""
+    """Return for each integer the one with the smallest error of it and its two neighbours."""
     best, error = integers, error_of(integers)
     for step in (-1, 1):
         tried = (integers + step).clip(low, high)
