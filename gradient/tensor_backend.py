@@ -215,7 +215,7 @@ class TensorBackend(Backend):
         return reduce.cumprod(x, axis=normalized_axis(axis, x))
 
     def argsort(self, x: Any, axis: int) -> Any:
-        return reduce.argsort(x, axis=normalized_axis(axis, x))
+        return reduce.argsort(self._tensor(x), axis=normalized_axis(axis, x))
 
     def dropout(self, key: int, offset: int, x: Any, p: float) -> Any:
         blocks = -(-math.prod(x.shape) // 4)
@@ -279,7 +279,8 @@ class TensorBackend(Backend):
         return index.index_add(x, value, index=raw_index(key))
 
     def take_along(self, x: Any, key: Any, axis: int) -> Any:
-        return index.take_along(x, index=raw(key), axis=normalized_axis(axis, x))
+        at = normalized_axis(axis, x)
+        return index.take_along(self._tensor(x), index=raw(key), axis=at)
 
     def put_along(self, x: Any, key: Any, value: Any, axis: int, add: bool) -> Any:
         return index.put_along(x, value, index=raw(key), axis=normalized_axis(axis, x), add=add)

@@ -1,7 +1,8 @@
-"""76 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
+"""80 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
-LSTM language model (2 x 200), a TransformerEncoder, an MLP and a GPT, and of their optimizers.
+LSTM language model (2 x 200), a TransformerEncoder, an MLP, a GPT and a graph network, and of their
+optimizers.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ def norm(p: Any, x: Any, weight: Any, bias: Any) -> Any:
 
 def masked(p: Any, q: Any, k: Any, v: Any, mask: Any) -> Any:
     return p.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.detach())
+
+
+def scattered(reduce: str) -> Callable[..., Any]:
+    """What nodes of a graph get along its edges: one index for all features."""
+
+    def call(p: Any, x: Any, y: Any, i: Any) -> Any:
+        return x.scatter_reduce(0, i[:, None].expand(-1, y.shape[1]), y, reduce)
+
+    return call
 
 
 SETTLE = 0.02
@@ -145,6 +155,8 @@ OPS = [
     Op("gather, rows", lambda p, x, i: x.gather(1, i), ((1024, 256),), ((1024, 256), 256)),
     Op("scatter_add", lambda p, x, y, i: x.scatter_add(0, i, y), ((1024, 256),) * 2,
        ((1024, 256), 1024)),
+    *[Op(f"scatter_reduce, {reduce}", scattered(reduce), ((2000, 64), (20000, 64)),
+         ((20000,), 2000)) for reduce in ("sum", "mean", "prod", "amax")],
     Op("index_add", lambda p, x, y, i: x.index_add(0, i, y), ((1024, 256), (4096, 256)),
        ((4096,), 1024)),
     Op("scatter", lambda p, x, y, i: x.scatter(1, i, y), (GPT_LOGITS, (1024, 8)),

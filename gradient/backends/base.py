@@ -28,6 +28,7 @@ from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.composed.pooling import PoolingDefaults
 from gradient.backends.composed.recurrent import RecurrentDefaults
 from gradient.backends.composed.rng import RandomDefaults
+from gradient.backends.composed.scattering import ScatteringDefaults
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.composed.special import BesselDefaults, GammaDefaults, NormalDefaults
 from gradient.backends.required import Array
@@ -54,6 +55,7 @@ class Backend(
     ComplexDefaults[Array],
     RandomDefaults[Array],
     OptimizerDefaults[Array],
+    ScatteringDefaults[Array],
     ShapeDefaults[Array],
 ):
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""

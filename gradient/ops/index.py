@@ -102,6 +102,26 @@ def put_along(
     return be.put_along(be.copy(x), index, value, axis, add)
 
 
+@op(lambda g, be, x, index, src, out, axis, combine, include_self:
+        be.reduce_along_grad(g, x, index, src, out, axis, combine, include_self),
+    promotion="none", public_name="scatter_reduce", takes_complex=True)  # fmt: skip
+def reduce_along(
+    be: Backend[Array],
+    x: Array,
+    src: Array,
+    /,
+    *,
+    index: Any,
+    axis: int,
+    combine: str,
+    identity: float,
+    include_self: bool,
+) -> Array:
+    """PyTorch's scatter_reduce by "multiply", "maximum" or "minimum"; `src` has the index's shape.
+    Without `include_self` x is `identity` where the index says a place."""
+    return be.reduce_along(x, index, src, axis, combine, identity)
+
+
 @op(lambda g, be, weight_shape, indices, padding_idx, scale_grad_by_freq:
     embedding_grad(be, g, indices, weight_shape[0], padding_idx, scale_grad_by_freq),
     packed="weight")  # fmt: skip

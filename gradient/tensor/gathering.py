@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.modes import is_grad_enabled, no_grad
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import bool_, iinfo, int64
@@ -36,7 +35,7 @@ from gradient.tensor.arguments import (
     vector_of,
 )
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
-from gradient.tensor.joining import broadcast_shapes, where
+from gradient.tensor.joining import broadcast_shapes
 from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
@@ -306,17 +305,17 @@ def _scatter_reduced(
     if src.ndim != at.ndim or any(n < m for n, m in zip(src.shape, at.shape, strict=True)):
         expected = f"src no smaller than the index {tuple(index.shape)}"
         raise ShapeError(sentence(caller, expected, tuple(src.shape)))
-    src = src[tuple(slice(0, n) for n in at.shape)]
+    if src.shape != at.shape:  # else its gradient would be copied, too
+        src = src[tuple(slice(0, n) for n in at.shape)]
     out = _reduced(own, axis, at, src, reduce, include_self)
     return out if x.ndim else without_base(out.reshape(()))
 
 
 def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool) -> Tensor:
     """x with what is scattered to its places along `axis` reduced there."""
+    be = x.backend
     if reduce == "mean" or not include_self:
-        ones = wrap(x.backend.ones(index.array.shape, int64.numpy), x.backend)
-        none = wrap(x.backend.zeros(x.array.shape, int64.numpy), x.backend)
-        count = none.scatter_add(axis, index, ones)
+        count = wrap(be.count_along(index.array, x.array.shape, axis), be)
     own = x if include_self else x.masked_fill(count > 0, identity(reduce, x.dtype))
     if reduce in ("sum", "mean"):
         total = own.scatter_add(axis, index, src)
@@ -324,40 +323,14 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
             return total
         size = (count + 1 if include_self else count.clamp(min=1)).to(x.dtype)
         return total / size if x.is_floating_point() else total.div(size, rounding_mode="floor")
-    if reduce == "prod":
-        return _joined(own, axis, index, src, reduce)
-    with no_grad():
-        extreme = _joined(own, axis, index, src, reduce)
-    if not x.is_floating_point() or not _is_recorded(own, src):
-        return extreme
-    # The mean of the elements equal to the extreme, so that they share its gradient; or NaN.
-    at = extreme.gather(axis, index)
-    wins = (own.detach() == extreme) | extreme.isnan()
-    wins_src = (src.detach() == at) | at.isnan()
-    if not include_self:
-        wins = wins & (count == 0)
-    ties = wins.long().scatter_add(axis, index, wins_src.long()).to(x.dtype)
-    ties = ties.masked_fill(extreme.isnan(), math.nan)
-    shares = src.masked_fill(~wins_src, 0.0) / ties.gather(axis, index)
-    mean = (own.masked_fill(~wins, 0.0) / ties).scatter_add(axis, index, shares)
-    # Exactly the extreme if it is finite (mean - mean is 0).
-    return where(extreme.isfinite(), extreme + (mean - mean.detach()), mean)
-
-
-def _is_recorded(*inputs: Any) -> bool:
-    """Whether what is computed of the tensors has a gradient."""
-    return is_grad_enabled() and any(x.requires_grad for x in inputs)
-
-
-def _joined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Tensor:
-    """x joined, place by place along `axis`, with what `src` has for it."""
-    combine = {"prod": "multiply", "amax": "maximum", "amin": "minimum"}[reduce]
-    options = axis, combine, identity(reduce, x.dtype)
-    if reduce == "prod" and _is_recorded(x, src):
-        from gradient.tensor_backend import TensorBackend  # by whose composed definition it trains
-
-        return TensorBackend(x.backend).reduce_along(x, index, src, *options)
-    return wrap(x.backend.reduce_along(x.array, index.array, src.array, *options), x.backend)
+    return ops.reduce_along(
+        *(own, src),
+        index=index.array,
+        axis=axis,
+        combine={"prod": "multiply", "amax": "maximum", "amin": "minimum"}[reduce],
+        identity=identity(reduce, x.dtype),
+        include_self=include_self,
+    )
 
 
 def identity(reduce: str, dtype: Any) -> float:

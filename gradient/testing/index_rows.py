@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,19 @@ def placed(x: Any) -> Any:
     out = np.zeros((3, 4))
     np.add.at(out, (REPEATED,), x)
     return out
+
+
+def joined(x: Any, value: Any, join: Callable[[Any, Any], Any]) -> Any:
+    out = x.copy()
+    for i, row in enumerate(REPEATED):
+        out[row] = join(out[row], value[i])
+    return out
+
+
+def _reduced(x: Any, value: Any, combine: str, identity: float) -> Any:
+    at = np.broadcast_to(REPEATED[:, None], (3, 4))  # whole rows
+    options: dict[str, Any] = {"combine": combine, "identity": identity, "include_self": True}
+    return index.reduce_along(x, value, index=constant(x, at), axis=0, **options)
 
 
 def _put(x: Any, value: Any, at: np.ndarray) -> Any:
@@ -116,6 +130,19 @@ ROWS = [
         ),
         lambda x, v: _put(x, v, np.array([[0, 3], [1, 2], [2, 0]])),
         ((3, 4), (3, 2)),
+    ),
+    Row(
+        "reduce_along",
+        lambda x, v: _reduced(x, v, "multiply", 1.0),
+        lambda x, v: joined(x, v, np.multiply),
+        PAIR,
+    ),
+    Row(
+        "reduce_along",
+        lambda x, v: _reduced(x, v, "maximum", -np.inf),
+        lambda x, v: joined(x, v, np.maximum),
+        PAIR,
+        note="largest",
     ),
     Row(
         "embedding",

@@ -617,6 +617,46 @@ def test_places_along_an_axis_are_refused_where_one_is_none(
     assert not x.any()
 
 
+@pytest.mark.parametrize("wrong", [-1, -(1 << 62), 300, 1 << 62])
+def test_rows_along_an_axis_are_refused_where_one_is_none(wrong: int) -> None:
+    be = backends.get("cpu")
+    x, value = np.zeros((300, 70), np.float32), np.ones((40, 70), np.float32)
+    rows = np.zeros(40, np.int64)
+    rows[-1] = wrong
+    index = np.broadcast_to(rows[:, None], value.shape)
+    message = f"index {wrong} is out of bounds for (axis|dimension) 0 with size 300"
+    with pytest.raises(IndexError, match=message):
+        be.check_indices(index, 0, 300)
+    with pytest.raises(IndexError, match=message):
+        be.take_along(x, index, 0)
+    with pytest.raises(IndexError, match=message):
+        be.put_along(x, index, value, 0, True)
+    assert not x.any()
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "prod", "amax", "amin"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_index_for_all_columns_is_not_copied_for_each(reduce: str, dtype: str) -> None:
+    """As graph networks write it: what is scattered is read by rows, and so are gradients."""
+    pytest.importorskip("numba")
+    kind = getattr(gradient, dtype)
+    at = (gradient.arange(4000) * 7 % 300)[:, None].expand(-1, 64)
+    x, src = gradient.randn(300, 64, dtype=kind), gradient.randn(4000, 64, dtype=kind)
+    x.requires_grad_(), src.requires_grad_()
+
+    def step() -> None:
+        x.scatter_reduce(0, at, src, reduce, include_self=False).sum().backward()
+
+    step()
+    x.grad = src.grad = None
+    tracemalloc.start()
+    step()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert src.grad is not None
+    assert peak < 1.7 * src.numel() * src.element_size()  # the gradient of src, no index beside it
+
+
 def test_a_kernel_takes_a_case_whatever_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a recorded plan needs it, where the values of the next replay are others."""
 

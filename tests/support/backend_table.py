@@ -94,6 +94,34 @@ def along(*more: Any) -> list[Case]:
     ]
 
 
+def for_columns(index: np.ndarray, n: int) -> np.ndarray:
+    """One index for each of n columns, in the same memory."""
+    return np.broadcast_to(index[..., None], (*index.shape, n))
+
+
+def reduced_grad(combine: str, include_self: bool, expanded: bool, *lead: int) -> Case:
+    """Gradients of what is scattered to the rows of (*lead, 5, 70), some in place of x."""
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x, src = a(*lead, 5, 70), a(*lead, 40, 70)
+        x, src = ((np.rint(2 * abs(each)) / 2).astype(a.dtype) for each in (x, src))  # ties, zeros
+        src[..., 2, 2:5] = np.nan
+        index = for_columns(a.integers(0, 4, *lead, 40), 70)
+        index = index if expanded else np.ascontiguousarray(index)
+        axis, identity = len(lead), {"multiply": 1.0, "maximum": -np.inf, "minimum": np.inf}
+        if not include_self:
+            x[..., :4, :] = identity[combine]
+        out = BARE.reduce_along(x, index, src, axis, combine, identity[combine])
+        return a(*lead, 5, 70), x, index, src, out, axis, combine, include_self
+
+    return arguments
+
+
+def with_nan(x: np.ndarray) -> np.ndarray:
+    x[..., ::7] = np.nan
+    return x
+
+
 def along_pair() -> list[Case]:
     return [
         lambda a: (a(a.rows, 67), -abs(a(a.rows, 67)), -1),
@@ -1287,6 +1315,12 @@ CASES: dict[str, list[Case]] = {
     "full": [lambda a: ((3, 4), 2.5, a.dtype), lambda a: ((), 7, np.dtype(np.int64))],
     "arange": [lambda a: (0, 7, 2, a.dtype), lambda a: (5, 0, -1, np.dtype(np.int64))],
     "take_along": [
+        lambda a: (a(a.rows, 67), for_columns(a.integers(0, a.rows, 11), 67), 0),
+        lambda a: (
+            a(3, 7, 2, 5), np.broadcast_to(a.integers(0, 7, 3, a.rows, 1, 1), (3, a.rows, 2, 5)), 1
+        ),
+        lambda a: (a(a.rows, 67), for_columns(a.integers(0, a.rows, 11), 60), 0),
+        lambda a: (a(a.rows, 67), for_columns(a.integers(0, 67, a.rows), 5), 1),
         lambda a: (a(5, a.rows, 3), a.integers(0, a.rows, 5, 4001, 3), 1),  # rows of several parts
         lambda a: (a(3, a.rows, 130), a.integers(0, a.rows, 3, a.rows, 130), 1),
         lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 67), 0),
@@ -1302,13 +1336,50 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a(9), a.integers(0, 9), 0), lambda a: (a(0, 9), a.integers(0, 9, 0), 1)),
     ],
     "reduce_along": [
+        *[
+            lambda a, combine=combine, one=one: (
+                a(5, 70), for_columns(a.integers(0, 5, 2 * a.rows), 70),
+                a(2 * a.rows, 70, low=0.9), 0, combine, one,
+            )
+            for combine, one in (("multiply", 1.0), ("maximum", -np.inf), ("minimum", np.inf))
+        ],
+        lambda a: (
+            a(2, 3, 4, 600), np.broadcast_to(a.integers(0, 3, 2, 9, 1, 1), (2, 9, 4, 600)),
+            with_nan(a(2, 9, 4, 600)), 1, "maximum", -np.inf,
+        ),
+        lambda a: (
+            a(5, 70), for_columns(a.integers(0, 5, 9), 60), a(9, 60), 0, "minimum", np.inf
+        ),
         lambda a: (a(5, 70), a.integers(0, 5, 8, 70), a(8, 70, low=0.5), 0, "multiply", 1.0),
         lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 5), a(a.rows, 5), 1, "maximum", -np.inf),
         lambda a: (a(4, 5, 99), a.integers(0, 5, 4, 40, 99), a(4, 40, 99), 1, "minimum", np.inf),
         lambda a: (a(2, 5, 9), a.integers(0, 5, 2, 20, 6), a(2, 20, 6), 1, "minimum", np.inf),
         lambda a: (a(11), a.integers(0, 11, 0), a(0), 0, "minimum", np.inf),
     ],
+    "reduce_along_grad": [
+        *[
+            reduced_grad(combine, include_self, expanded)
+            for combine in ("multiply", "maximum", "minimum")
+            for include_self in (True, False)
+            for expanded in (True, False)
+        ],
+        *(reduced_grad("multiply", True, True, 2), reduced_grad("maximum", False, True, 2)),
+        lambda a: (a(4), a(4), a.integers(0, 4, 0), a(0), a(4), 0, "minimum", True),
+        lambda a: (a(4), a(4), a.integers(0, 4, 0), a(0), a(4), 0, "multiply", True),
+    ],
+    "count_along": [
+        lambda a: (a.integers(0, 5, 20, 7), (5, 7), 0),
+        lambda a: (for_columns(a.integers(0, 9, 2, a.rows), 7), (2, 9, 7), 1),
+        lambda a: (for_columns(a.integers(0, 9, 0), 7), (9, 7), 0),
+        lambda a: (a.integers(0, 9, 20), (9,), 0),
+    ],
     "put_along": [
+        lambda a: (a(11, 67), for_columns(a.integers(0, 11, a.rows), 67), a(a.rows, 67), 0, True),
+        lambda a: (
+            a(2, 9, 3, 5), np.broadcast_to(a.integers(0, 9, 2, 40, 1, 1), (2, 40, 3, 5)),
+            a(2, 40, 3, 5), 1, True,
+        ),
+        lambda a: (a(11, 67), for_columns(a.integers(0, 11, a.rows), 60), a(a.rows, 60), 0, True),
         lambda a: (a(2, 5, 150), a.integers(0, 5, 2, 20, 150), a(2, 20, 150), 1, True),
         lambda a: (a(a.rows, 9, 4), a.integers(0, 9, a.rows, 20, 4), a(a.rows, 20, 4), 1, True),
         lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 9), a(a.rows, 9), -1, True),

@@ -240,40 +240,6 @@ class ShapeDefaults(RequiredMethods[Array]):
             parts.append(parts[-1] * part if parts else part)
         return self.concatenate(parts, axis) if parts else x
 
-    def reduce_along(
-        self, x: Array, index: Array, src: Array, axis: int, combine: str, identity: float
-    ) -> Array:
-        """x, each place joined with what `src` has for it: "multiply", "maximum" or "minimum", of
-        which `identity` changes nothing. By doubling (Hillis and Steele 1986) along `src` in the
-        order of its places, in memory of the size of `src`."""
-
-        def part(y: Array, start: int, stop: int) -> Array:
-            return self.getitem(y, (*(slice(None),) * axis, slice(start, stop)))
-
-        def joined(a: Array, b: Array) -> Array:
-            return a * b if combine == "multiply" else getattr(self, combine)(a, b)
-
-        n, length, step = index.shape[axis], x.shape[axis], 1
-        neutral = self.full((), identity, src.dtype)
-        order = self.argsort(index, axis)
-        places, values = self.take_along(index, order, axis), self.take_along(src, order, axis)
-        last = part(places, 0, 1) == part(places, 0, 1)
-        if n > 1:
-            last = self.concatenate([part(places, 1, n) != part(places, 0, n - 1), last], axis)
-        while step < n:
-            same = part(places, step, n) == part(places, 0, n - step)
-            if not bool(self.to_numpy(self.any(same))):
-                break
-            # No product of other places: NaN times a gradient of 0 is NaN.
-            earlier = self.where(same, part(values, 0, n - step), neutral)
-            both = joined(part(values, step, n), earlier)
-            values, step = self.concatenate([part(values, 0, step), both], axis), 2 * step
-        # What is no total yet goes to a place beyond the others.
-        room = (*x.shape[:axis], length + 1, *x.shape[axis + 1 :])
-        blank = self.full(room, identity, src.dtype)
-        places = self.where(last, places, self.full((), length, places.dtype))
-        return joined(x, part(self.put_along(blank, places, values, axis, False), 0, length))
-
     # Sliding windows; those of many axes (im2col) are what convolution and pooling stand on -----
 
     def sliding_window(self, x: Array, axis: int, size: int, step: int) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy.expanded_index import add_rows, count, join, join_grad, rows_said, take
 from gradient.backends.numpy.kernels import INT64
 from gradient.backends.required import Shape
 from gradient.dtypes import HALF_PRECISION
@@ -34,6 +35,9 @@ class AlongKernels(ArrayAPIBackend):
 
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
+        rows = rows_said(index, x.shape, axis)
+        if rows is not None:
+            return take(x, rows, axis, index.shape)
         if not (_fits(x, index, axis) and kernels.supports(x)):
             if axis == x.ndim - 1 > 0 and _is_one_of_each_row(x, index):
                 flat = index.ravel() + _begins(index.size, x.shape[axis])
@@ -59,13 +63,19 @@ class AlongKernels(ArrayAPIBackend):
         combine: str,
         identity: float,
     ) -> np.ndarray:
+        if x.dtype in HALF_PRECISION:  # in float32, rounded once
+            wide = x.astype(np.float32), index, src.astype(np.float32)
+            return self.reduce_along(*wide, axis, combine, identity).astype(x.dtype)
+        if src.shape == index.shape and src.dtype == x.dtype and x.dtype in kernels.FLOATS:
+            rows = rows_said(index, x.shape, axis)
+            if rows is not None:
+                return join(x, rows, src, axis, combine)
         if type(index) is np.ndarray:
             index = np.ascontiguousarray(index)  # one row for all columns, often
         if not (
             src.shape == index.shape
             and _fits(x, index, axis)
             and kernels.supports(x, src)
-            and x.dtype not in HALF_PRECISION
             and are_within(index, x.shape[axis])
         ):
             return super().reduce_along(x, index, src, axis, combine, identity)
@@ -85,6 +95,31 @@ class AlongKernels(ArrayAPIBackend):
         )
         return out
 
+    def reduce_along_grad(
+        self,
+        g: np.ndarray,
+        x: np.ndarray,
+        index: np.ndarray,
+        src: np.ndarray,
+        out: np.ndarray,
+        axis: int,
+        combine: str,
+        include_self: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows = rows_said(index, x.shape, axis) if src.shape == index.shape else None
+        if rows is not None:
+            dtype = x.dtype
+            if dtype in HALF_PRECISION:
+                g, x, src, out = (a.astype(np.float32) for a in (g, x, src, out))
+            if x.dtype in kernels.FLOATS and x.dtype == src.dtype == g.dtype:
+                x_grad, grad = join_grad(g, x, rows, src, out, axis, combine, include_self)
+                return x_grad.astype(dtype, copy=False), grad
+        return super().reduce_along_grad(g, x, index, src, out, axis, combine, include_self)
+
+    def count_along(self, index: np.ndarray, shape: Shape, axis: int) -> np.ndarray:
+        rows = rows_said(index, shape, axis)
+        return super().count_along(index, shape, axis) if rows is None else count(rows, shape, axis)
+
     def pick(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         if axis != x.ndim - 1 or index.size > ROWS or not x.flags.c_contiguous:
             return super().pick(x, index, axis)
@@ -99,6 +134,10 @@ class AlongKernels(ArrayAPIBackend):
             x[...] = self.put_along(*wide, axis, add)
             return x
         axis %= max(x.ndim, 1)
+        if add and value.shape == index.shape:
+            rows = rows_said(index, x.shape, axis)
+            if rows is not None and add_rows(x, rows, value, axis):
+                return x
         if not (
             value.shape == index.shape
             and (add or axis == x.ndim - 1)

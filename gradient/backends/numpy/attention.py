@@ -90,7 +90,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
     def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
         if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
             return self._add_in_float32(x, index, value)
-        if _adds_rows(x, index, value) and _added_rows(x, index[0], value, clears=False):
+        if _adds_rows(x, index, value) and added_rows(x, index[0], value, clears=False):
             return x
         return super().index_add(x, index, value)
 
@@ -110,7 +110,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         shape = num_embeddings, g.shape[-1]
         if math.prod(shape) * g.itemsize <= CACHED:
             out = np.empty(shape, g.dtype)
-            if _adds_rows(out, (indices,), g) and _added_rows(out, indices, g, clears=True):
+            if _adds_rows(out, (indices,), g) and added_rows(out, indices, g, clears=True):
                 return out
         return super().embedding_grad(g, indices, num_embeddings)
 
@@ -129,7 +129,7 @@ def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
     )
 
 
-def _added_rows(x: np.ndarray, rows: np.ndarray, value: np.ndarray, clears: bool) -> bool:
+def added_rows(x: np.ndarray, rows: np.ndarray, value: np.ndarray, clears: bool) -> bool:
     """Add to rows of x by a kernel (`clears`: x first becomes zeros); return whether it was done.
     If an index is out of range, nothing is changed, and NumPy raises the error."""
     embedding, wrong = kernels.load("embedding"), np.zeros(1, np.int64)

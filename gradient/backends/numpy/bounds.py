@@ -11,6 +11,7 @@ import numpy as np
 
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import along, kernels
+from gradient.backends.numpy.expanded_index import each_once
 from gradient.backends.numpy.kernels import INT64
 from gradient.errors import ArgumentError, out_of_bounds, sentence
 
@@ -27,6 +28,7 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
     def check_indices(self, index: np.ndarray, axis: int, size: int) -> None:
         if not index.size:
             return
+        index = each_once(index)
         if (
             index.size >= MANY
             and index.dtype == INT64
@@ -71,5 +73,6 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
 
 def refuse_negative(index: np.ndarray, axis: int, size: int) -> None:
     """Raise IndexError for an index below zero, which NumPy would accept."""
+    index = each_once(index)
     if index.size and index.dtype.kind == "i" and (lowest := np.minimum.reduce(index, None)) < 0:
         raise IndexError(out_of_bounds(int(lowest), axis, size))
