@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import bool_, iinfo, int64
+from gradient.dtypes import bool_, float32, float64, iinfo, int64
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -315,7 +315,9 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
     """x with what is scattered to its places along `axis` reduced there."""
     be = x.backend
     if reduce == "mean" or not include_self:
-        count = wrap(be.count_along(index.array, x.array.shape, axis), be)
+        # In 16 bits, one more than 2048 would be no more.
+        kind = x.dtype if x.dtype in (float32, float64) else int64
+        count = wrap(be.count_along(index.array, x.array.shape, axis, kind.numpy), be)
     own = x if include_self else x.masked_fill(count > 0, identity(reduce, x.dtype))
     if reduce in ("sum", "mean"):
         total = own.scatter_add(axis, index, src)

@@ -1368,10 +1368,10 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(4), a(4), a.integers(0, 4, 0), a(0), a(4), 0, "multiply", True),
     ],
     "count_along": [
-        lambda a: (a.integers(0, 5, 20, 7), (5, 7), 0),
-        lambda a: (for_columns(a.integers(0, 9, 2, a.rows), 7), (2, 9, 7), 1),
-        lambda a: (for_columns(a.integers(0, 9, 0), 7), (9, 7), 0),
-        lambda a: (a.integers(0, 9, 20), (9,), 0),
+        lambda a: (a.integers(0, 5, 20, 7), (5, 7), 0, a.dtype),
+        lambda a: (for_columns(a.integers(0, 9, 2, a.rows), 7), (2, 9, 7), 1, a.dtype),
+        lambda a: (for_columns(a.integers(0, 9, 0), 7), (9, 7), 0, np.dtype(np.int64)),
+        lambda a: (a.integers(0, 9, 20), (9,), 0, np.dtype(np.int64)),
     ],
     "put_along": [
         lambda a: (a(11, 67), for_columns(a.integers(0, 11, a.rows), 67), a(a.rows, 67), 0, True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array, Shape
@@ -14,10 +16,11 @@ from gradient.dtypes import int64
 class ScatteringDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` under scatter_reduce and index_reduce."""
 
-    def count_along(self, index: Array, shape: Shape, axis: int) -> Array:
-        """How often an index along `axis` says each place of an array of that shape, in int64."""
+    def count_along(self, index: Array, shape: Shape, axis: int, dtype: np.dtype) -> Array:
+        """How often an index along `axis` says each place of an array of that shape."""
         ones = self.ones(tuple(index.shape), int64.numpy)
-        return self.put_along(self.zeros(shape, int64.numpy), index, ones, axis, True)
+        count = self.put_along(self.zeros(shape, int64.numpy), index, ones, axis, True)
+        return self.astype(count, dtype)
 
     def reduce_along(
         self, x: Array, index: Array, src: Array, axis: int, combine: str, identity: float
@@ -58,7 +61,7 @@ class ScatteringDefaults(ShapeDefaults[Array]):
         at = self.take_along(out, index, axis)
         wins, src_wins = x == out, src == at
         if not include_self:
-            wins = wins & (self.count_along(index, tuple(x.shape), axis) == 0)
+            wins = wins & (self.count_along(index, tuple(x.shape), axis, int64.numpy) == 0)
         own, others = self.astype(wins, int64.numpy), self.astype(src_wins, int64.numpy)
         ties = self.put_along(own, index, others, axis, True)
         share = g / self.astype(self.maximum(ties, self.full((), 1, int64.numpy)), g.dtype)

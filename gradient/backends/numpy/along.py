@@ -116,9 +116,13 @@ class AlongKernels(ArrayAPIBackend):
                 return x_grad.astype(dtype, copy=False), grad
         return super().reduce_along_grad(g, x, index, src, out, axis, combine, include_self)
 
-    def count_along(self, index: np.ndarray, shape: Shape, axis: int) -> np.ndarray:
+    def count_along(
+        self, index: np.ndarray, shape: Shape, axis: int, dtype: np.dtype
+    ) -> np.ndarray:
         rows = rows_said(index, shape, axis)
-        return super().count_along(index, shape, axis) if rows is None else count(rows, shape, axis)
+        if rows is None:
+            return super().count_along(index, shape, axis, dtype)
+        return count(rows, shape, axis, dtype)
 
     def pick(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         if axis != x.ndim - 1 or index.size > ROWS or not x.flags.c_contiguous:

@@ -133,8 +133,8 @@ def join_grad(
     return x_grad, grad
 
 
-def count(rows: np.ndarray, shape: Shape, axis: int) -> np.ndarray:
+def count(rows: np.ndarray, shape: Shape, axis: int, dtype: np.dtype) -> np.ndarray:
     """How often each place of an array of that shape is said, which is a number for each row."""
-    per_row = np.bincount(rows, minlength=math.prod(shape[: axis + 1])).astype(np.int64, copy=False)
+    per_row = np.bincount(rows, minlength=math.prod(shape[: axis + 1])).astype(dtype, copy=False)
     per_row = per_row.reshape(*shape[: axis + 1], *(1,) * (len(shape) - axis - 1))
     return np.broadcast_to(per_row, shape)
