@@ -29,13 +29,16 @@ ROWS = 1 << 12
 FLAT = 64
 """Elements from which NumPy adds quicker by an index of a flat array than by one for each axis."""
 
+EXPANDED = (0,)
+"""The last stride of an index that is one for all columns."""
+
 
 class AlongKernels(ArrayAPIBackend):
     """Overrides for `NumpyBackend`, for indices that are not negative."""
 
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
-        rows = rows_said(index, x.shape, axis)
+        rows = rows_said(index, x.shape, axis) if index.strides[-1:] == EXPANDED else None
         if rows is not None:
             return take(x, rows, axis, index.shape)
         if not (_fits(x, index, axis) and kernels.supports(x)):
@@ -138,7 +141,7 @@ class AlongKernels(ArrayAPIBackend):
             x[...] = self.put_along(*wide, axis, add)
             return x
         axis %= max(x.ndim, 1)
-        if add and value.shape == index.shape:
+        if add and index.strides[-1:] == EXPANDED and value.shape == index.shape:
             rows = rows_said(index, x.shape, axis)
             if rows is not None and add_rows(x, rows, value, axis):
                 return x
