@@ -161,8 +161,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize(
     "kept, line",
     [
-        (True, "compiling kernels once: later runs find them compiled\n"),
-        (False, "compiling kernels: later runs compile them again\n"),
+        (True, "compiling kernels, cached for later runs\n"),
+        (False, "compiling kernels, again in each run\n"),
     ],
 )
 def test_a_log_has_one_line_however_long_it_takes(kept, line, clock, monkeypatch) -> None:
@@ -216,7 +216,7 @@ def test_a_terminal_shows_a_line_that_goes_again(clock, monkeypatch) -> None:
     progress.begin("attention")
     clock[0] += 7
     progress.show()
-    assert terminal.getvalue() == "\r\x1b[Kcompiling kernels once: 2, attention (7 s)"
+    assert terminal.getvalue() == "\r\x1b[Kcompiling kernels: 2, attention (7 s)"
     progress.hide()
     assert terminal.getvalue().endswith("\r\x1b[K")
 

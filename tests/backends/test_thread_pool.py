@@ -388,7 +388,7 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-COMPILING = "compiling kernels once: later runs find them compiled\n"
+COMPILING = "compiling kernels, cached for later runs\n"
 """What is said where no kernels of these sources are on disk yet."""
 
 

@@ -96,7 +96,7 @@ def _say(done: int, count: int, name: str) -> None:
 
 @functools.cache
 def _say_once() -> None:
-    sys.stderr.write("compiling CUDA kernels once: later runs find them compiled\n")
+    sys.stderr.write("compiling CUDA kernels, cached for later runs\n")
 
 
 def compiled(source: str, name: str, architecture: str) -> bytes:

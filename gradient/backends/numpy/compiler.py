@@ -121,15 +121,14 @@ class Progress:
         seconds = self._earlier + time.monotonic() - self._began
         if seconds < PROGRESS_AFTER:
             return
-        what = "compiling kernels once" if self._kept else "compiling kernels"
         with contextlib.suppress(OSError, ValueError):  # closed, or a broken pipe
             if sys.stderr.isatty():
-                line = f"{what}: {self.count}, {self._name} ({seconds:.0f} s)"
+                line = f"compiling kernels: {self.count}, {self._name} ({seconds:.0f} s)"
                 sys.stderr.write(f"\r\x1b[K{line}")
                 self._shown = True
             elif not self._said:
-                later = "find them compiled" if self._kept else "compile them again"
-                sys.stderr.write(f"{what}: later runs {later}\n")
+                later = "cached for later runs" if self._kept else "again in each run"
+                sys.stderr.write(f"compiling kernels, {later}\n")
             self._said = True
             sys.stderr.flush()
 
