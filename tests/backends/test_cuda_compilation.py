@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,6 +193,28 @@ def test_processes_that_begin_together_compile_each_family_once(tmp_path: Path) 
     assert sorted(done) == ["one_float32.cu", "two_float32.cu"]
     kept = [path.suffix for path in (tmp_path / "gradient" / "cuda").iterdir()]
     assert kept == [".cubin"] * 2
+
+
+def test_a_process_forked_meanwhile_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a loader's worker, forked by another thread: this process would wait for it to end."""
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    flock, inherited = fcntl.flock, []
+
+    def flock_and_fork(file: Any, how: int) -> None:
+        inherited.append(os.dup(file.fileno()))  # what a fork has
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock_and_fork)
+    (tmp_path / "gradient").mkdir()
+    with open(tmp_path / "gradient" / "cuda.lock", "a") as other:
+        with compilation._alone(), pytest.raises(BlockingIOError):
+            flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for each in inherited:
+        os.close(each)
 
 
 def test_a_disk_that_is_full_keeps_no_halves(

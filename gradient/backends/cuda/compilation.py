@@ -12,9 +12,9 @@ import hashlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 from gradient.backends.cuda.kernels import FAMILIES, FOLDER
 from gradient.errors import DeviceError
@@ -65,21 +65,23 @@ def _missing(sources: list[tuple[str, str]], architecture: str) -> list[tuple[st
     return [each for each in sources if not _path(*each, architecture).exists()]
 
 
-def _alone() -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
     """A context in which no other process compiles: otherwise several that start together
     (pytest -n, torchrun) would all compile everything. Without file locks in the system, it has no
     effect."""
     folder = cache_folder()
-    try:
-        import fcntl
+    with contextlib.ExitStack() as ends:
+        # ImportError on Windows; OSError if the disk cannot be written, or has no locks.
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
 
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder.with_suffix(".lock"), "a")  # noqa: SIM115 (it is the context)
-    except (ImportError, OSError):  # on Windows; or the disk cannot be written
-        return contextlib.nullcontext()
-    with contextlib.suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed, or the process ends
-    return file
+            folder.mkdir(parents=True, exist_ok=True)
+            file = ends.enter_context(open(folder.with_suffix(".lock"), "a"))
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is unlocked, or the process ends
+            # To close it would not do: a process that another thread forks meanwhile has it open.
+            ends.callback(fcntl.flock, file, fcntl.LOCK_UN)
+        yield
 
 
 def _say(done: int, count: int, name: str) -> None:
