@@ -231,6 +231,34 @@ def test_a_disk_that_is_full_keeps_no_halves(
     assert [path.read_bytes() for path in (tmp_path / "cuda").iterdir()] == [b"code"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are not listed")
+@pytest.mark.parametrize("fails", [False, True])
+def test_files_are_closed_before_they_are_renamed_or_deleted(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses both while they are open."""
+    written: list[int] = []
+
+    def note(descriptor: int) -> None:
+        written.append(descriptor)
+        if fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def closed(function: Any) -> Any:
+        def run(name: str, *more: Any) -> None:
+            open_files = [each.resolve() for each in Path("/proc/self/fd").iterdir()]
+            assert Path(name).resolve() not in open_files
+            function(name, *more)
+
+        return run
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "replace", closed(os.replace))
+    monkeypatch.setattr(os, "unlink", closed(os.unlink))
+    compilation._keep(tmp_path / "x.cubin", b"code")
+    assert written and len(list(tmp_path.iterdir())) == (not fails)
+
+
 def test_an_error_names_the_file_and_shows_the_compilers_words() -> None:
     with pytest.raises(
         DeviceError, match=r"wrong.cu .* for sm_90 by NVRTC \d+\.\d+:(.|\n)*undeclared"

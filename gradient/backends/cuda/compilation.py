@@ -138,15 +138,16 @@ def _keep(path: Path, code: bytes) -> None:
     """Write a file completely or not at all; if it fails, the next process compiles again."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
+        file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115
+        try:
+            with file:  # Windows renames and deletes no open file
                 file.write(code)
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut may leave an empty file of this name
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 def compile_verbosely(source: str, name: str, architecture: str) -> tuple[bytes, str]:
