@@ -145,6 +145,16 @@ def test_gradients_of_few_queries(
     assert heads == (6 if queries == 2 and options else 2)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("queries", [17, 65])
+def test_gradients_are_no_views(queries: int, dtype: str, one: CudaBackend) -> None:
+    """A leaf keeps them without a copy."""
+    x = given(dtype, queries, 33, 64, heads=(2, 2))
+    kept = one.attention(x.q, x.k, x.v, None, x.options)
+    grads = one.attention_grad(x.g, x.q, x.k, x.v, *kept, None, x.options)
+    assert not any(map(one.is_view, grads))
+
+
 @pytest.mark.parametrize("queries", [1, 2])
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "part of a cache"])
 def test_layouts_of_few_queries(layout: str, queries: int, one: CudaBackend) -> None:

@@ -81,7 +81,7 @@ class TiledAttentionKernels(AttentionKernels):
             (of_key.blocks(p.keys), p.groups, of_key.sharing), BLOCK,
             *given, gk, *strides(gk, 3), gv, *strides(gv, 3), *sizes, shared=of_key.shared,
         )  # fmt: skip
-        return gq.reshape(shape), gk, gv
+        return gq if gq.shape == shape else gq.reshape(shape), gk, gv
 
     def _row_statistics(self, g: Array, p: Problem, made: Result) -> Array:
         """What gradients need of each row of queries, 16 bytes each."""
