@@ -99,6 +99,24 @@ def test_a_pointwise_convolution_with_a_bias_lays_out_no_columns(
     assert be.runtime.launched == ["cublasGemmStridedBatchedEx_64"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "above"),
+    [(7, 0), (3, 3)],
+    ids=("some lines are as of padding", "some are as without padding"),
+)
+def test_all_pieces_of_a_pointwise_convolution_are_multiplied_alike(
+    lines: int, above: int, be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """9 channels, whether or not to these come rows of zeros, as to columns of other kernels."""
+    monkeypatch.setattr(convolution_products, "LEAST_OUTPUTS", 1)
+    monkeypatch.setattr(convolution_products, "LEAST_MULTIPLIED", 0)
+    monkeypatch.setattr(convolution_products, "COLUMN_BYTES", 3 * 9 * 8 * 2)  # 3 lines
+    options = ConvolutionOptions((1, 1), ((above, 0), (0, 0)), (1, 1))
+    draw = Draw("bfloat16")
+    given = draw(2, 9, lines, 8), draw(6, 9, 1, 1), draw(6), options
+    agree([be.convolution(*given)], [BARE.convolution(*given)], "bfloat16", "convolution")
+
+
 @pytest.mark.parametrize("side", [8, 9])
 def test_products_of_the_first_layer_are_of_whole_loads(
     side: int, be: CudaBackend, monkeypatch: pytest.MonkeyPatch

@@ -70,6 +70,14 @@ def _pieces(
         yield slice(image, image + images), slice(line, line + some), of_lines
 
 
+def _depth(x: Array, weight: Shape, options: ConvolutionOptions) -> int:
+    """The number of rows of the columns matrix: channels and taps, padded by zeros if tensor cores
+    need multiples of 16 bytes (`products.PADDING_PAYS`): the first layer of an image network has 27
+    or 147. It is of the whole convolution: some pieces of it may be pointwise, others not."""
+    rows, each = math.prod(weight[1:]), LOAD // x.itemsize
+    return rows if x.itemsize > 2 or is_pointwise(weight, options) else -(-rows // each) * each
+
+
 class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
     """Convolutions without groups, by products."""
 
@@ -89,18 +97,20 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         windows = windows_of(x.shape, weight.shape, options)
         x, images, outputs = self.contiguous(x), x.shape[0], weight.shape[0]
         rows = self.contiguous(weight).reshape((outputs, -1))
-        if (depth := self._depth(x, weight.shape, options)) > rows.shape[1]:
+        depth = _depth(x, weight.shape, options)
+        if depth > rows.shape[1]:
             rows = self._padded(rows, outputs, depth)
         out = self.empty((images, outputs, *windows), x.dtype)
         for some, lines, of_lines in _pieces(x, weight.shape, options):
             of_images, made = x[some], out[some, :, lines]
             count = math.prod(made.shape[2:])
             if made.flags.c_contiguous and count * x.itemsize % LOAD == 0:
-                columns = self._image_columns(of_images, weight.shape, of_lines)
+                columns = self._image_columns(of_images, weight.shape, of_lines, depth)
                 self._multiply(rows[None], columns, made.reshape((-1, outputs, count)))
                 continue
             # For tensor cores, cuBLAS needs rows aligned to 16 bytes, in all images.
-            product = self.matmul(rows, self._columns_of_images(of_images, weight.shape, of_lines))
+            columns = self._columns_of_images(of_images, weight.shape, of_lines, depth)
+            product = self.matmul(rows, columns)
             side_by_side = product[:, : made.size // outputs]
             side_by_side = side_by_side.reshape((outputs, made.shape[0], *made.shape[2:]))
             self.assign(made, ..., side_by_side.swapaxes(0, 1))
@@ -128,11 +138,11 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         pieces = [*_pieces(x, shape, options)]
         if len(pieces) > 1 and x.dtype.itemsize < 4:
             return None
-        total: Array | None = None
+        depth, total = _depth(x, shape, options), None
         for some, lines, of_lines in pieces:
             of_g = g[some, :, lines]
             windows = of_g.size // outputs
-            columns = self._columns_of_images(x[some], shape, of_lines)
+            columns = self._columns_of_images(x[some], shape, of_lines, depth)
             rows = self.empty((outputs, columns.shape[1]), g.dtype)
             side_by_side = rows[:, :windows].reshape((outputs, of_g.shape[0], *of_g.shape[2:]))
             self.assign(side_by_side, ..., of_g.swapaxes(0, 1))
@@ -141,27 +151,22 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         assert total is not None
         return self.contiguous(total[:, : math.prod(shape[1:])]).reshape(shape)
 
-    def _depth(self, x: Array, weight: Shape, options: ConvolutionOptions) -> int:
-        """The number of rows of the columns matrix: channels and taps, padded by zeros if tensor
-        cores need multiples of 16 bytes (`products.PADDING_PAYS`): the first layer of an image
-        network has 27 or 147."""
-        rows, each = math.prod(weight[1:]), LOAD // x.itemsize
-        return rows if x.itemsize > 2 or is_pointwise(weight, options) else -(-rows // each) * each
-
-    def _image_columns(self, x: Array, weight: Shape, options: ConvolutionOptions) -> Array:
+    def _image_columns(
+        self, x: Array, weight: Shape, options: ConvolutionOptions, rows: int
+    ) -> Array:  # fmt: skip
         """The windows of each image: (images, channels and taps, windows)."""
-        if is_pointwise(weight, options):
+        if rows == x.shape[1] and is_pointwise(weight, options):
             return x.reshape((*x.shape[:2], -1))
-        rows = self._depth(x, weight, options)
         count = math.prod(windows_of(x.shape, weight, options))
         out = self.empty((x.shape[0], rows, count), x.dtype)
         self._lay_out(x, weight, options, out, rows, count, rows * count)
         return out
 
-    def _columns_of_images(self, x: Array, weight: Shape, options: ConvolutionOptions) -> Array:
+    def _columns_of_images(
+        self, x: Array, weight: Shape, options: ConvolutionOptions, rows: int
+    ) -> Array:  # fmt: skip
         """The windows of all images, image after image: (channels and taps, windows), padded by
         columns of zeros so that rows are aligned to 16 bytes."""
-        rows = self._depth(x, weight, options)
         count = math.prod(windows_of(x.shape, weight, options))
         windows, each = x.shape[0] * count, max(1, LOAD // x.itemsize)
         pitch = -(-windows // each) * each
