@@ -46,9 +46,18 @@ def forget(device_type: str) -> None:
         del _made[device]  # other types stay, as tensors refer to them
 
 
+_inherited: list[Backend] = []
+"""Those of GPUs that a forked process finds. It can use none of them, nor free what they hold."""
+
+
+def _leave_gpus() -> None:
+    """So a child that asks for a GPU is told that it cannot have one (`cuda.driver.is_forked`)."""
+    _inherited.extend(made("cuda"))
+    forget("cuda")
+
+
 if hasattr(os, "register_at_fork"):
-    # A child that asks for a GPU anew is told that it cannot have one (`cuda.driver.is_forked`).
-    os.register_at_fork(after_in_child=lambda: forget("cuda"))
+    os.register_at_fork(after_in_child=_leave_gpus)
 
 
 def get(device: str = "cpu") -> Backend:

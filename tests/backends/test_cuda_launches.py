@@ -296,3 +296,16 @@ def test_a_forked_process_is_told_that_it_has_no_gpu(monkeypatch: pytest.MonkeyP
         driver.driver.cache_clear()
         with contextlib.suppress(KeyError):
             backends.register("cuda", factory)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_process_frees_nothing_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To unload its kernels is an error there, which Python would print."""
+    freed = []
+
+    class Held:
+        def __del__(self) -> None:
+            freed.append(os.getpid())
+
+    monkeypatch.setitem(registry._made, "cuda:0", Held())  # type: ignore[arg-type]
+    assert cuda_emulation.is_wrong(lambda: not registry.made("cuda") and not freed)
