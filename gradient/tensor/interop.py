@@ -161,7 +161,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     if not isinstance(ndarray, np.ndarray):
         raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(ndarray).__name__}")
     number_dtype_of("from_numpy", ndarray)
-    return wrap(ndarray, backends.get("cpu"))
+    return wrap(np.asarray(ndarray), backends.get("cpu"))  # a matrix, for one, has other operators
 
 
 def from_dlpack(ext_tensor: Tensor) -> Tensor:

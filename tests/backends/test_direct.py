@@ -63,6 +63,7 @@ def test_what_kernels_are_not_called_at_once_for() -> None:
     others = x.T[:, ::2], x[:8], np.ones(1 << 15, np.float32), x.astype(np.float16), read_only
     assert NUMPY_SUMS.of(x) is not None
     assert not any(map(NUMPY_SUMS.of, (*others, unaligned, x.astype(int))))
+    assert NUMPY_SUMS.of(x.view(np.matrix)) is None  # of two dimensions when it is flat, too
     be = backends.get("cpu")
     for each in (*others, unaligned):
         assert be.sum(each) == each.size or each is unaligned

@@ -803,6 +803,18 @@ def test_from_numpy_takes_any_layout(layout: str):
 
 
 @pytest.mark.cpu_only
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_from_numpy_takes_the_numbers_of_a_subclass():
+    """A matrix multiplies by `*` as by `@`, and one with a mask leaves numbers out of sums."""
+    numbers = np.arange(4.0).reshape(2, 2)
+    for array in (numbers.view(np.matrix), np.ma.masked_array(numbers, mask=numbers > 1)):
+        x = gradient.from_numpy(array)
+        same(x * x, numbers * numbers)
+        same(x.sum(0), numbers.sum(0))
+        assert x.sum().shape == () and np.shares_memory(x.numpy(), numbers)
+
+
+@pytest.mark.cpu_only
 def test_dlpack_with_numpy():
     x = gradient.arange(4, dtype=gradient.float32)
     array = np.from_dlpack(x)

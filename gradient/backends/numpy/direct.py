@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels
+from gradient.backends.numpy.threads import listeners
+
+ndarray = np.ndarray  # a faster look-up
 
 MANY = 1 << 14
 """Elements from which a kernel may have several chunks."""
@@ -39,8 +42,13 @@ class Direct(dict[str, "Callable[..., None] | None"]):
     def of(self, x: np.ndarray) -> Callable[..., None] | None:
         """The kernel for x, a contiguous, aligned, writable array of float32 or float64 that is
         large enough and fits in one chunk; else None. Also None until a kernel has been loaded, and
-        while a plan listens to `parallel_for`."""
-        if kernels.MIN_SIZE <= x.size < MANY and x.flags.carray and not threads.listeners:
+        while a plan listens to `parallel_for`. (A subclass may be of two dimensions when flat.)"""
+        if (
+            kernels.MIN_SIZE <= x.size < MANY
+            and type(x) is ndarray
+            and x.flags.carray
+            and not listeners
+        ):
             return self[x.dtype.char]
         return None
 

@@ -86,7 +86,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         self, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Compute small arrays by one kernel, with the same bits as by several."""
-        kernel = MEAN_CROSS_ENTROPY.of(logits) if type(logits) is np.ndarray else None
+        kernel = MEAN_CROSS_ENTROPY.of(logits)
         if kernel is None or not (
             target.dtype is INT64
             and (target.shape, 2) == (logits.shape[:1], logits.ndim)
