@@ -81,9 +81,11 @@ def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     tensors = tensors_of("cat", tensors)
     shapes = list(map(shape_of_array, tensors))
     if (0,) in shapes and any(len(size) != 1 for size in shapes):
-        # As in PyTorch, 1-D tensors of size 0 are skipped, for any shape of the others.
-        tensors = [t for t in tensors if t.array.shape != (0,)]
-        shapes = [size for size in shapes if size != (0,)]
+        # As in PyTorch, 1-D tensors of size 0 fit all others; their dtypes count.
+        size = list(next(size for size in shapes if size != (0,)))
+        size[axis_of(dim, len(size))] = 0
+        tensors = [t.reshape(size) if t.array.shape == (0,) else t for t in tensors]
+        shapes = list(map(shape_of_array, tensors))
     return joined(shape.concatenate, tensors, shapes, axis_of(dim, len(shapes[0])))
 
 

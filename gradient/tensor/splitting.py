@@ -66,12 +66,14 @@ class Splitting(Shaping):
             raise TypeMismatch(sentence("split", "ints as split_size", split_size))
         axis, n = self._length("split", dim)
         if isinstance(split_size, int):
-            if split_size <= 0 and n:
+            if split_size < 0 or (split_size == 0 and n):
                 raise ArgumentError(f"split: expected a positive split_size, got {split_size}")
             indices = shape.even_indices(n, split_size if n else 1, axis)
         else:
             sizes = ints_of("split", "split_size", split_size)
-            if min(sizes, default=0) < 0 or sum(sizes) != n:
+            if min(sizes, default=0) < 0:
+                raise ShapeError(sentence("split", "sizes of at least 0", sizes))
+            if sum(sizes) != n:
                 raise ShapeError(
                     f"split: sizes {sizes} sum to {sum(sizes)}, not to {n} (dim {dim})"
                 )

@@ -802,6 +802,25 @@ def test_from_numpy_takes_any_layout(layout: str):
     same(x * 2 + 1, array * 2 + 1)
 
 
+def test_cat_takes_dtype_and_gradient_of_vectors_of_size_0():
+    none = gradient.zeros(0, dtype=gradient.float64, requires_grad=True)
+    some = gradient.ones(2, 3, requires_grad=True)
+    out = gradient.cat([none, some], 1)
+    same(out, np.ones((2, 3)))
+    out.sum().backward()
+    assert none.grad.shape == (0,) and some.grad.dtype is gradient.float32
+    assert gradient.cat([gradient.ones(2, 3, dtype=gradient.int64), none]).dtype is none.dtype
+    with pytest.raises(IndexError):
+        gradient.cat([none, some], 2)
+
+
+def test_split_refuses_sizes_below_0():
+    with pytest.raises(RuntimeError, match="positive split_size, got -1"):
+        gradient.arange(0).split(-1)
+    with pytest.raises(RuntimeError, match=r"sizes of at least 0, got \[4, -1\]"):
+        gradient.arange(3).split([4, -1])
+
+
 @pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_from_numpy_takes_the_numbers_of_a_subclass():
