@@ -657,6 +657,26 @@ def test_an_index_for_all_columns_is_not_copied_for_each(reduce: str, dtype: str
     assert peak < 1.7 * src.numel() * src.element_size()  # the gradient of src, no index beside it
 
 
+@pytest.mark.parametrize("layout", ["read-only", "transposed", "contiguous"])
+def test_few_rows_along_an_axis_do_not_copy_the_others(layout: str) -> None:
+    """Not those of a weight in a mapped file, either, which cannot be written to."""
+    be: Any = backends.get("cpu")
+    x = np.random.default_rng(0).standard_normal((4000, 256)).astype(np.float32)
+    if layout == "transposed":
+        x = x.T.copy().T
+    x.flags.writeable = layout != "read-only"
+    for rows in (8, 5000):  # as many numbers as x has: then a copy is little beside them
+        index = np.broadcast_to((np.arange(rows) * 7 % 4000)[:, None], (rows, 256))
+        expected = x[index[:, 0]]
+        assert be.take_along(x, index, 0).tobytes() == expected.tobytes()
+    few = index[:8]
+    tracemalloc.start()
+    be.take_along(x, few, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < x.nbytes / 8
+
+
 def test_a_kernel_takes_a_case_whatever_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a recorded plan needs it, where the values of the next replay are others."""
 

@@ -38,9 +38,10 @@ class AlongKernels(ArrayAPIBackend):
 
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
-        rows = rows_said(index, x.shape, axis) if index.strides[-1:] == EXPANDED else None
-        if rows is not None:
-            return take(x, rows, axis, index.shape)
+        if index.strides[-1:] == EXPANDED and (x.flags.c_contiguous or x.size <= index.size):
+            rows = rows_said(index, x.shape, axis)
+            if rows is not None:
+                return take(x, rows, axis, index.shape)
         if not (_fits(x, index, axis) and kernels.supports(x)):
             if axis == x.ndim - 1 > 0 and _is_one_of_each_row(x, index):
                 flat = index.ravel() + _begins(index.size, x.shape[axis])

@@ -66,8 +66,9 @@ def matrix(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def take(x: np.ndarray, rows: np.ndarray, axis: int, size: Shape) -> np.ndarray:
-    """The rows of x, in an array of that size."""
-    table = matrix(x, axis)
+    """The rows of x, in an array of that size. Few rows of a large x should not copy all of it, so
+    it should be contiguous; a weight in a mapped file is, which cannot be written to."""
+    table = np.ascontiguousarray(x).reshape(-1, math.prod(x.shape[axis + 1 :]))
     if not takes_rows(table, rows):
         return table[rows].reshape(size)
     # No view of another array: as a gradient that would be copied.
