@@ -15,6 +15,7 @@ import pytest
 import gradient
 from gradient import backends
 from gradient.autograd import gradcheck, gradgradcheck
+from gradient.backends.composed.scattering import ScatteringDefaults
 from gradient.backends.numpy import blas, kernels, memory, threads
 from gradient.errors import ArgumentError
 from gradient.nn import functional as F
@@ -675,6 +676,21 @@ def test_few_rows_along_an_axis_do_not_copy_the_others(layout: str) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < x.nbytes / 8
+
+
+@pytest.mark.parametrize("combine", ["multiply", "maximum", "minimum"])
+def test_a_kernel_joins_much_to_few_places(combine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a graph network joins the messages of many edges in few numbers of each node."""
+    pytest.importorskip("numba")
+    be: Any = backends.get("cpu")
+    rng = np.random.default_rng(0)
+    x, src = (rng.random((n, 2)).astype(np.float32) + 0.5 for n in (50, 4000))
+    index = rng.integers(0, 50, src.shape)
+    identity = {"multiply": 1.0, "maximum": -np.inf, "minimum": np.inf}[combine]
+    expected = ScatteringDefaults.reduce_along(be, x, index, src, 0, combine, identity)
+    monkeypatch.delattr(ScatteringDefaults, "reduce_along")
+    out = be.reduce_along(x, index, src, 0, combine, identity)
+    np.testing.assert_allclose(out, expected, rtol=1e-4)
 
 
 def test_a_kernel_takes_a_case_whatever_the_values(monkeypatch: pytest.MonkeyPatch) -> None:

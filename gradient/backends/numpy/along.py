@@ -79,7 +79,7 @@ class AlongKernels(ArrayAPIBackend):
         if not (
             src.shape == index.shape
             and _fits(x, index, axis)
-            and kernels.supports(x, src)
+            and (kernels.supports(x, src) or kernels.supports(src, x))  # either may be large
             and are_within(index, x.shape[axis])
         ):
             return super().reduce_along(x, index, src, axis, combine, identity)
