@@ -484,7 +484,7 @@ def test_rows_that_a_block_keeps_in_registers(
         for norm in ("layer_norm", "rms_norm"):
             _, *told = getattr(BARE, norm)(x[:1], *(None,) * (1 + (norm == "layer_norm")), 1e-5)
             grads = [getattr(be, f"{norm}_grad")(g[:1], x[:1], w, *told) for be in (cuda, BARE)]
-            agree(list(grads[0]), list(grads[1]), dtype, norm)
+            agree(list(grads[0]), list(grads[1]), dtype, f"{norm}_grad")
 
 
 SLIDES = [
