@@ -1,5 +1,5 @@
 """A plugin on NumPy in one file, as an example for other languages. docs/plugin-protocol.md
-describes the messages. It does not import gradient."""
+describes the messages. It needs nothing of this package."""
 
 from __future__ import annotations
 
