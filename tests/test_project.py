@@ -361,3 +361,12 @@ def test_files_of_parity_are_marked_so() -> None:
     files = (CHECKOUT / "tests" / "parity").glob("test_*.py")
     unmarked = [file.name for file in files if "pytest.mark.parity" not in file.read_text()]
     assert unmarked == []
+
+
+def test_ci_runs_what_needs_cupy_where_cupy_is() -> None:
+    """The environment of the suite has no CuPy, so that it skips these tests."""
+    ci = (CHECKOUT / ".ci" / "run").read_text()
+    files = (CHECKOUT / "tests" / "backends").glob("test_*.py")
+    needing = [file.name for file in files if 'importorskip("cupy' in file.read_text()]
+    assert needing
+    assert [name for name in needing if f"tests/backends/{name}" not in ci] == []
