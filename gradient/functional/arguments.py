@@ -56,8 +56,8 @@ def composite(function: Function) -> Function:
 
 
 def tried_first(common: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Decorator: what `common` gives for a call is its result. Where that is None, or an error, the
-    function is called, which looks at all that may be, and says what is wrong."""
+    """Decorator: call `common`, which handles the usual calls, first. If it returns None or raises
+    an error, call the function, which handles all calls and explains errors."""
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)

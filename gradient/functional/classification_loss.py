@@ -57,7 +57,7 @@ def _mean_cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor | None:
-    """`cross_entropy` as most calls ask for it: the mean, of logits (N, C)."""
+    """The mean `cross_entropy` of logits (N, C), which most calls need; None for other calls."""
     logits, classes = input.array, target.array
     shape = logits.shape
     if (

@@ -1,5 +1,5 @@
-"""What is scattered to one place along an axis: its products and extremes, their gradients, and how
-many there are."""
+"""Products and extremes of the elements that are scattered to one position along an axis, their
+gradients, and their counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScatteringDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` under scatter_reduce and index_reduce."""
 
     def count_along(self, index: Array, shape: Shape, axis: int, dtype: np.dtype) -> Array:
-        """How often an index along `axis` says each place of an array of that shape."""
+        """Count how often an index along `axis` names each position of an array of that shape."""
         ones = self.ones(tuple(index.shape), int64.numpy)
         count = self.put_along(self.zeros(shape, int64.numpy), index, ones, axis, True)
         return self.astype(count, dtype)
@@ -25,8 +25,8 @@ class ScatteringDefaults(ShapeDefaults[Array]):
     def reduce_along(
         self, x: Array, index: Array, src: Array, axis: int, combine: str, identity: float
     ) -> Array:
-        """x, each place joined with what `src` has for it: "multiply", "maximum" or "minimum", of
-        which `identity` changes nothing."""
+        """Combine each element of x with the elements of `src` that are scattered to it. `combine`
+        is "multiply", "maximum" or "minimum", and `identity` its identity element."""
         n, length = index.shape[axis], x.shape[axis]
         order = self.argsort(index, axis)
         places, values = self.take_along(index, order, axis), self.take_along(src, order, axis)
@@ -54,8 +54,9 @@ class ScatteringDefaults(ShapeDefaults[Array]):
         combine: str,
         include_self: bool,
     ) -> tuple[Array, Array]:
-        """The gradients of x and src. Those that attain an extreme share its gradient alike, x
-        where nothing else was there or if it `include_self`; of NaN all gradients are NaN."""
+        """The gradients of x and src. Elements equal to an extreme get equal shares of its
+        gradient; x only with `include_self`, or if nothing was scattered there. For NaN they are
+        NaN."""
         if combine == "multiply":
             return self._product_along_grad(g, x, index, src, axis)
         at = self.take_along(out, index, axis)
@@ -74,8 +75,8 @@ class ScatteringDefaults(ShapeDefaults[Array]):
     def _product_along_grad(
         self, g: Array, x: Array, index: Array, src: Array, axis: int
     ) -> tuple[Array, Array]:
-        """Each factor's is the product of all others, of those before and those after it: by
-        division it would be NaN beside a 0."""
+        """A factor's gradient is the product of all others: of those before times those after it.
+        A division would give NaN beside a 0."""
         order = self.argsort(index, axis)
         places, values = self.take_along(index, order, axis), self.take_along(src, order, axis)
         before = self._product_of_earlier(places, values, axis)
@@ -89,7 +90,7 @@ class ScatteringDefaults(ShapeDefaults[Array]):
         return grad, self.put_along(blank, order, sorted_grad, axis, False)
 
     def _product_of_earlier(self, places: Array, values: Array, axis: int) -> Array:
-        """For each value the product of those before it that have its place, in sorted order."""
+        """For each value the product of the earlier ones of its position, in sorted order."""
         n = values.shape[axis]
         totals = self._joined_in_order(places, values, axis, "multiply", 1.0)
         same = self._sliced(places, axis, 1, n) == self._sliced(places, axis, 0, n - 1)
@@ -101,9 +102,9 @@ class ScatteringDefaults(ShapeDefaults[Array]):
     def _joined_in_order(
         self, places: Array, values: Array, axis: int, combine: str, identity: float
     ) -> Array:
-        """Each value joined with those before it that have its place, in sorted order. By doubling
-        (Hillis and Steele 1986), in memory of the size of `values`. All log2(n) steps are taken:
-        whether fewer would do is known only where the values are."""
+        """Combine each value with the earlier ones of its position, in sorted order, by doubling
+        (Hillis and Steele 1986), in memory of the size of `values`. It always takes log2(n) steps:
+        to stop earlier, the host would have to wait for values."""
         n, step = places.shape[axis], 1
         neutral = self.full((), identity, values.dtype)
         while step < n:

@@ -1,5 +1,5 @@
-"""What the kernels of attention are given: a problem, the place of its results, and how a kernel
-divides it into blocks."""
+"""The arguments of attention's kernels: a problem, the arrays of its results, and a kernel's
+division of it into blocks."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Attention and its gradients by kernels whose tiles come in pieces of 16 bytes: what those of
-float32 and those of 16-bit floats have in common. Which kernel takes what, they say."""
+"""Attention and its gradients by kernels that load tiles in pieces of 16 bytes: the parts that the
+kernels of float32 and of 16-bit floats share. Their own files choose the kernels."""
 
 from __future__ import annotations
 

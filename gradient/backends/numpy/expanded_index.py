@@ -1,5 +1,5 @@
-"""An index along an axis that is expanded over the axes after it, `index[:, None].expand(-1, 64)`:
-it says whole rows of a matrix, of which kernels take and join all columns at once."""
+"""An index along an axis that is expanded over the axes after it: `index[:, None].expand(-1, 64)`.
+It selects whole rows of a matrix, so kernels gather and combine all columns of a row at once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gradient.backends.numpy.selection import TAKEN, takes_rows
 from gradient.backends.required import Shape
 
 MANY = 256
-"""Elements from which rows are taken and joined as such."""
+"""The size of an index from which whole rows are gathered and combined."""
 
 
 def is_expanded(index: np.ndarray, axis: int) -> bool:
-    """Whether an index is one for several elements that follow each other."""
+    """Whether one index in memory stands for several consecutive elements."""
     steps = index.strides[axis + 1 :]
     return (
         bool(steps)
@@ -37,8 +37,8 @@ def each_once(index: np.ndarray) -> np.ndarray:
 
 
 def rows_said(index: np.ndarray, shape: Shape, axis: int) -> np.ndarray | None:
-    """Which rows of an array of that shape, as `matrix` has them, an index along an axis says:
-    (index rows,). None where it does not say rows, or few, or one that is none."""
+    """The rows (index rows,) of `matrix`, of an array of that shape, that an index along an axis
+    selects. None if it does not select whole rows, is small, or is out of range."""
     if not (
         type(index) is np.ndarray
         and index.size >= min(MANY, kernels.MIN_SIZE)
@@ -61,7 +61,7 @@ def rows_said(index: np.ndarray, shape: Shape, axis: int) -> np.ndarray | None:
 
 
 def matrix(x: np.ndarray, axis: int) -> np.ndarray:
-    """An array whose rows are the elements after an axis, contiguous."""
+    """x as a contiguous matrix, whose rows hold the axes after `axis`."""
     return kernels.contiguous(x).reshape(-1, math.prod(x.shape[axis + 1 :]))
 
 

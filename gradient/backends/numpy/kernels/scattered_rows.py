@@ -1,7 +1,7 @@
-"""Rows of a matrix multiplied by, or compared with, rows that are scattered to them, and gradients.
+"""Multiply or compare rows of a matrix with rows that are scattered to them; and gradients.
 
-A part is one of the shares of `embedding.add_rows`, and a block of its columns: it has the rows of
-its share alone, and takes what is scattered to them in its order.
+A part is one of the shares of rows of `embedding.add_rows`, in a block of columns. Only one thread
+works on a part, in the order of the scattered rows, so results do not depend on the threads.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def multiply_rows(start, stop, x, width, index, value):
 
 @ordered_kernel
 def extreme_rows(start, stop, x, width, index, value, largest):
-    """As `multiply_rows`, the largest of all, or the smallest; NaN where there is one."""
+    """As `multiply_rows`, but the largest or the smallest of all elements; NaN if one is NaN."""
     for part in range(start, stop):
         share, first = part % SHARES, part // SHARES * COLUMNS
         last = min(first + COLUMNS, width)
@@ -55,8 +55,9 @@ def extreme_rows(start, stop, x, width, index, value, largest):
 
 @ordered_kernel
 def multiply_rows_grad(start, stop, g, x, width, index, value, x_grad, grad):
-    """The gradients of x and `value` in `multiply_rows`: `grad` (n, width) of all factors before,
-    then times those behind, and `x_grad` (rows, width), which holds the products so far."""
+    """The gradients of x and `value` in `multiply_rows`. `grad` (n, width) first gets the product
+    of the factors before each, then is multiplied by those after it; `x_grad` (rows, width) holds
+    the running products."""
     for part in range(start, stop):
         share, first = part % SHARES, part // SHARES * COLUMNS
         last = min(first + COLUMNS, width)
