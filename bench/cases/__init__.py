@@ -77,6 +77,9 @@ CASES = {
     "training": Case(
         "training", "training steps of ten models, eager and compiled (--large: GPT-2 124M, too)"
     ),
+    "models": Case(
+        "further_training", "training steps of other kinds of models, eager and compiled"
+    ),
     "training-memory": Case("training_memory", "peak memory of the same steps"),
     "checkpointing": Case("checkpointing", "the cost of recomputed activations in training"),
     "mnist": Case("mnist", "examples/digits_cnn.py on MNIST: its time and test accuracy"),

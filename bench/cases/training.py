@@ -57,7 +57,12 @@ def contenders(model: TrainingModel, options: Options) -> dict[str, Callable[[],
 
 
 def run(options: Options) -> Iterator[Result]:
-    models = [m for m in MODELS if options.wants(m.name) and (options.large or not m.large)]
+    models = [model for model in MODELS if options.large or not model.large]
+    yield from measure("training", models, options)
+
+
+def measure(case: str, models: list[TrainingModel], options: Options) -> Iterator[Result]:
+    models = [model for model in models if options.wants(model.name)]
     for model in models[:1] if options.tiny else models:
         runs = contenders(model, options)
         for label, call in runs.items():
@@ -70,7 +75,7 @@ def run(options: Options) -> Iterator[Result]:
             compared = PEER in samples and label != PEER
             ratio = sample.ratio(samples[PEER]) if compared else None
             yield Result(
-                case="training",
+                case=case,
                 what=model.name,
                 contender=label,
                 value=1e3 * sample.median,
