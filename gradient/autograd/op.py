@@ -17,8 +17,10 @@ the graph keeps:
     an option's name  the option            mean, rstd   extra values, from `return y, {"mean": ..}`
 
 Nothing else is kept. If an input needs no gradient, its rule is not called, and values that only
-this rule uses are not kept. The engine, not the rule, sums a gradient over broadcast axes and casts
-it to its input's dtype.
+this rule uses are not kept. A rule that uses extra values must name all inputs, because its
+derivative runs the function again on them; exceptions are declared (`gradients_without`).
+
+The engine, not the rule, sums a gradient over broadcast axes and casts it to its input's dtype.
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ class Op:
         expected_shapes: str | None = None,
         bool_fix: str | None = None,
         autocast: Policy | None = None,
+        gradients_without: str | None = None,
         operator: Callable[[Any, Any], Any] | None = None,
         rules_of_operators: bool = False,
     ):
@@ -112,6 +115,8 @@ class Op:
             raise TypeError(f"op {self.name}: {inputs} inputs but {len(rules)} rules")
         self.needs = [parameter_names(rule)[1:] for rule in rules]
         self._sort_names(set(self.options))
+        if self.has_extras:
+            self._check_inputs_named(gradients_without)
         self.has_rules_of_operators = rules_of_operators or operator is not None
         self.rules_of_operators: list[Rule] = []
         self.pullbacks: list[Callable[[Any, Node], Any]] = []
@@ -141,6 +146,24 @@ class Op:
         self.saved_names = tuple(self.sources)
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
         self.savers: dict[bool | tuple[bool, ...], Saver] = {}  # True: all inputs need gradients
+
+    def _check_inputs_named(self, without: str | None) -> None:
+        """Refuse rules with extra values that leave out an input: `vjp_tensors` would run the
+        function on zeros in its place, and return wrong second gradients."""
+        if self.variadic:
+            raise TypeError(
+                f"op {self.name}: expected a fixed number of inputs in an op with extra values, "
+                f"got *{self.varargs}; give each input a name"
+            )
+        for names in self.needs:
+            missing = [n for n in self.inputs if n not in names and n != without]
+            if missing:
+                raise TypeError(
+                    f"op {self.name}: expected each gradient rule to name all inputs, because the "
+                    f"op has extra values, got a rule without {' and '.join(map(repr, missing))}; "
+                    f"second gradients run the function again on these. Add the name to the rule, "
+                    f"or gradients_without={missing[0]!r} if no gradient depends on its value"
+                )
 
     def _make_pullbacks(self) -> list[Callable[[Any, Node], Any]]:
         """Make the functions that `vjp` calls, at the op's first backward pass: most programs use
@@ -305,7 +328,7 @@ class Op:
             inputs = [scope.get(name) for name in self.inputs]
             for i, parent in enumerate(node.parents):
                 if inputs[i] is None and parent is not None:
-                    # No rule uses its value, so no gradient depends on it: zeros will do.
+                    # `gradients_without`: no gradient depends on its value, so zeros will do.
                     zeros = node.backend.zeros(parent.shape, parent.dtype)
                     inputs[i] = wrap(zeros, node.backend, parent)
             options = node.options if self.has_options else {}
@@ -355,6 +378,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
                             computed by `Backend.in_one_pass`
         rules_of_operators  true if the rules use only elementwise operators: they are then computed
                             by `Backend.in_one_pass` too
+        gradients_without   the name of an input that rules with extra values leave out, because
+                            no gradient depends on its value (the bias of a norm)
         autocast            the dtype policy under `amp.autocast` (see `gradient.autograd.autocast`)
     """
 

@@ -29,7 +29,7 @@ def log_softmax(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
 
 
 @op(lambda g, be, x, weight, mean, rstd: be.layer_norm_grad(g, x, weight, mean, rstd),
-    promotion="same_float", autocast="float32")  # fmt: skip
+    promotion="same_float", gradients_without="bias", autocast="float32")  # fmt: skip
 def layer_norm(
     be: Backend[Array],
     x: Array,
@@ -67,7 +67,7 @@ def channel_moments(be: Backend[Array], x: Array, /) -> Array:
 
 
 @op(lambda g, be, x, weight, mean, rstd: be.batch_norm_grad(g, x, weight, mean, rstd),
-    promotion="same_float")  # fmt: skip
+    promotion="same_float", gradients_without="bias")  # fmt: skip
 def batch_norm(
     be: Backend[Array],
     x: Array,
@@ -84,7 +84,7 @@ def batch_norm(
 
 @op(lambda g, be, x, weight, mean, rstd, groups:
     be.group_norm_grad(g, x, weight, mean, rstd, groups),
-    promotion="same_float", autocast="float32_on_gpu")  # fmt: skip
+    promotion="same_float", gradients_without="bias", autocast="float32_on_gpu")  # fmt: skip
 def group_norm(
     be: Backend[Array],
     x: Array,

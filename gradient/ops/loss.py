@@ -105,7 +105,7 @@ def nll(be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int) -> A
 
 @op(lambda g, be, x_shape, target, count, ignore_index: be.nll_grad(
         be.expand(_wide(be, g) / count, x_shape[:1]), x_shape, target, ignore_index),
-    public_name="nll_loss")  # fmt: skip
+    gradients_without="x", public_name="nll_loss")  # fmt: skip
 def mean_nll(
     be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int
 ) -> tuple[Array, dict[str, Array]]:

@@ -1,8 +1,8 @@
 """All steps of a recurrent layer in one direction.
 
 For formulas and their sources see `gradient.backends.composed.recurrent`. T is the number of steps,
-N the number of sequences, H the hidden size. The rules name all inputs of the saved gates and
-states, because higher derivatives need them.
+N the number of sequences, H the hidden size. The rules of `lstm` and `gru` name all inputs, because
+they use saved gates (see `gradient.autograd.op`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradient.backends import Array, Backend
 
 
-@op(lambda g, be, x, h, weight, out, relu: be.rnn_grad(g, out, weight, relu),
+@op(lambda g, be, weight, out, relu: be.rnn_grad(g, out, weight, relu),
     promotion="same_float", autocast="lower_precision")  # fmt: skip
 def rnn(be: Backend[Array], x: Array, h: Array, weight: Array, /, *, relu: bool = False) -> Array:
     """h before and after each step (T + 1, N, H), for x (T, N, H) and weight (H, H)."""

@@ -575,6 +575,17 @@ def test_a_frozen_weight_keeps_no_activation_alive(device):
     assert not activation_is_kept(frozen=True)
 
 
+def test_an_rnn_keeps_no_input_that_its_rule_does_not_use():
+    from gradient.ops import recurrent
+
+    x = gradient.randn(3, 2, 4, requires_grad=True) * 2
+    kept = weakref.ref(x.array)
+    states = recurrent.rnn(x, gradient.zeros(2, 4), gradient.randn(4, 4, requires_grad=True))
+    del x
+    assert kept() is None
+    states.sum().backward()
+
+
 def test_a_rule_is_not_called_for_a_constant():
     from gradient.autograd.op import op
 
@@ -589,6 +600,35 @@ def test_a_rule_is_not_called_for_a_constant():
     a = gradient.ones(2, requires_grad=True)
     product(a, gradient.ones(2)).sum().backward()
     assert values(a.grad) == [1, 1]
+
+
+def test_rules_with_extra_values_name_all_inputs():
+    from gradient.autograd.op import Op
+
+    def scaled(be, x, scale, bias, /):
+        return x * be.exp(scale) + bias, {"factor": be.exp(scale)}
+
+    def shift(be, *arrays):
+        return arrays[0], {"n": len(arrays)}
+
+    def joint(g, x, factor):
+        return g * factor, g * factor * x, g
+
+    def first(g, x, scale, factor):
+        return g * factor
+
+    def second(g, x, factor):
+        return g * factor * x
+
+    with pytest.raises(TypeError, match=r"op scaled: .* a rule without 'scale' and 'bias'"):
+        Op(scaled, [joint])
+    with pytest.raises(TypeError, match=r"op scaled: .* a rule without 'scale'; second"):
+        Op(scaled, [joint], gradients_without="bias")
+    with pytest.raises(TypeError, match=r"op scaled: .* a rule without 'scale'; second"):
+        Op(scaled, [first, second, first], gradients_without="bias")
+    Op(scaled, [first, first, first], gradients_without="bias")
+    with pytest.raises(TypeError, match=r"op shift: expected a fixed number of inputs .* \*arrays"):
+        Op(shift, [lambda g, n: [g] * n])
 
 
 def test_saved_values_are_freed_by_backward():
