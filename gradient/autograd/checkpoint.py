@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from gradient.autograd import engine
+from gradient.autograd import engine, variable
 from gradient.autograd.autocast import set_autocast
 from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, make_node, next_sequence_nr
@@ -17,6 +17,7 @@ from gradient.autograd.variable import Variable, wrap
 from gradient.source_lines import location_of, user_frame
 
 if TYPE_CHECKING:
+    from gradient.backends import Backend
     from gradient.tensor import Tensor
 
 __all__ = ["checkpoint", "checkpoint_sequential"]
@@ -58,7 +59,7 @@ def checkpoint(
         return result
     backend = tracked[0].backend
     op = _Segment(function, args, kwargs, state)
-    # Saved only so that `check_saved` finds in-place changes before the second run.
+    # The second run takes its arguments from here, and `check_saved` finds in-place changes.
     saved = tuple(t.array for t in given if isinstance(t, Variable))
     arrays = [r.array for r in tracked]
     made: Any = arrays[0] if len(arrays) == 1 else arrays
@@ -109,43 +110,66 @@ def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
     return border
 
 
+class _Made(NamedTuple):
+    """An argument that an op has made: the second run makes a tensor of the saved array. (The
+    segment does not hold the tensor itself: a plan refuses tensors that outlive the call.)"""
+
+    backend: Backend
+    node: Node | None
+
+
+def _kept(value: Any) -> Any:
+    if type(value) is not variable.tensor_class or (value.node and value.node.op is None):
+        return value  # no tensor, or a leaf or one of another class, which must be itself
+    return _Made(value.backend, value.node)
+
+
 class _Segment:
     """The op of a checkpointed call's node."""
 
     name = public_name = "checkpoint"
 
     def __init__(self, function: Any, args: Any, kwargs: Any, state: Any) -> None:
-        self.function, self.args, self.kwargs, self.state = function, args, kwargs, state
-        self.autocast = mode.autocast
+        self.function, self.state, self.autocast = function, state, mode.autocast
+        self.args, self.kwargs = [*map(_kept, args)], {n: _kept(v) for n, v in kwargs.items()}
         names = [*map(str, range(len(args))), *kwargs]
         given = zip(names, (*args, *kwargs.values()), strict=True)
         self.saved_names = tuple(f"argument {n}" for n, v in given if isinstance(v, Variable))
 
-    def _again(self, g: Any, backend: Any, create_graph: bool, parents: Sequence[Any]) -> list[Any]:
+    def _again(self, g: Any, node: Node, create_graph: bool, parents: Sequence[Any]) -> list[Any]:
+        wanted = [p for p in parents if p is not None]
+        with node.backend.recomputing():
+            leaves = leaves_of(self._result(iter(node.saved or ())))
+            tracked = [r.node for r in leaves if isinstance(r, Variable) and r.node is not None]
+            grads = [g] if len(tracked) == 1 else g
+            roots = [(n, each) for n, each in zip(tracked, grads, strict=True) if each is not None]
+            del leaves  # and with it the results, of which the pass frees each node's values
+            found = engine.run_backward(roots, wanted, create_graph, create_graph, within=True)
+        return [None if p is None else found.get(p) for p in parents]
+
+    def _result(self, saved: Iterator[Any]) -> Any:
+        def argument(value: Any) -> Any:
+            array = next(saved) if isinstance(value, (_Made, Variable)) else None
+            return wrap(array, *value) if isinstance(value, _Made) else value
+
+        args = [*map(argument, self.args)]
+        kwargs = {name: argument(value) for name, value in self.kwargs.items()}
         now = _generator().place()
         if self.state is not None:
             _generator().go_to(self.state)
         autocast = set_autocast(self.autocast)
         try:
             with enable_grad():
-                result = self.function(*self.args, **self.kwargs)
+                return self.function(*args, **kwargs)
         finally:
             set_autocast(autocast)
             if self.state is not None:
                 _generator().go_to(now)
-        tracked = [
-            r.node for r in leaves_of(result) if isinstance(r, Variable) and r.node is not None
-        ]
-        grads = [g] if len(tracked) == 1 else g
-        roots = [(r, value) for r, value in zip(tracked, grads, strict=True) if value is not None]
-        wanted = [p for p in parents if p is not None]
-        found = engine.run_backward(roots, wanted, create_graph, create_graph, within=True)
-        return [None if p is None else found.get(p) for p in parents]
 
     def vjp(self, node: Node, g: Any, parents: Sequence[Any]) -> list[Any]:
-        return self._again(g, node.backend, False, parents)
+        return self._again(g, node, False, parents)
 
     def vjp_tensors(
         self, node: Node, g: Any, parents: Sequence[Any], be: Any, grad: Any
     ) -> list[Any]:
-        return self._again(g, node.backend, True, parents)
+        return self._again(g, node, True, parents)

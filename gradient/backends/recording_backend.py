@@ -21,7 +21,7 @@ import operator
 import threading
 from abc import ABC
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,6 +55,9 @@ class Recorder(Protocol):
 
     def method(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Record a call of the real backend's method; return its result."""
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        """A context whose calls are not to be replaced by earlier equal ones."""
 
     def read(self, x: RecordedArray, what: str) -> Any:
         """Return the value that the host reads (`what` names the function), or raise an error."""
@@ -152,7 +155,8 @@ WRITES: dict[str, tuple[int, ...]] = {
 GIVES_TOO = ("foreach_unscale",)
 """Those that return a result of their own."""
 
-ABOUT_MEMORY = ("storage", "is_view", "is_view_of", "writable", "detach", "synchronize")
+ABOUT_MEMORY = ("storage", "is_view", "is_view_of", "writable", "detach", "synchronize",
+                "recomputing")  # fmt: skip
 """Methods that compute nothing: answered from the value, not recorded."""
 HOST_READS = ("to_numpy",)
 
@@ -267,6 +271,10 @@ class _Recording:
 
     def synchronize(self) -> None:
         _real().synchronize()
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        assert _local.recorder is not None
+        return _local.recorder.recomputing()
 
     def to_numpy(self, x: Any) -> Any:
         if isinstance(x, RecordedArray):

@@ -8,6 +8,7 @@ Tensors, and on handles of memory elsewhere.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from gradient.errors import BackendError
@@ -74,6 +75,10 @@ class RequiredMethods(Generic[Array]):
 
     def synchronize(self) -> None:
         """Wait until all queued work is done."""
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        """A context whose calls repeat earlier ones to save memory: a plan makes them again."""
+        return nullcontext()
 
     # Elementwise ---------------------------------------------------------------------------------
 

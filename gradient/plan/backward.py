@@ -293,6 +293,11 @@ def _is_hooked(roots: Sequence[Any], border: Sequence[Node]) -> bool:
     )
 
 
+def has_checkpoint(roots: Sequence[Any]) -> bool:
+    """Whether a checkpointed segment is under these nodes."""
+    return any(node.op is not None and node.op.name == "checkpoint" for node in _nodes(roots, ()))
+
+
 def _nodes(roots: Sequence[Any], border: Sequence[Node]) -> Iterator[Any]:
     """The nodes under these, inclusive, up to the border."""
     seen = set(border)

@@ -79,6 +79,7 @@ class Call:
     location  the user's line
     asked     the public function that made the call, by its name in errors
     pieces    the calls that a composed default made; empty if the backend has a kernel for it
+    segment   the number of the checkpointed segment that it computes again; 0: none
     inputs    the buffers among its arguments, with repeats
     outputs   the buffers of its results
     numbers   the arguments that are read again before each replay
@@ -93,6 +94,7 @@ class Call:
     location: Location | None = field(default=None, compare=False)
     asked: str = field(default="", compare=False, repr=False)
     pieces: tuple[Call, ...] = ()
+    segment: int = 0
     inputs: tuple[Ref, ...] = field(init=False, compare=False, repr=False)
     outputs: tuple[Ref, ...] = field(init=False, compare=False, repr=False)
     numbers: tuple[HostNumber, ...] = field(init=False, compare=False, repr=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -70,6 +71,7 @@ class Recorder:
         self.held: dict[Ref, int] = {}
         self._computed = [0]  # number of calls and pieces that have no pieces themselves
         self._results: list[weakref.ref[RecordedArray]] = []
+        self._segments = self._segment = 0  # how many are computed again; the present one, or 0
 
     # Arrays ------------------------------------------------------------------------------------
 
@@ -153,6 +155,15 @@ class Recorder:
             of = f"the result of {maker}" if maker else "a tensor"
             self.stop(f"{_asked_by() or what} reads the value of {of} of shape {x.shape}")
         return x.value
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        before, self._segments = self._segment, self._segments + 1
+        self._segment = self._segments
+        try:
+            yield
+        finally:
+            self._segment = before
 
     def _mine(self) -> bool:
         return self.active and threading.get_ident() == self.thread
@@ -251,7 +262,8 @@ class Recorder:
         if next(leaves(out, Ref), None) is None:
             out = None
         location, asked = location_of(user_frame(2)), _public_name()
-        call = Call(name, args, options, out, location=location, asked=asked, **facts)
+        facts |= {"location": location, "asked": asked, "segment": self._segment}
+        call = Call(name, args, options, out, **facts)
         self._levels[-1].append(call)
         self._computed[0] += not call.pieces
 

@@ -18,7 +18,7 @@ from gradient import backends
 from gradient.autograd import inplace
 from gradient.autograd.variable import wrap
 from gradient.plan.arguments import mapped_tensors, tensors_in
-from gradient.plan.backward import Again, Backward, DifferentiablePlan
+from gradient.plan.backward import Again, Backward, DifferentiablePlan, has_checkpoint
 from gradient.plan.calls import Ref
 from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
@@ -200,7 +200,10 @@ class Variant:
         known |= {id(grad) for _, grad in recording.grads}
         known |= {id(t) for t in recording.inputs}
         if are_held(recording, known):
-            raise PlanError("a tensor that it makes is kept, and is not returned")
+            why = "a tensor that it makes is kept, and is not returned"
+            if has_checkpoint([t.node for t in tensors_in(recording.result)]):
+                why += " (a function under checkpoint keeps what it uses: make it an argument)"
+            raise PlanError(why)
 
     def _check_memory(self, plan: Plan, outputs: Sequence[Ref]) -> None:
         kinds = {root: plan.buffers[root].kind for root in map(plan.root, outputs)}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import gradient
 from gradient import nn, optim
+from gradient.utils.checkpoint import checkpoint
 
 pytestmark = pytest.mark.cpu_only
 
@@ -141,3 +144,56 @@ def test_compiling_in_place_again_takes_the_new_options() -> None:
     assert gradient.compile(module)._orig_mod is module._orig_mod
     with pytest.raises(TypeError, match="no_such_option"):
         module.compile(no_such_option=1)
+
+
+class Checkpointed(nn.Module):
+    """Layers with dropout, each under a checkpoint (or `again=False`, none)."""
+
+    def __init__(self, again: bool = True) -> None:
+        super().__init__()
+        gradient.manual_seed(3)
+        layers = [nn.Sequential(nn.Linear(32, 128), nn.GELU(), nn.Linear(128, 32), nn.Dropout(0.2))
+                  for _ in range(4)]  # fmt: skip
+        self.layers, self.again = nn.ModuleList(layers), again
+
+    def forward(self, x: gradient.Tensor) -> gradient.Tensor:
+        for layer in self.layers:
+            x = checkpoint(layer, x, use_reentrant=False) if self.again else layer(x)
+        return x
+
+
+def trained(model: nn.Module, wrap: Callable[[Any], Any]) -> tuple[list[float], Any]:
+    called, optimizer = wrap(model), optim.SGD(model.parameters(), 0.1)
+    gradient.manual_seed(5)
+    losses = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        loss = called(gradient.randn(512, 32)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, called
+
+
+def test_checkpointed_layers_are_computed_again_in_the_plan() -> None:
+    eager, _ = trained(Checkpointed(), lambda model: model)
+    found, compiled = trained(Checkpointed(), gradient.compile)
+    whole, held = trained(Checkpointed(again=False), gradient.compile)
+    assert eager == found == whole
+    used = [each.explain() for each in (compiled, held)]
+    assert all("3 replayed" in text and "in two parts" in text for text in used)
+    few, many = (re.search(r"memory ([\d.]+) MiB", text) for text in used)
+    assert few and many and float(few[1]) < 0.6 * float(many[1]), used
+
+
+def test_what_a_checkpointed_function_keeps_is_said() -> None:
+    layer = nn.Linear(4, 4)
+
+    @gradient.compile
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        scale = x.abs() + 1
+        return checkpoint(lambda x: layer(x) * scale, x)
+
+    with pytest.warns(UserWarning, match="keeps what it uses: make it an argument"):
+        for _ in range(4):
+            f(gradient.ones(2, 4)).sum().backward()

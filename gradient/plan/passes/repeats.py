@@ -17,7 +17,8 @@ __all__ = ["without_repeats"]
 
 def without_repeats(plan: Plan) -> Plan:
     """Make each call once: its results replace those of later equal calls on equal values. Buffers
-    that are written in place are kept apart."""
+    that are written in place are kept apart, and so is a checkpointed segment that is computed
+    again, so that its results need not be held until then."""
     written = writes_of(plan)
     versions: Counter[Ref] = Counter()
     first: dict[Hashable, Call] = {}
@@ -64,4 +65,4 @@ def _key(
             return (type(x), repr(x))  # 1 and 1.0 differ, 0.0 and -0.0, and NaN is NaN
         raise TypeError(type(x).__name__)
 
-    return call.op, of(call.args), of(call.options)
+    return call.op, call.segment, of(call.args), of(call.options)
