@@ -135,6 +135,7 @@ class TensorBackend(Backend):
     xlogy = op_method(special.xlogy)
     xlog1py = op_method(special.xlog1py)
     sigmoid = op_method(activation.sigmoid)
+    sigmoid_grad = op_method(activation.sigmoid_grad)
     relu = op_method(activation.relu)
     floor = op_method(elementwise.floor)
     ceil = op_method(elementwise.ceil)

@@ -95,6 +95,14 @@ def glu_grad(be: Backend, g: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return g * gate, be.sigmoid_grad(g, gate) * a
 
 
+@op(lambda g, be, s: be.sigmoid_grad(g, s),
+    lambda g, grad, s: g * grad * (1 - 2 * s), takes_complex=True)  # fmt: skip
+def sigmoid_grad(be: Backend[Array], grad: Array, s: Array, /) -> Array:
+    """grad s (1 - s), the gradient of sigmoid, for its result s. As an op its derivative for s is
+    one product: the two of s (1 - s) would be inf - inf for an infinite grad."""
+    return be.sigmoid_grad(grad, s)
+
+
 @op(lambda g, be, x, low, high: be.hardtanh_grad(g, x, low, high), promotion="float_only")
 def hardtanh(be: Backend[Array], x: Array, /, *, low: float, high: float) -> Array:
     """x clamped to [low, high]"""

@@ -242,6 +242,8 @@ def recurrent_sum(be: Backend, g: Any, factors: Any, axis: int) -> Any:
 def logcumsumexp(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The logarithm of the running sum of exponentials, by doubling (Hillis and Steele 1986)."""
     n, step = x.shape[axis], 1
+    if n < 2:
+        return be.copy(x)
     while step < n:
         head = sliced(be, x, axis, 0, step)
         added = be.logaddexp(sliced(be, x, axis, step, n), sliced(be, x, axis, 0, n - step))
@@ -253,10 +255,16 @@ def logcumsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: int) -> Any:
     """e^(x_i - out_i) r_i, where r_i = g_i + e^(out_i - out_(i+1)) r_(i+1), as in `cumprod_grad`.
     As in PyTorch, if a result is inf, the gradient of smaller elements is 0, that of inf NaN."""
     n = x.shape[axis]
-    later = sliced(be, out, axis, 1, n or 1)
-    factors = be.exp(sliced(be, out, axis, 0, n - 1 if n else 0) - later)
-    factors = be.where(later == math.inf, be.full((), 0, x.dtype), factors)
-    return be.exp(x - out) * recurrent_sum(be, g, factors, axis)
+    nothing, least = be.full((), 0, x.dtype), be.full((), -math.inf, x.dtype)
+    later, earlier = sliced(be, out, axis, 1, n or 1), sliced(be, out, axis, 0, n - 1 if n else 0)
+    # What has no value is replaced before it is computed: its derivative would be NaN elsewhere.
+    none = (later == math.inf) | (earlier == -math.inf)
+    total = recurrent_sum(be, g, be.exp(be.where(none, least, earlier - later)), axis)
+    highest, lowest = x == math.inf, out == -math.inf
+    infinite = highest | lowest
+    part = be.exp(be.where(infinite, nothing, x - out)) * total
+    source = be.where(lowest, x + g, be.where(highest, x + total, nothing))  # of NaN
+    return be.where(infinite, source * math.nan, part)
 
 
 # Without gradients ---------------------------------------------------------------------------

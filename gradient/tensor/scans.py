@@ -52,7 +52,7 @@ class Scans(TensorBase):
             return self.clone()
         if self.dtype in HALF_PRECISION:  # to round only once
             return self.to(float32).logcumsumexp(axis).to(self.dtype)
-        return reduce.logcumsumexp(self, axis=axis) if self.shape[axis] > 1 else self.clone()
+        return reduce.logcumsumexp(self, axis=axis)
 
 
 def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndices:

@@ -129,6 +129,7 @@ ROWS = [
     unary("erfinv", erfinv, -0.9, 0.9),
     # Activations
     unary("sigmoid", sigmoid),
+    binary("sigmoid_grad", lambda grad, s: grad * s * (1 - s)),
     unary("logit", lambda x: np.log(x / (1 - x)), 0.1, 0.9),
     unary("logsigmoid", lambda x: np.log(sigmoid(x))),
     unary("relu", lambda x: np.maximum(x, 0)),

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.parity
@@ -247,6 +248,30 @@ def test_as_pytorch(name: str):
 def test_gradients_of_gather_are_dense():
     with pytest.raises(gradient.errors.ArgumentError, match="gather: sparse gradients"):
         gradient.gather(gradient.ones(2), 0, gradient.tensor([1]), sparse_grad=True)
+
+
+def second(t: Any, function: Callable[..., Any], values: list[float]) -> list[np.ndarray]:
+    """A function's result, its gradient, and the gradients of that for x and g."""
+    x = t.tensor(values, dtype=t.float64, requires_grad=True)
+    y = function(t, x)
+    g = t.arange(1.0, y.numel() + 1, dtype=t.float64).requires_grad_()
+    (grad,) = t.autograd.grad(y, x, g, create_graph=True)
+    weight = t.arange(1.0, x.numel() + 1, dtype=t.float64)
+    return [each.detach().numpy() for each in (y, grad, *t.autograd.grad(grad, [x, g], weight))]
+
+
+def test_second_gradients_at_infinities():
+    some = [INF, -INF, 1.0, 2.0]
+    sums = [*itertools.product(some, repeat=3), *itertools.product(some, repeat=2)]
+    gates = itertools.product([*some, 0.0, NAN], [0.0, 1.0, INF, -INF, 800.0, -40.0])
+    for function, cases in (
+        (lambda t, x: t.logcumsumexp(x, 0), sums),
+        (lambda t, x: t.nn.functional.glu(x, 0), gates),
+    ):
+        for values in map(list, cases):
+            ours, theirs = (second(t, function, values) for t in (gradient, torch))
+            for one, other in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-14, err_msg=str(values))
 
 
 @pytest.mark.parametrize("name", ["mode", "kthvalue"])
