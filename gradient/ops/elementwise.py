@@ -84,7 +84,10 @@ def power(be: Backend, a: Any, b: Any) -> Any:
         return be.power(a, b) if hasattr(b, "dtype") else a**b
     roots = b in (0.5, -0.5)
     if roots and a.dtype != float16.numpy:
-        return be.sqrt(a) if b > 0 else be.astype(1 / be.sqrt(a), a.dtype)
+        if b > 0:
+            return be.sqrt(a)
+        wide = be.astype(a, float32.numpy) if a.dtype == bfloat16.numpy else a
+        return be.astype(1 / be.sqrt(wide), a.dtype)
     if roots or a.dtype == bfloat16.numpy:
         return be.power(a, be.full((), b, a.dtype))
     return a**b
@@ -94,10 +97,19 @@ def _bools(*values: Any) -> bool:
     return not any(getattr(v, "dtype", None) is None or v.dtype.kind != "b" for v in values)
 
 
+def scaled(be: Backend, number: complex, x: Any) -> Any:
+    """number * x; the number is not rounded to the dtype of 16-bit floats, as in PyTorch."""
+    if isinstance(x, Variable) or x.dtype not in HALF_PRECISION:
+        return number * x
+    return be.astype(number * be.astype(x, float32.numpy), x.dtype)
+
+
 def power_base_grad(be: Backend, g: Any, a: Any, b: Any) -> Any:
     """g b a^(b-1); 0 where b is 0, for any a."""
     if isinstance(b, (int, float, complex)):
-        return be.zeros_like(g) if b == 0 else g * (a * 2 if b == 2 else b * power(be, a, b - 1))
+        return (
+            be.zeros_like(g) if b == 0 else g * scaled(be, b, a if b == 2 else power(be, a, b - 1))
+        )
     none = b == 0
     safe = be.where(none, be.full((), 1, b.dtype), b)
     return be.where(none, be.full((), 0, b.dtype), g * (b * power(be, a, safe - 1)))
@@ -107,7 +119,7 @@ def power_exponent_grad(be: Backend, g: Any, a: Any, b: Any, out: Any) -> Any:
     """g a^b log a; 0 where a = 0 and b >= 0, as the power is constant there (0, or 1 for b = 0)."""
     if isinstance(a, (int, float, complex)):
         if a:
-            return g * (out * _log_of_base(a, out))
+            return g * scaled(be, _log_of_base(a, out), out)
         a = be.full((), 0, out.dtype)
     flat = (a == 0) & ((be.real(b) if is_complex(b) else b) >= 0)
     log = be.log(be.where(flat, be.full((), 1, a.dtype), a))

@@ -194,3 +194,22 @@ def test_pinv_of_hermitian_matrices(size, dtype):
         return tuple((b.abs() * 100).round() for b in found)
 
     assert_alike(inverses)
+
+
+@pytest.mark.parametrize("exponent", [1 / 3, 0.5, -0.5, 1.7, -1.3, 0.1, 2])
+@pytest.mark.parametrize("kind", ["number", "tensor", "base"])
+def test_powers_of_float16_and_their_gradients(kind, exponent):
+    def both(t: Any, dtype: str) -> list[np.ndarray]:
+        x = t.tensor(values).to(getattr(t, dtype)).requires_grad_()
+        other = t.full_like(x, exponent).requires_grad_() if kind == "tensor" else exponent
+        y = abs(exponent) ** x if kind == "base" else x**other
+        grads = t.autograd.grad(y, [x, other] if kind == "tensor" else [x], t.ones_like(y))
+        return [each.detach().float().numpy() for each in (y, *grads)]
+
+    values = np.random.default_rng(0).uniform(0.1, 4, 4000).astype(np.float32)
+    for ours, theirs in zip(both(gradient, "float16"), both(torch, "float16"), strict=True):
+        assert np.mean(ours == theirs) > 0.995
+    if kind == "number":
+        ours, theirs = both(gradient, "bfloat16"), both(torch, "bfloat16")
+        assert np.mean(ours[0] == theirs[0]) > 0.99
+        assert np.mean(ours[1] == theirs[1]) > 0.99
