@@ -693,6 +693,20 @@ def test_a_kernel_joins_much_to_few_places(combine: str, monkeypatch: pytest.Mon
     np.testing.assert_allclose(out, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [gradient.float16, gradient.bfloat16])
+def test_composed_products_of_16_bit_numbers_are_rounded_once(dtype: Any) -> None:
+    """As on a GPU, which has no kernel for them."""
+    be: Any = backends.get("cpu")
+    rng = np.random.default_rng(0)
+    x, src = (rng.uniform(0.9, 1.1, (n, 3)).astype(dtype.numpy) for n in (4, 400))
+    index = rng.integers(0, 4, src.shape)
+    found = ScatteringDefaults.reduce_along(be, x, index, src, 0, "multiply", 1.0)
+    expected = x.astype(np.float64)
+    np.multiply.at(expected, (index, np.arange(3)), src.astype(np.float64))
+    assert found.dtype == dtype.numpy
+    np.testing.assert_array_equal(found, expected.astype(np.float32).astype(dtype.numpy))
+
+
 def test_a_kernel_takes_a_case_whatever_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a recorded plan needs it, where the values of the next replay are others."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array, Shape
-from gradient.dtypes import int64
+from gradient.dtypes import HALF_PRECISION, float32, int64
 
 
 class ScatteringDefaults(ShapeDefaults[Array]):
@@ -26,7 +26,11 @@ class ScatteringDefaults(ShapeDefaults[Array]):
         self, x: Array, index: Array, src: Array, axis: int, combine: str, identity: float
     ) -> Array:
         """Combine each element of x with the elements of `src` that are scattered to it. `combine`
-        is "multiply", "maximum" or "minimum", and `identity` its identity element."""
+        is "multiply", "maximum" or "minimum", and `identity` its identity element. Products of
+        16-bit floats are computed in float32, and rounded once."""
+        if combine == "multiply" and x.dtype in HALF_PRECISION:
+            wide = self.astype(x, float32.numpy), index, self.astype(src, float32.numpy)
+            return self.astype(self.reduce_along(*wide, axis, combine, identity), x.dtype)
         n, length = index.shape[axis], x.shape[axis]
         order = self.argsort(index, axis)
         places, values = self.take_along(index, order, axis), self.take_along(src, order, axis)
