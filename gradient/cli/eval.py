@@ -25,7 +25,7 @@ def evaluate(
         typer.Argument(
             parser=opt.named_path,
             help="Files and folders of text; .json (a list of texts) and .jsonl (a text a line, or "
-            'objects with "text") hold many. None: read standard input.',
+            'objects with "text") hold many. If there are none, standard input is read.',
         ),
     ] = None,
     context: Annotated[

@@ -45,8 +45,9 @@ def generate(
     with --num-return-sequences a list of them under "continuations".
     """
     given = sampling.read(given)
-    if not as_json and any(name in given for name in sampling.NEED_JSON):
-        raise typer.BadParameter("needs --json", param_hint="--num-return-sequences, --logprobs")
+    for name in sampling.NEED_JSON:
+        if name in given and not as_json:
+            raise typer.BadParameter("needs --json", param_hint=sampling.flag_names(name)[0])
     text = read_prompt(prompt)
     place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
     place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}

@@ -34,7 +34,8 @@ def generation_flags(*, without: Sequence[str] = (), **defaults: Any) -> list[in
         if option.flag is None or name in without:
             continue
         kind = _KINDS[name] if name in _KINDS else _kind(hints[name])
-        text = option.help[0].upper() + option.help[1:] + "."
+        text = option.help_of_flag or option.help
+        text = text[0].upper() + text[1:] + "."
         if typing.get_origin(kind) is list:
             text += " May be given several times."
         if name in NEED_JSON:

@@ -102,6 +102,8 @@ def _flags() -> Iterator[inspect.Parameter]:
         if "panel" not in field.metadata:
             continue
         shown = "from --size" if field.name in PRESETS["small"] else field.default
+        if isinstance(shown, bool):
+            shown = "yes" if shown else "no"
         yield flag(
             field.name,
             list[str] if field.name == "sample_prompts" else hints[field.name],

@@ -33,6 +33,7 @@ class Option(NamedTuple):
             parameters are other options, `eos_ids` or `uniform` (a `UniformDraw`), by name.
         neutral: another value, beside the default, that needs no processor.
         sampling: whether it changes how tokens are drawn, and so has no effect at temperature 0.
+        help_of_flag: a description for the command line, if `help` has values that no flag takes.
     """
 
     default: Any
@@ -43,6 +44,7 @@ class Option(NamedTuple):
     processor: Callable[..., LogitsProcessor] | None = None
     neutral: Any = None
     sampling: bool = False
+    help_of_flag: str | None = None
 
 
 def declared(options: type) -> dict[str, Option]:

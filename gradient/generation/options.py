@@ -200,7 +200,8 @@ class StreamOptions(SamplingOptions, total=False):
     # fmt: off
     max_new_tokens: Annotated[int | None, Option(256,
         "the maximum number of tokens to generate; None: until the context is full",
-        optional(COUNT), flag="--max-new-tokens -n", panel=FORM)]
+        optional(COUNT), flag="--max-new-tokens -n", panel=FORM,
+        help_of_flag="the maximum number of tokens to generate")]
     logits_processors: Annotated[Sequence[LogitsProcessor], Option((),
         "functions (logits (B, V), `Prefixes`) -> logits, applied after the penalties and "
         "before the temperature",
@@ -209,7 +210,9 @@ class StreamOptions(SamplingOptions, total=False):
         "seed of the random numbers: the same seed gives the same text. Row i of a batch uses "
         "seed + i; a list gives each row its own. None: a seed that differs between processes, "
         "reported as the result's `seed`. At temperature 0 it has no effect",
-        optional(SEED))]
+        optional(SEED),
+        help_of_flag="seed of the random numbers: the same seed gives the same text. By default "
+        "it differs between runs, and --json reports it. At temperature 0 it has no effect")]
     num_beams: Annotated[int, Option(1,
         "number of beams; above 1: beam search for the most probable text, at temperature 0. A "
         "stream then comes in one piece",
@@ -223,7 +226,9 @@ class StreamOptions(SamplingOptions, total=False):
         flag=None)]
     logprobs: Annotated[bool | int | None, Option(None,
         "report log-probabilities: True, or how many of the most probable tokens to list",
-        optional(LOGPROBS))]
+        optional(LOGPROBS),
+        help_of_flag="report the log-probability of each token, and of this many of the most "
+        "probable ones")]
     stop: Annotated[str | Sequence[str] | None, Option(None,
         "a string, or several, that ends the text; it is not part of the result",
         STRINGS, panel=FORM)]
@@ -266,7 +271,9 @@ class StreamOptions(SamplingOptions, total=False):
         "means int8 keys and int4 values; None is the model's dtype",
         optional(Limit(
             f"one of {', '.join(CACHE_DTYPES)}, or two of them, for keys/values", is_cache_dtype)),
-        panel=SPEED)]
+        panel=SPEED,
+        help_of_flag='dtype of the stored keys and values: a float dtype, "int8" or "int4"; '
+        '"int8/int4" means int8 keys and int4 values; by default the model\'s dtype')]
     prompt_cache: Annotated[PromptCache | None, Option(None,
         "a `PromptCache`: tokens at the start of the prompt that it holds are not computed again; "
         "afterwards it holds this text. It has its own layout and dtype",

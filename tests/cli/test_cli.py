@@ -497,6 +497,18 @@ def test_help_names_no_type_of_a_flag(name):
     assert "bool" not in shown.lower() and "--json" in shown
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_no_value_of_python_alone(name):
+    assert re.findall(r"\b(None|True|False)\b", run(name, "--help").output) == []
+
+
+@pytest.mark.parametrize("flag", ["--logprobs", "--num-return-sequences"])
+def test_a_flag_that_needs_json_is_named_alone(flag):
+    result = run("generate", "Once", flag, 2)
+    assert result.exit_code == 2 and "needs --json" in result.output
+    assert re.findall("--(?:logprobs|num-return-sequences)", result.output) == [flag]
+
+
 def test_info_knows_what_save_wrote_under_any_ending(tmp_path):
     gradient.save({"model": {"w": gradient.ones(2, 3)}, "step": 3}, tmp_path / "c.pt")
     found = json.loads(run("info", tmp_path / "c.pt", "--tensors", "--json").stdout)
