@@ -138,7 +138,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
         values = decompositions.svdvals(input)
         return SVD(input.new_zeros((*batch, m, m)), values, input.new_zeros((*batch, n, n)))
     u, s, vh = decompositions.svd(input, not some)
-    return SVD(u, s, vh.mT.clone())
+    return SVD(u, s, vh.mH.clone())
 
 
 class TriangularSolution(NamedTuple):

@@ -213,3 +213,12 @@ def test_powers_of_float16_and_their_gradients(kind, exponent):
         ours, theirs = both(gradient, "bfloat16"), both(torch, "bfloat16")
         assert np.mean(ours[0] == theirs[0]) > 0.99
         assert np.mean(ours[1] == theirs[1]) > 0.99
+
+
+def test_the_older_svd_of_complex_matrices():
+    a = np.random.default_rng(0).standard_normal((2, 4, 3)) * (1 + 2j) + 1j
+    for some in (True, False):
+        u, s, v = gradient.svd(gradient.tensor(a), some)
+        back = (u[..., :3] * s.to(u.dtype)[:, None]) @ v.mH
+        np.testing.assert_allclose(back.numpy(), a, atol=1e-12)
+        assert [t.shape for t in (u, s, v)] == [t.shape for t in torch.svd(torch.tensor(a), some)]
