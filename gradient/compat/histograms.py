@@ -14,15 +14,18 @@ from gradient.dtypes import float32, float64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, tensor_of
+from gradient.tensor.reductions import return_type
 
 __all__ = ["histogram", "histogramdd"]
 
 
+@return_type("histogram")
 class Histogram(NamedTuple):
     hist: Tensor
     bin_edges: Tensor
 
 
+@return_type("histogramdd")
 class HistogramDD(NamedTuple):
     hist: Tensor
     bin_edges: tuple[Tensor, ...]

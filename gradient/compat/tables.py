@@ -110,6 +110,7 @@ MODULES = {
     "gradient.autograd.graph": "gradient.compat.graph",
     "gradient.overrides": "gradient.compat.overrides",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
+    "gradient.return_types": "gradient.compat.return_types",
     "gradient.serialization": "gradient.compat.serialization",
     "gradient.signal.windows": "gradient.compat.windows",
     "gradient.sparse": "gradient.compat.sparse",

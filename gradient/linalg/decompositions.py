@@ -20,30 +20,36 @@ from gradient.linalg.arguments import (
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.joining import cat
+from gradient.tensor.reductions import return_type
 
 __all__ = ["cholesky", "cholesky_ex", "eig", "eigh", "eigvals", "eigvalsh", "qr", "svd", "svdvals"]
 
 
+@return_type("linalg_cholesky_ex")
 class Cholesky(NamedTuple):
     L: Tensor
     info: Tensor
 
 
+@return_type("linalg_eig")
 class Eig(NamedTuple):
     eigenvalues: Tensor
     eigenvectors: Tensor
 
 
+@return_type("linalg_eigh")
 class Eigh(NamedTuple):
     eigenvalues: Tensor
     eigenvectors: Tensor
 
 
+@return_type("linalg_qr")
 class QR(NamedTuple):
     Q: Tensor
     R: Tensor
 
 
+@return_type("linalg_svd")
 class SVD(NamedTuple):
     U: Tensor
     S: Tensor

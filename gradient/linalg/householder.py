@@ -16,10 +16,12 @@ from gradient.tensor.arguments import tensor_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.creation import eye
 from gradient.tensor.joining import cat, where
+from gradient.tensor.reductions import return_type
 
 __all__ = ["householder_product"]
 
 
+@return_type("geqrf")
 class Reflections(NamedTuple):
     a: Tensor
     tau: Tensor

@@ -17,21 +17,25 @@ from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.creation import eye
+from gradient.tensor.reductions import return_type
 
 __all__ = ["lu", "lu_factor", "lu_factor_ex", "lu_solve"]
 
 
+@return_type("linalg_lu")
 class LU(NamedTuple):
     P: Tensor
     L: Tensor
     U: Tensor
 
 
+@return_type("linalg_lu_factor")
 class LUFactor(NamedTuple):
     LU: Tensor
     pivots: Tensor
 
 
+@return_type("linalg_lu_factor_ex")
 class LUFactorEx(NamedTuple):
     LU: Tensor
     pivots: Tensor

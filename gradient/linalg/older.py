@@ -10,12 +10,13 @@ from gradient.dtypes import int64
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.linalg import decompositions, powers, solving
 from gradient.linalg.arguments import matrices, squares
-from gradient.linalg.lu import LU, LUFactor, LUFactorEx, check_pivots, lu_factor_ex, unpacked
+from gradient.linalg.lu import LUFactor, LUFactorEx, check_pivots, lu_factor_ex, unpacked
 from gradient.linalg.lu import lu_solve as solve_by_lu
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, number_of, tensor_of
 from gradient.tensor.creation import arange, eye
+from gradient.tensor.reductions import return_type
 
 __all__ = [
     "cholesky",
@@ -38,10 +39,30 @@ __all__ = [
 ]
 
 
+@return_type("svd")
 class SVD(NamedTuple):
     U: Tensor
     S: Tensor
     V: Tensor
+
+
+@return_type("slogdet")
+class LogDeterminant(NamedTuple):
+    sign: Tensor
+    logabsdet: Tensor
+
+
+@return_type("qr")
+class QR(NamedTuple):
+    Q: Tensor
+    R: Tensor
+
+
+@return_type("lu_unpack")
+class LU(NamedTuple):
+    P: Tensor
+    L: Tensor
+    U: Tensor
 
 
 @forwarded
@@ -51,9 +72,9 @@ def det(input: Tensor) -> Tensor:
 
 
 @forwarded
-def slogdet(input: Tensor) -> solving.LogDeterminant:
+def slogdet(input: Tensor) -> LogDeterminant:
     """`linalg.slogdet`."""
-    return solving.slogdet(input)
+    return LogDeterminant(*solving.slogdet(input))
 
 
 @forwarded
@@ -121,9 +142,9 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
 
 @forwarded
 @autocasts("float32_on_cpu")
-def qr(input: Tensor, some: bool = True) -> decompositions.QR:
+def qr(input: Tensor, some: bool = True) -> QR:
     """`linalg.qr`, reduced if `some`, else complete."""
-    return decompositions.qr(input, "reduced" if some else "complete")
+    return QR(*decompositions.qr(input, "reduced" if some else "complete"))
 
 
 @forwarded
@@ -141,6 +162,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
     return SVD(u, s, vh.mH.clone())
 
 
+@return_type("triangular_solve")
 class TriangularSolution(NamedTuple):
     solution: Tensor
     cloned_coefficient: Tensor

@@ -17,6 +17,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.complex_numbers import polar
 from gradient.tensor.creation import eye, ones_like, zeros
 from gradient.tensor.joining import cat
+from gradient.tensor.reductions import return_type
 
 __all__ = [
     "det",
@@ -34,21 +35,25 @@ __all__ = [
 ]
 
 
+@return_type("linalg_inv_ex")
 class Inverse(NamedTuple):
     inverse: Tensor
     info: Tensor
 
 
+@return_type("linalg_solve_ex")
 class Solution(NamedTuple):
     result: Tensor
     info: Tensor
 
 
+@return_type("linalg_slogdet")
 class LogDeterminant(NamedTuple):
     sign: Tensor
     logabsdet: Tensor
 
 
+@return_type("linalg_lstsq")
 class LeastSquares(NamedTuple):
     solution: Tensor
     residuals: Tensor

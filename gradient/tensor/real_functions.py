@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,10 +26,17 @@ from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.arithmetic import floating, integral
 from gradient.tensor.base import TensorBase
 from gradient.tensor.packed import refuse
+from gradient.tensor.reductions import return_type
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
     from gradient.tensor.core import Tensor
+
+
+@return_type("frexp")
+class _MantissaAndExponent(NamedTuple):
+    mantissa: Tensor
+    exponent: Tensor
 
 
 class RealFunctions(TensorBase):
@@ -146,7 +153,7 @@ class RealFunctions(TensorBase):
             scaled = scaled * 2.0 ** power.to(float64)
         return scaled.to(self.dtype)
 
-    def frexp(self: Any) -> tuple[Tensor, Tensor]:
+    def frexp(self: Any) -> _MantissaAndExponent:
         """(mantissa, exponent) with self = mantissa * 2^exponent, elementwise, 0.5 <= |mantissa| <
         1 and an int32 exponent. Raises DTypeError for integers, bools and complex numbers."""
         if not self.is_floating_point():
@@ -156,7 +163,7 @@ class RealFunctions(TensorBase):
         scale = wrap(backend.asarray(np.ldexp(1.0, -exponents // 2)), backend)
         rest = wrap(backend.asarray(np.ldexp(1.0, -exponents - -exponents // 2)), backend)
         mantissa = self * scale.to(self.dtype) * rest.to(self.dtype)
-        return mantissa, wrap(backend.asarray(exponents), backend).to(int32)
+        return _MantissaAndExponent(mantissa, wrap(backend.asarray(exponents), backend).to(int32))
 
     def logaddexp2(self: Any, other: Tensor) -> Tensor:
         """log2(2^self + 2^other), elementwise, without overflow. The inputs broadcast and are

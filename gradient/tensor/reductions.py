@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from gradient.autograd.autocast import autocasts
 from gradient.dtypes import dtype_of, float32, promote_types, uint8
@@ -16,6 +16,8 @@ from gradient.tensor.packed import refuse
 from gradient.tensor.views import in_order, without_base
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradient.backends.required import Axis
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
@@ -23,11 +25,49 @@ if TYPE_CHECKING:
 Dim = int | Sequence[int] | None
 
 
+Results = TypeVar("Results", bound=type)
+
+return_types: dict[str, type] = {}
+"""The types of several results, by their names in `gradient.return_types`."""
+
+
+def return_type(name: str) -> Callable[[Results], Results]:
+    """Decorate a named tuple as `gradient.return_types.NAME`, under which it is printed."""
+
+    def named(cls: Results) -> Results:
+        cls.__name__ = cls.__qualname__ = name
+        cls.__module__ = "gradient.return_types"
+        cls.__repr__ = _shown  # type: ignore[method-assign, assignment]
+        return_types[name] = cls
+        return cls
+
+    return named
+
+
+def _shown(self: Any) -> str:
+    fields = [f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True)]
+    return f"gradient.return_types.{type(self).__name__}(\n" + ",\n".join(fields) + ")"
+
+
 class ValuesAndIndices(NamedTuple):
-    """The result of `max(dim)`, `sort`, `topk` and similar functions."""
+    """The result of `max(dim)`, `sort`, `topk` and similar functions; each has a type of its own,
+    by the function's name in `returned`."""
 
     values: Tensor
     indices: Tensor
+
+
+returned: dict[str, type[ValuesAndIndices]] = {
+    name: return_type(name)(type(name, (ValuesAndIndices,), {"__slots__": ()}))
+    for name in ("cummax", "cummin", "kthvalue", "max", "median", "min", "mode", "nanmedian",
+                 "sort", "topk")
+}  # fmt: skip
+
+
+@return_type("aminmax")
+class _Extremes(NamedTuple):
+    min: Tensor
+    max: Tensor
 
 
 class Reductions(Arithmetic):
@@ -293,14 +333,14 @@ class Reductions(Arithmetic):
         if dim is None:
             return of_all(self)
         if axis is None:
-            return ValuesAndIndices(self.clone(), choose(self))
+            return returned[caller](self.clone(), choose(self))
         where = choose(self, axis=axis, keepdims=keepdim)
-        return ValuesAndIndices(index.pick(self, index=where.array, axis=axis), where)
+        return returned[caller](index.pick(self, index=where.array, axis=axis), where)
 
-    def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> _Extremes:
         """(amin, amax) along the int `dim`, or of all elements; `keepdim` keeps it with size 1.
         Raises IndexOutOfRange for no elements, DTypeError for complex numbers."""
-        return self.amin(dim, keepdim), self.amax(dim, keepdim)
+        return _Extremes(self.amin(dim, keepdim), self.amax(dim, keepdim))
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """The int64 index of the maximum along the int `dim`, of the first one at ties; of the

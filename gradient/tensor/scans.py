@@ -22,7 +22,7 @@ from gradient.tensor.arguments import axis_of, number_of, tensor_of
 from gradient.tensor.arithmetic import floating
 from gradient.tensor.base import TensorBase
 from gradient.tensor.joining import cat, where
-from gradient.tensor.reductions import ValuesAndIndices
+from gradient.tensor.reductions import ValuesAndIndices, returned
 from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class Scans(TensorBase):
     def cummax(self: Any, dim: int) -> ValuesAndIndices:
         """(values, indices) of the running maximum along `dim`, in the shape of self; indices
         are int64, of the last one at ties."""
-        return _running(self, dim, lambda later, earlier: later >= earlier)
+        return _running("cummax", self, dim, lambda later, earlier: later >= earlier)
 
     def cummin(self: Any, dim: int) -> ValuesAndIndices:
         """(values, indices) of the running minimum along `dim`, in the shape of self; indices
         are int64, of the last one at ties."""
-        return _running(self, dim, lambda later, earlier: later <= earlier)
+        return _running("cummin", self, dim, lambda later, earlier: later <= earlier)
 
     def logcumsumexp(self: Any, dim: int) -> Tensor:
         """The logarithm of the running sum of exponentials along `dim`."""
@@ -55,7 +55,7 @@ class Scans(TensorBase):
         return reduce.logcumsumexp(self, axis=axis)
 
 
-def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndices:
+def _running(name: str, x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndices:
     """Compute a running extreme by a doubling scan of (value, index); NaN propagates."""
     refuse_complex("cummax and cummin", [x.dtype])
     axis = axis_of(dim, x.ndim)
@@ -80,7 +80,7 @@ def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndi
             )
             step *= 2
         places = without_base(places.reshape(x.shape).contiguous())
-    return ValuesAndIndices(x.gather(dim, places), places)
+    return returned[name](x.gather(dim, places), places)
 
 
 @forwarded

@@ -24,7 +24,7 @@ from gradient.errors import (
 from gradient.ops import comparison, index, reduce
 from gradient.tensor.arguments import axis_of, flag_of, int_of, number_of, size_argument, tensor_of
 from gradient.tensor.creation import zeros
-from gradient.tensor.reductions import Reductions, ValuesAndIndices
+from gradient.tensor.reductions import Reductions, ValuesAndIndices, returned
 from gradient.tensor.views import in_order, without_base
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ class Sorting(Reductions):
         """Return (values, indices), sorted along `dim` (always stable)."""
         order = self.argsort(dim, descending, False if stable is None else stable)
         if not self.ndim:
-            return ValuesAndIndices(self.clone(), order)
+            return returned["sort"](self.clone(), order)
         axis = axis_of(dim, self.ndim)
-        return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
+        return returned["sort"](index.take_along(self, index=order.array, axis=axis), order)
 
     def topk(
         self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
@@ -85,9 +85,9 @@ class Sorting(Reductions):
         if not 0 <= int_of("topk", "k", k) <= size:
             raise ArgumentError(f"topk: expected 0 <= k <= {size} (the size of dim {dim}), got {k}")
         if not self.ndim:
-            return self.sort(dim)
+            return returned["topk"](*self.sort(dim))
         order = reduce.topk(self, k=k, axis=axis, largest=largest)
-        return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
+        return returned["topk"](index.take_along(self, index=order.array, axis=axis), order)
 
     def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
         """Return (value, index) of the k-th smallest element along `dim`, k from 1. Equal elements
@@ -105,10 +105,10 @@ class Sorting(Reductions):
             )
         both = self.sort(dim)
         if not self.ndim:
-            return both
+            return returned["kthvalue"](*both)
         picked = [t.narrow(axis, k - 1, 1) for t in both]
         picked = picked if keepdim else [t.squeeze(axis) for t in picked]
-        return ValuesAndIndices(*(in_order(without_base(t)) for t in picked))
+        return returned["kthvalue"](*(in_order(without_base(t)) for t in picked))
 
     @overload
     def median(self) -> Tensor: ...
@@ -126,10 +126,10 @@ class Sorting(Reductions):
         size = self.array.shape[axis] if self.ndim else 1
         middle = self.kthvalue((size + 1) // 2, dim, keepdim)
         if not self.dtype.is_floating_point:
-            return middle
+            return returned["median"](*middle)
         first = self.max(dim, keepdim)  # the first NaN, if there is one
         spoilt = comparison.isnan(first.values).array
-        return ValuesAndIndices(
+        return returned["median"](
             *(comparison.where(b, a, condition=spoilt) for a, b in zip(middle, first, strict=True))
         )
 

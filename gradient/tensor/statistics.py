@@ -13,7 +13,7 @@ from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeErr
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
 from gradient.tensor.joining import where
-from gradient.tensor.reductions import ValuesAndIndices
+from gradient.tensor.reductions import ValuesAndIndices, returned
 from gradient.tensor.sorting import INTERPOLATIONS
 from gradient.tensor.views import without_base
 
@@ -52,7 +52,9 @@ class Statistics(TensorBase):
         """The lower median of the elements that are not NaN; along `dim`, (values, indices). NaN if
         all elements are NaN."""
         if not self.is_floating_point():
-            return self.median() if dim is None else self.median(dim, keepdim)
+            if dim is None:
+                return self.median()
+            return returned["nanmedian"](*self.median(dim, keepdim))
         if dim is None:
             if not self.numel():
                 return self.sum() * math.nan
@@ -60,11 +62,11 @@ class Statistics(TensorBase):
             return numbers.median() if numbers.numel() else self.median()
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
-            return ValuesAndIndices(self.clone(), self.long() * 0)
+            return returned["nanmedian"](self.clone(), self.long() * 0)
         values, indices = _median(self, axis)
         if not keepdim:
             values, indices = (without_base(t.squeeze(axis)) for t in (values, indices))
-        return ValuesAndIndices(values, indices)
+        return returned["nanmedian"](values, indices)
 
     @autocasts("float32_on_cpu")
     def nanquantile(
@@ -123,7 +125,7 @@ class Statistics(TensorBase):
         `keepdim` keeps the dimension with size 1. Raises DTypeError for complex numbers."""
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
-            return ValuesAndIndices(self.clone(), self.detach().long() * 0)
+            return returned["mode"](self.clone(), self.detach().long() * 0)
         n = self.shape[axis]
         if not n:
             raise IndexOutOfRange(sentence("mode", f"elements along dim {dim}", "none"))
@@ -142,7 +144,7 @@ class Statistics(TensorBase):
         values = self.gather(axis, indices)
         if not keepdim:
             values, indices = (without_base(t.squeeze(axis)) for t in (values, indices))
-        return ValuesAndIndices(values, indices)
+        return returned["mode"](values, indices)
 
     @autocasts("float32_on_gpu")
     def dist(self: Any, other: Tensor, p: float = 2) -> Tensor:
