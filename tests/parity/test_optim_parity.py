@@ -492,6 +492,35 @@ def test_schedule_state_of_pytorch_loads(name):
     np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-15)
 
 
+def _same_state(got, want):
+    """Whether the state dicts of two schedules are equal, but for the rounding of floats."""
+    if isinstance(want, dict):
+        assert got.keys() == want.keys()
+        for key in want:
+            _same_state(got[key], want[key])
+    elif isinstance(want, (list, tuple)):
+        assert len(got) == len(want)
+        for one, other in zip(got, want, strict=True):
+            _same_state(one, other)
+    else:
+        assert type(got) is type(want)
+        assert got == (pytest.approx(want, rel=1e-11) if isinstance(want, float) else want)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+@pytest.mark.parametrize("name", [name for name in FROM_TORCH if "lambda" not in name])
+def test_schedule_state_has_pytorchs_values(name, steps):
+    states = []
+    for lib, module in ((gradient, ours), (torch, theirs)):
+        optimizer = make_optimizer(lib)
+        scheduler = SCHEDULES[name](module, optimizer)
+        for _ in range(steps):
+            optimizer.step()
+            scheduler.step()
+        states.append(scheduler.state_dict())
+    _same_state(*states)
+
+
 RESUMED = {
     "lambda": lambda m, o, e: m.LambdaLR(o, lambda t: 0.9**t, last_epoch=e),
     "multiplicative": lambda m, o, e: m.MultiplicativeLR(o, lambda t: 0.9, last_epoch=e),

@@ -53,8 +53,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     def step(self, epoch: float | None = None) -> None:
         """Go to the next epoch, or to `epoch`, which may be fractional: epoch + batch / batches."""
         check_arguments(f"{type(self).__name__}.step", epoch=(epoch, optional(number(0))))
-        self._step_count += 1
-        self._update_lr(epoch)
+        self._update_lr(epoch)  # `_step_count` stays 0, as in PyTorch
 
     def _update_lr(self, epoch: float | None = None) -> None:
         if epoch is None:
@@ -253,6 +252,7 @@ class CyclicLR(_MomentumCycle):
             check_arguments(
                 type(self).__name__, mode=(mode, modes._replace(fix="or give scale_fn"))
             )
+            scale_mode = "iterations" if mode == "exp_range" else "cycle"
         low = per_group(self, "base_lr", base_lr, optimizer)
         if last_epoch == -1:
             for group, lr in zip(optimizer.param_groups, low, strict=True):
@@ -260,7 +260,7 @@ class CyclicLR(_MomentumCycle):
                 group["initial_lr"] = lr
         self.max_lrs = per_group(self, "max_lr", max_lr, optimizer)
         down = step_size_up if step_size_down is None else step_size_down
-        self.total_size = step_size_up + down
+        self.total_size = float(step_size_up + down)
         self.step_ratio = step_size_up / self.total_size
         self.mode = mode
         self.gamma = gamma

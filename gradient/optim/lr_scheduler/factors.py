@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -62,18 +61,17 @@ class MultiStepLR(FactorLR):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ) -> None:
-        self.milestones = sorted(milestones)
+        self.milestones = Counter(milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
     def factor_at(self, epoch: int) -> float:
-        return self.gamma ** bisect_right(self.milestones, epoch)
+        return self.gamma ** sum(n for start, n in self.milestones.items() if start <= epoch)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        milestones = state_dict["milestones"]
-        if isinstance(milestones, Counter):  # PyTorch's form
-            milestones = milestones.elements()
-        super().load_state_dict({**state_dict, "milestones": sorted(milestones)})
+        given = state_dict["milestones"]  # from JSON, perhaps, whose keys are text
+        counts = {int(start): n for start, n in given.items()} if hasattr(given, "items") else given
+        super().load_state_dict({**state_dict, "milestones": Counter(counts)})
 
 
 class ConstantLR(FactorLR):
