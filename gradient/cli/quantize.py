@@ -70,7 +70,8 @@ def quantize(
         model = Opened(source, tokenizer, **where)
         with byte_progress("packing", quiet=as_json) as progress:
             choose = _chooser(scheme, model, wanted)
-            sizes = model.write_gguf(destination, progress, choose=choose, cast=_cast)
+            how: dict[str, Any] = {"choose": choose, "cast": _cast, "mostly": scheme.dtype}
+            sizes = model.write_gguf(destination, progress, **how)
     else:
         from gradient.quantization import quantizer
 

@@ -226,6 +226,17 @@ def test_rows_of_whole_blocks(tmp_path):
     np.testing.assert_array_equal(logits(tmp_path / "wide.gguf"), logits(wide, quantize="q4_k_m"))
 
 
+@pytest.mark.parametrize(("to", "said"), [("q8_0", 7), ("q4_0", 2), ("q4_k_m", 15)])
+def test_a_small_file_says_the_format_that_was_asked_for(to, said, tmp_path):
+    """Also where a wide output layer of another format has most bytes."""
+    wide = {"hidden_size": 256, "intermediate_size": 256, "vocab_size": 3000}
+    small = model_folder(tmp_path / "small", num_hidden_layers=1, **wide)
+    done("quantize", small, tmp_path / "small.gguf", "--to", to)
+    assert GGUFFile(tmp_path / "small.gguf").metadata["general.file_type"] == said
+    done("convert", small, tmp_path / "half.gguf", "--dtype", "float16")
+    assert GGUFFile(tmp_path / "half.gguf").metadata["general.file_type"] == 1
+
+
 @pytest.mark.parametrize("to", ["int8", "int4", "q8_0"])
 def test_packed_to_a_folder(to, folder, tmp_path):
     report = done("quantize", folder, tmp_path / "packed", "--to", to)

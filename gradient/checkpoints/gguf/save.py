@@ -49,6 +49,7 @@ def save_gguf(
     dtype: gradient.DType | None = None,
     choose: Choose | None = None,
     cast: Cast | None = None,
+    mostly: gradient.DType | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Write a model to a GGUF file, atomically and one tensor at a time.
@@ -61,6 +62,8 @@ def save_gguf(
             tokenizer's.
         dtype: floating dtype of matrices; None: keep each dtype.
         choose, cast: the dtype of each matrix, and the conversion; see `to_gguf`.
+        mostly: the format that the file is said to have, if a tensor has it; default: `dtype`. Else
+            it is that of most bytes, which in a small model may be the embedding's.
         progress: called with (bytes written, total bytes).
 
     Returns:
@@ -86,8 +89,10 @@ def save_gguf(
     sizes: dict[str, int] = defaultdict(int)
     for tensor in tensors.values():
         sizes[tensor.dtype.name] += bytes_of(tensor)
-    most = max(sizes, key=sizes.__getitem__, default="float32")
-    described["general.file_type"] = _file_type(dtype_of(most))
+    said = mostly or dtype
+    if said is None or said.name not in sizes:
+        said = dtype_of(max(sizes, key=sizes.__getitem__, default="float32"))
+    described["general.file_type"] = _file_type(said)
     if any(tensor.dtype.is_packed for tensor in tensors.values()):
         described["general.quantization_version"] = 2
     gguf.write(path, described, tensors, progress=progress)
@@ -154,7 +159,7 @@ def bytes_of(tensor: Tensor | gguf.LazyTensor) -> int:
 
 
 def _file_type(dtype: gradient.DType) -> int:
-    """Return the `llama_ftype` of a file with most bytes in this dtype."""
+    """Return the `llama_ftype` of a file that is mostly in this dtype."""
     return dtype.file_type if isinstance(dtype, BlockDType) else _FILE_TYPES.get(dtype.name, 0)
 
 
