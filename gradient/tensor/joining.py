@@ -80,8 +80,10 @@ def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Join tensors along `dim`. The sizes of all other dimensions must be equal."""
     tensors = tensors_of("cat", tensors)
     shapes = list(map(shape_of_array, tensors))
-    if (0,) in shapes and any(len(size) != 1 for size in shapes):
-        # As in PyTorch, 1-D tensors of size 0 fit all others; their dtypes count.
+    if (0,) in shapes and () not in shapes:
+        # As in PyTorch, 1-D tensors of size 0 fit all others, and any `dim`; their dtypes count.
+        if shapes.count((0,)) == len(shapes):
+            return joined(shape.concatenate, tensors, shapes, 0)
         size = list(next(size for size in shapes if size != (0,)))
         size[axis_of(dim, len(size))] = 0
         tensors = [t.reshape(size) if t.array.shape == (0,) else t for t in tensors]
