@@ -340,18 +340,22 @@ def bool_of(tensor: Variable) -> bool:
 
 def finish_methods() -> None:
     """Rename the methods, so that Python's errors about arguments say `Tensor.sum()`, not a mixin's
-    name. Make methods with dimensions accept NumPy's argument names (except two, which are faster
-    than the wrapper)."""
+    name, and pickle finds them. Make methods with dimensions accept NumPy's argument names (except
+    two, which are faster than the wrapper)."""
     left_out, dimensions = {"size", "stride"}, {"dim", "keepdim"}
     for mixin in Tensor.__mro__[:-1]:
         for name, method in tuple(vars(mixin).items()):
-            if isinstance(method, FunctionType) and not name.startswith("__"):
+            if not isinstance(method, FunctionType):
+                continue
+            operator = name.startswith("__")
+            if not operator or "<locals>" in method.__qualname__:
+                method.__name__ = name if operator else method.__name__
                 method.__qualname__ = f"Tensor.{method.__name__}"
-                method.__module__ = "gradient"  # for pickle
-                if name in left_out or name.startswith("_"):
-                    continue
-                if not dimensions.isdisjoint(parameters(method)):
-                    setattr(mixin, name, forwarded(method))
+                method.__module__ = "gradient"
+            if name in left_out or name.startswith("_"):
+                continue
+            if not dimensions.isdisjoint(parameters(method)):
+                setattr(mixin, name, forwarded(method))
 
 
 finish_methods()
