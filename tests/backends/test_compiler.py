@@ -109,6 +109,31 @@ thread.join()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_fork_waits_for_numba_without_the_lock_of_logging() -> None:
+    """numba imports `logging` and asks for its loggers, whose lock a fork takes."""
+    program = """
+import os, threading, time
+from gradient.backends.numpy import compiler
+
+begun = threading.Event()
+def work():
+    import logging
+    begun.set()
+    time.sleep(0.3)
+    logging.getLogger("numba")
+thread = threading.Thread(target=compiler.run, args=(work,), daemon=True)
+thread.start()
+begun.wait()
+threading.Timer(20, os._exit, (3,)).start()
+if os.fork() == 0:
+    os._exit(0)
+os._exit(0)
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]
+    assert subprocess.run(command, timeout=300).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 def test_ctrl_c_while_a_fork_waits_is_not_lost() -> None:
     """os.fork swallows what is raised in what it calls: it comes after it, to parent and child."""
     program = """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging  # noqa: F401 (see below: its hooks of os.fork come before ours)
 import os
 import signal
 import sys
@@ -181,6 +182,8 @@ def _interrupt_main() -> None:
     signal.pthread_kill(main, signal.SIGINT)  # it also interrupts system calls
 
 
+# The last hook registered runs first before a fork. `logging`, which numba imports, registers one
+# that takes its lock: if it came before this wait for numba, numba would wait for that lock.
 if hasattr(os, "register_at_fork"):  # `gradient.locks` renews the child's lock
     os.register_at_fork(
         before=_lock_before_fork,
