@@ -237,7 +237,9 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
             raise
         # Not in a graph: other elements at the same memory would keep their old gradients.
         shown_by = [array, *(each.array for each in with_bases(tensor))]
-        if tensor.node is not None or not backend.assign_shared(array, at, value, shown_by):
+        if 0 not in array.shape and (
+            tensor.node is not None or not backend.assign_shared(array, at, value, shown_by)
+        ):
             raise AutogradError(
                 f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
                 "read-only array or file); clone() it first"

@@ -816,6 +816,14 @@ def test_an_expanded_tensor_cannot_be_overwritten(device):
         gradient.zeros(1, device=device).expand(3).add_(1)
 
 
+def test_an_expanded_tensor_without_elements_can_be_overwritten(device):
+    x = gradient.zeros(3, 1, 0, device=device).expand(3, 2, 0)
+    y = (gradient.zeros(1, 0, device=device, requires_grad=True) * 2).expand(3, 0)
+    assert x.add_(1) is x and x.floor_divide_(2).ne_(1).shape == (3, 2, 0)
+    y += 1
+    y.sum().backward()
+
+
 def test_nothing_of_an_empty_tensor_is_overwritten(device):
     x = gradient.rand(1, 3, 4, device=device, requires_grad=True)
     y = x * 2
