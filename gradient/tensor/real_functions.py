@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gradient.autograd.explain import mismatch
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import (
@@ -20,7 +21,7 @@ from gradient.dtypes import (
     int32,
     result_type,
 )
-from gradient.errors import DTypeError, sentence
+from gradient.errors import DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise, trigonometry
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.arithmetic import floating, integral
@@ -287,8 +288,13 @@ def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Tensor:
         else backend.to_numpy(value.to(dtype).array)
         for value in (x, other)
     )
-    with np.errstate(all="ignore"):
-        found = np.asarray(function(first, second), first.dtype)
+    try:
+        with np.errstate(all="ignore"):
+            found = np.asarray(function(first, second), first.dtype)
+    except ValueError:
+        shapes = [first.shape, second.shape]
+        listed = f"input {shapes[0]}, other {shapes[1]}"
+        raise ShapeError(f"{caller}: {mismatch(shapes)} ({listed})") from None
     return wrap(backend.asarray(found), backend)
 
 

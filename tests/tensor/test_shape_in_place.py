@@ -102,6 +102,16 @@ def test_linear_algebra_by_methods():
         (lambda x: x.float_power_(2), errors.DTypeError, "a tensor in float64"),
         (lambda x: x << 1, errors.DTypeError, "bitwise_left_shift: expected integers"),
         (lambda x: x.gcd(x), errors.DTypeError, "gcd: expected integers"),
+        (
+            lambda x: x.new_ones(2).int().lcm(x.new_ones(3).int()),
+            errors.ShapeError,
+            "lcm: the shapes do not broadcast, sizes 2 and 3",
+        ),
+        (
+            lambda x: x.new_ones(2).int() << x.new_ones(3).int(),
+            errors.ShapeError,
+            "bitwise_left_shift: the shapes do not broadcast",
+        ),
         (lambda x: x.heaviside(x.double()), errors.DTypeError, "values of dtype"),
         (lambda x: x.cumsum_(0, dtype=gradient.float64), errors.DTypeError, "own dtype"),
     ],
