@@ -693,6 +693,23 @@ def test_a_kernel_joins_much_to_few_places(combine: str, monkeypatch: pytest.Mon
     np.testing.assert_allclose(out, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "axis"), [((4000, 2), 0), ((6, 900), 1), ((2, 900, 3), 1)])
+def test_gradients_of_products_for_an_index_of_each_element_are_a_kernels(
+    size: tuple[int, ...], axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    be: Any = backends.get("cpu")
+    rng = np.random.default_rng(0)
+    whole = (*size[:axis], 300, *size[axis + 1 :])
+    x, g, src = (rng.random(each).astype(np.float32) + 0.5 for each in (whole, whole, size))
+    index = rng.integers(0, 300, size)
+    given = g, x, index, src, x, axis, "multiply", True
+    expected = ScatteringDefaults.reduce_along_grad(be, *given)
+    monkeypatch.delattr(ScatteringDefaults, "reduce_along_grad")
+    for one, other in zip(be.reduce_along_grad(*given), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [gradient.float16, gradient.bfloat16])
 def test_composed_products_of_16_bit_numbers_are_rounded_once(dtype: Any) -> None:
     """As on a GPU, which has no kernel for them."""

@@ -110,13 +110,18 @@ class AlongKernels(ArrayAPIBackend):
         combine: str,
         include_self: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
-        rows = rows_said(index, x.shape, axis) if src.shape == index.shape else None
+        rows, width = None, math.prod(x.shape[axis + 1 :])
+        if src.shape == index.shape:
+            rows = rows_said(index, x.shape, axis)
+            product = combine == "multiply" and _is_large(index)
+            if rows is None and product and are_within(index, x.shape[axis]):
+                rows, width = _flat(x.shape, index, axis), 1  # each element is a row of its own
         if rows is not None:
             dtype = x.dtype
             if dtype in HALF_PRECISION:
                 g, x, src, out = (a.astype(np.float32) for a in (g, x, src, out))
             if x.dtype in kernels.FLOATS and x.dtype == src.dtype == g.dtype:
-                x_grad, grad = join_grad(g, x, rows, src, out, axis, combine, include_self)
+                x_grad, grad = join_grad(g, x, rows, width, src, out, combine, include_self)
                 return x_grad.astype(dtype, copy=False), grad
         return super().reduce_along_grad(g, x, index, src, out, axis, combine, include_self)
 
@@ -231,6 +236,17 @@ def _flat(shape: Shape, index: np.ndarray, axis: int) -> np.ndarray:
             steps = np.arange(0, n * step, step).reshape(-1, *(1,) * (index.ndim - 1 - i))
             places = places + steps
     return places.ravel()
+
+
+def _is_large(index: np.ndarray) -> bool:
+    """Whether kernels are worth starting for an index of each element."""
+    return (
+        type(index) is np.ndarray
+        and index.size >= kernels.MIN_SIZE
+        and index.dtype == INT64
+        and index.flags.c_contiguous
+        and kernels.available()
+    )
 
 
 def _fits(x: np.ndarray, index: np.ndarray, axis: int) -> bool:

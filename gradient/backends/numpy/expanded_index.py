@@ -110,14 +110,14 @@ def join_grad(
     g: np.ndarray,
     x: np.ndarray,
     rows: np.ndarray,
+    width: int,
     src: np.ndarray,
     out: np.ndarray,
-    axis: int,
     combine: str,
     include_self: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `Backend.reduce_along_grad`, for float32 or float64."""
-    family, width = kernels.load("scattered_rows"), math.prod(x.shape[axis + 1 :])
+    """As `Backend.reduce_along_grad`, for float32 or float64, and rows of that width."""
+    family = kernels.load("scattered_rows")
     x_grad, grad = np.empty(x.shape, x.dtype), np.empty(src.shape, x.dtype)
     g, x, src, out = (kernels.contiguous(a).reshape(-1) for a in (g, x, src, out))
     work: tuple[Any, ...] = g, x, width, rows, src
