@@ -170,6 +170,8 @@ def become_view(tensor: T, name: str, take: Callable[[Any], Tensor]) -> T:
             view.view_info = (before, *view.view_info[1:])
     if tensor.node is None and not before.views[:-1] and before.view_info is None:
         return tensor  # its old self is not needed
+    if before.view_info is not None and (listed := before.view_info[0].views) is not None:
+        listed[:] = [weakref.ref(before) if ref() is tensor else ref for ref in listed]
     tensor.view_info = shown.view_info
     tensor.views = []
     before.views = [ref for ref in before.views if ref() is not shown] + [weakref.ref(tensor)]

@@ -103,3 +103,13 @@ def test_dead_views_are_forgotten_and_live_ones_are_not(alive):
         assert len(base.views) <= max(128, 4 * (alive + 4))
     base.copy_(gradient.ones(4, 4, requires_grad=True))
     assert all(view.requires_grad for view in kept)
+
+
+def test_a_view_that_becomes_another_view_in_place_follows_its_base():
+    base, w = gradient.zeros(4, 2), gradient.arange(8.0).reshape(4, 2).requires_grad_()
+    view = base.view(2, 4)
+    view.t_()
+    base.copy_(w * 2)
+    weights = gradient.arange(8.0).reshape(4, 2)
+    (view * weights).sum().backward()
+    assert w.grad.tolist() == (2 * weights.t().reshape(4, 2)).tolist()
