@@ -103,9 +103,11 @@ def _described(tensor: Variable) -> str:
     array, node = tensor.array, tensor.node
     text = f"{tuple(array.shape)} {getattr(array.dtype, 'name', array.dtype)}"
     if node is not None and node.op is not None:
+        text = f"{text}, made by {node.op.public_name}"
+        while not hasattr(node, "location") and node.parents and node.parents[0] is not None:
+            node = node.parents[0]  # one of several results has no line, the call has
         location = getattr(node, "location", None)
-        where = f" at {source_line(location)}" if location is not None else ""
-        return f"{text}, made by {node.op.public_name}{where}"
+        return text if location is None else f"{text} at {source_line(location)}"
     wanted = getattr(tensor, "requires_grad", False)
     return f"{text}, {'a leaf with requires_grad' if wanted else 'outside the graph'}"
 

@@ -1,4 +1,7 @@
-"""Ops with several results: one node for the call, and a small one for each result."""
+"""Ops with several results: one node for the call, and a small one for each result.
+
+Only the node of the call has the line of the user's program.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,6 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
             made.parents = parents
             made.saved = (i,)
             made.sequence_nr = next_sequence_nr()
-            made.location = node.location
             made.shape = array.shape
             made.dtype = array.dtype
         outs.append(out)
@@ -66,7 +68,7 @@ def output_node(node: Node, index: int, array: Any) -> Node:
     """Make the node of result `index` of `node`."""
     made = Node()
     made.op, made.backend, made.parents, made.saved = OUTPUT, node.backend, (node,), (index,)
-    made.sequence_nr, made.location = next_sequence_nr(), node.location
+    made.sequence_nr = next_sequence_nr()
     made.shape, made.dtype = array.shape, array.dtype
     return made
 

@@ -33,13 +33,14 @@ class Variable(ArrayOperators):
 
     `view_info` and `views` are None unless tensors share memory (`gradient.tensor.views`).
     `inference` is set only on tensors made under `inference_mode` (`gradient.autograd.inference`),
-    and `unnoted` only on results of `x.data`, whose in-place changes are not tracked. The creator
-    of a tensor sets all other slots, as a read of an unset slot takes as long as a new tensor.
+    `unnoted` only on results of `x.data`, whose in-place changes are not tracked, and `_viewed`
+    only on tensors that had a view. The creator of a tensor sets all other slots, as a read of an
+    unset slot takes as long as a new tensor.
     """
 
     __slots__ = (
-        "__weakref__", "_grad", "array", "backend", "inference", "node", "unnoted", "view_info",
-        "views",
+        "__weakref__", "_grad", "_viewed", "array", "backend", "inference", "node", "unnoted",
+        "view_info", "views",
     )  # fmt: skip
 
     array: Any
@@ -47,6 +48,7 @@ class Variable(ArrayOperators):
     _grad: Tensor | None
     inference: bool
     unnoted: bool
+    _viewed: bool
     view_info: ViewInfo | None
     node: Node | None
     views: list[Any] | None

@@ -7,6 +7,7 @@ from typing import Any
 
 from gradient.autograd.variable import Variable
 from gradient.errors import AutogradError, TypeMismatch, sentence
+from gradient.tensor.views import list_views
 
 SLOTS = ("_grad", "array", "backend", "inference", "node")
 
@@ -21,6 +22,7 @@ def swap_tensors(t1: Any, t2: Any) -> None:
     if not isinstance(t1, Variable) or type(t1) is not type(t2):
         got = f"{type(t1).__name__} and {type(t2).__name__}"
         raise TypeMismatch(sentence("swap_tensors", "two tensors of one class", got))
+    list_views()
     for t in (t1, t2):
         views = [view() for view in t.views or ()]
         if t.view_info is not None or any(v is not None for v in views):

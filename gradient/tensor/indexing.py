@@ -38,7 +38,7 @@ from gradient.tensor.float8 import maker_of
 from gradient.tensor.index_keys import Index, index_of, misfit
 from gradient.tensor.overwrite import overwrite_at
 from gradient.tensor.packed import select_rows
-from gradient.tensor.views import in_order, view
+from gradient.tensor.views import in_order, indexed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ class Indexing(Arithmetic):
         else:
             at, arrays = index_of(key, self)
         try:
-            out: Any = self if at is None else view(self, ops.getitem, at)
+            out: Any = self if at is None else indexed(self, at)
             return out if arrays is None else in_order(ops.getitem(out, index=arrays))
         except IndexOutOfRange:
             raise IndexOutOfRange(misfit(key, self)) from None
@@ -125,7 +125,7 @@ class Indexing(Arithmetic):
             if arrays is None:
                 overwrite_at(self, at or (), value)
             else:
-                target = self if at is None else view(self, ops.getitem, at)
+                target = self if at is None else indexed(self, at)
                 overwrite_at(target, arrays, value)
         except IndexError:
             raise IndexOutOfRange(misfit(key, self)) from None

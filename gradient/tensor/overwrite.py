@@ -27,7 +27,7 @@ from gradient.ops import elementwise, index
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor.float8 import view_as_bits
 from gradient.tensor.packed import overwrite_parts, refuse
-from gradient.tensor.views import propagate_write, rebase_history, with_bases
+from gradient.tensor.views import list_views, propagate_write, rebase_history, with_bases
 
 if TYPE_CHECKING:
     from gradient.backends.operators import ArrayOperators
@@ -155,6 +155,7 @@ def become_view(tensor: T, name: str, take: Callable[[Any], Tensor]) -> T:
     """Turn `tensor` into the view of itself that `take` returns; existing views become views of its
     old self."""
     check(tensor, name)
+    list_views()
     before = object.__new__(type(tensor))
     before.array, before.backend = tensor.array, tensor.backend
     before.node, before._grad = tensor.node, None

@@ -29,7 +29,7 @@ from gradient.tensor.arguments import (
     tuple_argument,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.views import in_order, view, view_of, without_base
+from gradient.tensor.views import in_order, view_of, viewer, without_base
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 INT64 = int64.numpy
+
+reshaped, permuted = viewer(shape.reshape), viewer(shape.permute)
+expanded = viewer(shape.broadcast_to)
 
 
 class Shaping(Arithmetic):
@@ -63,7 +66,7 @@ class Shaping(Arithmetic):
         if least < 0:
             target = _inferred(self.array.shape, target)
         try:
-            return view(self, shape.reshape, target, 3)
+            return reshaped(self, target)
         except ShapeError:
             if math.prod(target) == math.prod(self.array.shape):
                 raise  # no elements, in a shape that NumPy does not allow
@@ -111,7 +114,7 @@ class Shaping(Arithmetic):
         if type(start_dim) is not int or type(end_dim) is not int:
             start_dim, end_dim = axis_of(start_dim, len(size)), axis_of(end_dim, len(size))
         target = _flattened(size, start_dim, end_dim)
-        return cast("Tensor", self) if target is None else view(self, shape.reshape, target)
+        return cast("Tensor", self) if target is None else reshaped(self, target)
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
         """Split dimension `dim` into `sizes`."""
@@ -139,14 +142,14 @@ class Shaping(Arithmetic):
             if type(d) is not int:
                 axes = shape_of(order)
                 break
-        return view(self, shape.permute, _permutation(axes, len(self.array.shape)))
+        return permuted(self, _permutation(axes, len(self.array.shape)))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Return a view with dimensions `dim0` and `dim1` swapped."""
         n = len(self.array.shape)
         if type(dim0) is not int or type(dim1) is not int:
             dim0, dim1 = axis_of(dim0, n), axis_of(dim1, n)
-        return view(self, shape.permute, _swapped(dim0, dim1, n))
+        return permuted(self, _swapped(dim0, dim1, n))
 
     swapdims = transpose
 
@@ -159,12 +162,12 @@ class Shaping(Arithmetic):
         n = len(self.array.shape)
         if n > 2:
             raise ShapeError(f"t(): expected at most 2 dimensions, got {n}")
-        return view(self, shape.permute, _reversed(n))
+        return permuted(self, _reversed(n))
 
     @property
     def T(self) -> Tensor:  # noqa: N802 (PyTorch's name)
         """A view with all dimensions in reverse order."""
-        return view(self, shape.permute, _reversed(len(self.array.shape)))
+        return permuted(self, _reversed(len(self.array.shape)))
 
     @property
     def mT(self) -> Tensor:  # noqa: N802
@@ -202,14 +205,14 @@ class Shaping(Arithmetic):
             dims = [axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)]
             drop = distinct("squeeze", dims)
             left = tuple([n for i, n in enumerate(size) if n != 1 or i not in drop])
-        return view(self, shape.reshape, left, 3)
+        return reshaped(self, left)
 
     def unsqueeze(self, dim: int) -> Tensor:
         """Return a view with a new dimension of size 1 at `dim`."""
         size = self.array.shape
         if type(dim) is not int:
             dim = axis_of(dim, len(size) + 1)
-        return view(self, shape.reshape, _unsqueezed(size, dim), 3)
+        return reshaped(self, _unsqueezed(size, dim))
 
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Repeat dimensions of size 1 without a copy; -1 keeps a size."""
@@ -220,7 +223,7 @@ class Shaping(Arithmetic):
             if type(n) is not int:
                 asked = shape_of(sizes)
                 break
-        return view(self, shape.broadcast_to, _expanded(self.array.shape, asked))
+        return expanded(self, _expanded(self.array.shape, asked))
 
     broadcast_to = expand
 

@@ -16,10 +16,9 @@ from gradient.errors import (
     sentence,
 )
 from gradient.ops import shape
-from gradient.ops.index import getitem
 from gradient.tensor.arguments import axis_of, int_of, int_or_scalar, ints_of
 from gradient.tensor.shaping import Shaping
-from gradient.tensor.views import view, view_of, views_of
+from gradient.tensor.views import indexed, view_of, views_of
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -40,14 +39,14 @@ class Splitting(Shaping):
                 f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})"
             )
         at = (slice(None),) * axis + (slice(begin, begin + length),)
-        return view(self, getitem, at, 3)
+        return indexed(self, at)
 
     def select(self, dim: int, index: int) -> Tensor:
         """Return a view of slice `index` of dimension `dim`, without this dimension."""
         axis, index = axis_of(dim, len(self.array.shape)), int_of("select", "index", index)
         at = (slice(None),) * axis + (index, Ellipsis)
         try:
-            return view(self, getitem, at, 3)
+            return indexed(self, at)
         except (IndexOutOfRange, DTypeError):
             return self[at]  # raises our error, or selects from a packed tensor
 

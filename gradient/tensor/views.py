@@ -1,15 +1,19 @@
 """Views: tensors that share memory, and the changes of their graph by in-place writes.
 
-Each view stores its base tensor and the op that made it; the base has weak references to its views.
-After an in-place write to a view, its base, the base's base and so on, up to the owner of the
-memory, get a node that records the replaced part. All other views get new nodes from there. So, as
-in PyTorch, each tensor on this memory has the gradient of its new values.
+Each view stores its base tensor and the op that made it. After an in-place write to a view, its
+base, the base's base and so on, up to the owner of the memory, get a node that records the replaced
+part. All other views get new nodes from there. So, as in PyTorch, each tensor on this memory has
+the gradient of its new values.
+
+Only this needs the views of a base, and most programs never do it. So a base has no list of its
+views, which would take a fifth of a view's time, until it happens for the first time: `list_views`
+then finds all views in the process, and later views are listed when they are made.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradient.autograd import variable
@@ -17,13 +21,12 @@ from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode, switched
 from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
-from gradient.autograd.op import Op, op, op_of
+from gradient.autograd.op import Op, op, op_of, shape_of_array
 from gradient.autograd.outputs import OUTPUT, outputs
 from gradient.autograd.variable import Variable
 from gradient.backends.composed.shared import is_complex
 from gradient.backends.packed import map_parts
 from gradient.ops.index import getitem
-from gradient.source_lines import getframe, inside, user_frame
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
@@ -32,69 +35,74 @@ if TYPE_CHECKING:
 
 V = TypeVar("V", bound=Variable)
 
+listing: list[bool] = []
+"""Empty until the first call of `list_views`."""
+
 PRUNE_AT = 64
 """The number of views of a tensor at which freed ones are first removed from its list; then at each
 doubling."""
 
 
-def view(base: Any, call: Any, value: Any, depth: int = 2) -> Tensor:
-    """Make the view of `base` by the op `call`, which has one option.
+def viewer(call: Any) -> Callable[..., Tensor]:
+    """Return a function that makes the view of a tensor by the op `call`, given the op's option.
 
-    This does `view_of(base, call(base, option=value), ...)` in one function, for speed: views are
-    as frequent as all other ops together. `depth` is that of `sys._getframe` for the user's call.
+    It does `view_of(base, call(base, option=value), ...)` in one function, for speed: views are
+    as frequent as all other ops together. Its nodes have no line of the user's program, as no
+    gradient needs an array that could be overwritten.
     """
-    made = call.op
-    try:
-        array, backend = base.array, base.backend
-        size = array.shape
-        if not size:
-            base.array = array = backend.writable(array)
-        shown = made.function(backend, array, value)
-        shared = made.only_strides and backend.strided
-    except Exception as error:
-        shown = moved(made, (base,), {made.options[0]: value}, error)
-        shared = False
-    out = variable.new_tensor()
-    out.array = shown
-    out.backend = backend
-    out._grad = out.views = None
-    options = {made.options[0]: value}
-    parent, grad = base.node, not switched or mode.grad
-    if parent is not None and grad:
-        out.node = node = Node()
-        node.op = made
-        node.parents = (parent,)
-        node.backend = backend
-        node.sequence_nr = next_sequence_nr()
-        node.saved = (size,) if made.saved_names else ()
-        node.options = options
-        node.shape = shown.shape
-        node.dtype = shown.dtype
-        frame = getframe(depth)
-        code = frame.f_code
-        if inside[code.co_filename]:
-            frame = user_frame(depth)
-            code = frame.f_code
-        node.location = (code, frame.f_lasti)
-        if grad is not True:
-            watch(node)
-    else:
-        out.node = None
-        if inference_used and mode.inference:
-            out.inference = True
-    if not shared and not backend.is_view_of(shown, array):
-        out.view_info = None
+    made: Op = call.op
+    function, (name,) = made.function, made.options
+    only_strides, saves_shape = made.only_strides, bool(made.saved_names)
+
+    def view(base: Any, value: Any) -> Tensor:
+        try:
+            array, backend = base.array, base.backend
+            size = array.shape
+            if not size:
+                base.array = array = backend.writable(array)
+            shown = function(backend, array, value)
+            shared = only_strides and backend.strided
+        except Exception as error:
+            shown = moved(made, (base,), {name: value}, error)
+            shared = False
+        out: Any = variable.new_tensor()
+        out.array = shown
+        out.backend = backend
+        out._grad = out.views = None
+        options = {name: value}
+        parent, grad = base.node, not switched or mode.grad
+        if parent is not None and grad:
+            out.node = node = Node()
+            node.op = made
+            node.parents = (parent,)
+            node.backend = backend
+            node.sequence_nr = next_sequence_nr()
+            node.saved = (size,) if saves_shape else ()
+            node.options = options
+            node.shape = shown.shape
+            node.dtype = shown.dtype
+            if grad is not True:
+                watch(node)
+        else:
+            out.node = None
+            if inference_used and mode.inference:
+                out.inference = True
+        if not shared and not backend.is_view_of(shown, array):
+            out.view_info = None
+        elif inference_used or not grad:
+            note(base, out, made, options)
+        else:
+            out.view_info = (base, made, options)
+            if parent is None or parent.op is not None:
+                base._viewed = True
+                if listing:
+                    known_views(base).append(weakref.ref(out))
         return out
-    if inference_used or not grad:
-        note(base, out, made, options)
-        return out
-    out.view_info = (base, made, options)
-    if parent is None or parent.op is not None:
-        views = base.views
-        if views is None or not len(views) % PRUNE_AT:
-            views = known_views(base)
-        views.append(weakref.ref(out))
-    return out
+
+    return view
+
+
+indexed = viewer(getitem)
 
 
 def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Tensor:
@@ -121,8 +129,18 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Tensor,
         shown = moved(made, (base,), {"indices": indices, "axis": axis}, error)
     node = None
     if parent is not None and grad:
-        options = {"indices": indices, "axis": axis}
-        node = made.record(backend, (array,), (parent,), shown, None, options)
+        node = Node()  # like `Op.record`; no gradient needs an array
+        node.op = made
+        node.backend = backend
+        node.parents = (parent,)
+        node.saved = ()
+        node.options = {"indices": indices, "axis": axis}
+        node.sequence_nr = next_sequence_nr()
+        node.n_outputs = len(shown)
+        node.shape = list(map(shape_of_array, shown))
+        node.dtype = [array.dtype] * len(shown)
+        if grad is not True:
+            watch(node)
     if not shown or not backend.is_view_of(shown[0], array):
         return tuple(outputs(shown, backend, node))
     view_op = op_of(getitem)
@@ -131,29 +149,30 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Tensor,
         for out, at in zip(outs, indices, strict=True):
             note(base, out, view_op, {"index": at})
         return tuple(outs)
-    outs, parents, new_tensor = [], (node,), variable.new_tensor
+    outs, parents, dtype = [], (node,), array.dtype
     number = next_sequence_nr()  # the same for all pieces: none depends on another
-    for i, at in enumerate(indices):
-        out = new_tensor()  # like `outputs` and `note`
-        out.array = piece = shown[i]
-        out.backend = backend
-        out._grad = out.views = None
-        out.view_info = (base, view_op, {"index": at})
+    for i, piece in enumerate(shown):
+        view: Any = variable.new_tensor()  # like `outputs` and `note`
+        view.array = piece
+        view.backend = backend
+        view._grad = view.views = None
+        view.view_info = (base, view_op, {"index": indices[i]})
         if node is None:
-            out.node = None
+            view.node = None
         else:
-            out.node = own = Node()
+            view.node = own = Node()
             own.op = OUTPUT
             own.backend = backend
             own.parents = parents
             own.saved = (i,)
             own.sequence_nr = number
-            own.location = node.location
             own.shape = piece.shape
-            own.dtype = piece.dtype
-        outs.append(out)
+            own.dtype = dtype
+        outs.append(view)
     if parent is None or parent.op is not None:
-        known_views(base, len(outs)).extend(map(weakref.ref, outs))
+        base._viewed = True
+        if listing:
+            known_views(base, len(outs)).extend(map(weakref.ref, outs))
     return tuple(outs)
 
 
@@ -172,7 +191,25 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
     out.view_info = (base, view_op, options)
     node = base.node
     if node is None or node.op is not None:
-        known_views(base).append(weakref.ref(out))
+        base._viewed = True
+        if listing:
+            known_views(base).append(weakref.ref(out))
+
+
+def list_views() -> None:
+    """Give each tensor the list of its views, now and from now on, at the first call."""
+    if listing:
+        return
+    import gc
+
+    listing.append(True)  # first: a view that another thread makes meanwhile may be listed twice
+    if gc.get_freeze_count():
+        gc.unfreeze()  # `gc.get_objects` leaves out frozen objects
+    for each in gc.get_objects():
+        # Not isinstance: for a weak proxy it raises an error if the object was freed.
+        info = getattr(each, "view_info", None) if issubclass(type(each), Variable) else None
+        if info is not None and info[1] is not None and hasattr(info[0], "_viewed"):
+            known_views(info[0]).append(weakref.ref(each))
 
 
 def known_views(base: Any, more: int = 1) -> list[weakref.ref[Tensor]]:
@@ -266,12 +303,14 @@ def propagate_write(tensor: Any) -> None:
                 base.backend, arrays, nodes, base.array, None, options
             ))  # fmt: skip
         top = base
-    if top.views:
-        regenerate_views(top)
+    regenerate_views(top)
 
 
 def regenerate_views(base: Any) -> None:
     """Give all views of `base`, and their views, new nodes that depend on its new node."""
+    if not hasattr(base, "_viewed"):
+        return
+    list_views()
     bases = [base]
     while bases:
         base = bases.pop()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gradient
 from gradient import backends, nn
+from gradient.autograd.out_of_memory import _described
 from gradient.errors import OutOfMemoryError
+from gradient.ops import shape
 from support import fake_cupy, fake_device
 
 pytestmark = pytest.mark.cpu_only
@@ -33,6 +36,17 @@ def test_the_largest_tensors_are_listed_with_the_lines_that_made_them() -> None:
     assert "(1048576,) float64" not in text  # a view has no memory of its own
     assert isinstance(caught.value, (RuntimeError, MemoryError))
     assert made.shape[0] == 2 * view.shape[0]
+
+
+def test_one_of_several_results_has_the_line_of_the_call() -> None:
+    leaf = gradient.eye(3, requires_grad=True)
+
+    def method() -> Any:  # ops with options are called by methods
+        return shape.split(leaf, indices=[(slice(0, 2),)], axis=0)
+
+    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    (part,) = method()
+    assert _described(part) == f"(2, 3) float32, made by output at {__file__}:{line}"
 
 
 def test_a_full_gpu_is_told_wherever_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import gradient
 import gradient.functional as F
 from gradient import absent
+from gradient.tensor.views import list_views, listing
 from support.aliasing_table import (
     NO_TENSORS,
     ONLY_HERE,
@@ -95,6 +99,7 @@ def test_windows_are_a_view_with_a_gradient():
 
 @pytest.mark.parametrize("alive", [0, 1, 63, 64, 100, 127, 128])
 def test_dead_views_are_forgotten_and_live_ones_are_not(alive):
+    list_views()
     base = gradient.zeros(4, 4)
     kept = [base[i % 4] for i in range(alive)]
     for _ in range(300):
@@ -113,3 +118,69 @@ def test_a_view_that_becomes_another_view_in_place_follows_its_base():
     weights = gradient.arange(8.0).reshape(4, 2)
     (view * weights).sum().backward()
     assert w.grad.tolist() == (2 * weights.t().reshape(4, 2)).tolist()
+
+
+@pytest.fixture
+def unlisted():
+    """As in a process that has not yet needed the views of a tensor."""
+    before = list(listing)
+    listing.clear()
+    yield
+    listing[:] = before
+
+
+@pytest.mark.usefixtures("unlisted")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_views_are_found_when_their_base_comes_into_a_graph(frozen):
+    base, w = gradient.zeros(4, 2), gradient.ones(4, 2, requires_grad=True)
+    first, (row, *_) = base.t(), base.unbind()
+    of_view = first[0]
+    assert base.views is None and not listing
+    if frozen:
+        gc.freeze()
+    base.copy_(w)
+    assert listing and all(v.requires_grad for v in (first, row, of_view, base[1:]))
+    (first.sum() + row.sum() * 10 + of_view.sum() * 100).backward()
+    assert w.grad.tolist() == [[111.0, 11.0], [101.0, 1.0], [101.0, 1.0], [101.0, 1.0]]
+
+
+@pytest.mark.usefixtures("unlisted")
+def test_a_view_of_a_leaf_stays_as_it_is():
+    w = gradient.ones(4, requires_grad=True)
+    view = w[1:]
+    w.requires_grad_(False)
+    assert view.requires_grad and not listing
+    assert not hasattr(w, "_viewed")
+
+
+@pytest.mark.usefixtures("unlisted")
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda x, w: x.requires_grad_(),
+        lambda x, w: x.add_(w),
+        lambda x, w: x[1].mul_(w[1]),
+        lambda x, w: x.t_().add_(w.t()),
+        lambda x, w: x.view(-1).__setitem__(slice(0, 2), w[0]),
+    ],
+)
+def test_each_way_into_a_graph_finds_the_views(enter):
+    x, w = gradient.zeros(2, 2), gradient.ones(2, 2, requires_grad=True)
+    view = x[:1]
+    enter(x, w)
+    assert view.requires_grad
+    del view
+    assert all(ref() is None or ref().requires_grad for ref in x.views or ())
+
+
+@pytest.mark.usefixtures("unlisted")
+def test_a_view_is_freed_at_once():
+    x = gradient.zeros(2, 2)
+    view = x[:1]
+    ref = weakref.ref(view)
+    gc.disable()
+    try:
+        del view
+        assert ref() is None
+    finally:
+        gc.enable()
