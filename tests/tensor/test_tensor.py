@@ -16,6 +16,7 @@ import pytest
 
 import gradient
 from gradient import errors
+from gradient.tensor.arguments import known_sizes
 
 tensor = gradient.tensor
 
@@ -1134,3 +1135,10 @@ def test_parts_of_a_shape_are_shapes(device):
         shape + [1]
     with pytest.raises(TypeError):
         shape + ("a",)
+
+
+def test_few_sizes_are_kept():
+    for n in range(5000):
+        assert gradient.empty(0, n).shape == (0, n)
+    assert 0 < len(known_sizes) <= 4096
+    assert all(type(size) is gradient.Size and size == key for key, size in known_sizes.items())
