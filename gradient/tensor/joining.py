@@ -127,7 +127,7 @@ def joined(call: Any, tensors: list[Any], shapes: list[Any], axis: int) -> Tenso
     if device_contexts or dtype.char in made.checked:
         return call(*tensors, axis=axis)
     try:
-        out = wrap(made.function(backend, *arrays, axis=axis), backend)
+        out = wrap(getattr(backend, made.name)(arrays, axis), backend)
     except Exception:
         return call(*tensors, axis=axis)  # raises our error, or joins packed tensors
     if recorded and (not switched or mode.grad):
