@@ -138,11 +138,11 @@ class Conversion(Arithmetic):
 
     def contiguous(self: Any, memory_format: object = None) -> Tensor:
         """Return self if it is contiguous, else a copy in row-major order."""
-        flags = getattr(self.array, "flags", None)  # as in `is_contiguous`
-        if flags is None or flags.c_contiguous:
-            same: Tensor = self
-            return same
-        return elementwise.contiguous(self)
+        try:
+            contiguous = self.array.flags.c_contiguous
+        except AttributeError:  # a handle, without strides
+            contiguous = True
+        return self if contiguous else elementwise.contiguous(self)
 
     def clone(self, *, memory_format: object = None) -> Tensor:
         """A copy, in the graph."""

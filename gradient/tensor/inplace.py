@@ -12,7 +12,7 @@ import numpy as np
 from gradient.autograd.variable import Number, Variable
 from gradient.autograd.variable import wrap as wrapped
 from gradient.backends.packed import is_packed
-from gradient.dtypes import DType, dtype_of, float64
+from gradient.dtypes import DType, PackedDType, dtype_of, float64
 from gradient.errors import AutogradError, BackendError, DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
 from gradient.tensor.arguments import (
@@ -35,6 +35,7 @@ from gradient.tensor.overwrite import (
     overwrite,
     overwrite_at,
     unwritten,
+    write,
     written,
 )
 from gradient.tensor.products import Contractions, Products
@@ -288,7 +289,11 @@ class InPlace(Arithmetic):
             else:
                 warn_of_discarded(other.array.dtype, own)
                 other = elementwise.astype(other, dtype=own)
-        overwrite_at(self, (), other, "copy_")
+        in_graph = other.node is not None or self.node is not None or self.view_info is not None
+        if in_graph or isinstance(own, PackedDType):
+            overwrite_at(self, (), other, "copy_")
+        else:
+            write(self, (), other.array, "copy_", 4)
         return self
 
     def fill_(self, value: Tensor | Number) -> Self:

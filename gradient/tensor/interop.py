@@ -40,6 +40,8 @@ class Interop(Arithmetic):
 
     def item(self) -> Any:
         """Return the only element as a Python number. Raises ShapeError if there are more."""
+        if isinstance(self.array, np.floating):  # NumPy's result of a full reduction
+            return self.array.item()
         if is_packed(self.array):
             return numbers_of("item", self).item()
         array = self.backend.to_numpy(self.array)

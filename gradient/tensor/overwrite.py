@@ -223,8 +223,9 @@ def check_graph(tensor: Variable, name: str, node: Node | None) -> None:
         shared = None if info is None else info[0]
 
 
-def write(tensor: Any, at: Any, value: Any, name: str) -> None:
-    """Do tensor.array[at] = value, and mark the memory as overwritten."""
+def write(tensor: Any, at: Any, value: Any, name: str, depth: int = 5) -> None:
+    """Do tensor.array[at] = value, and mark the memory as overwritten. `depth` is that of
+    `mark_overwritten`."""
     if inference_used:
         refuse_write(tensor, name)
     array, backend = tensor.array, tensor.backend
@@ -248,7 +249,7 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
                 "read-only array or file); clone() it first"
             ) from None
     if not by_data or is_noted(tensor):
-        mark_overwritten(backend, array, name, 5)
+        mark_overwritten(backend, array, name, depth)
 
 
 def is_noted(tensor: Any) -> bool:
