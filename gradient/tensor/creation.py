@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient import backends
+from gradient.autograd import variable
+from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.out_argument import creation_op, creation_op_like
-from gradient.autograd.variable import wrap
 from gradient.dtypes import (
     PackedDType,
     default_complex_dtype,
@@ -32,7 +33,7 @@ from gradient.tensor.arguments import (
     size_of,
     tensor_of,
 )
-from gradient.tensor.device import default_device
+from gradient.tensor.device import default_changed, default_device
 from gradient.tensor.float8 import Codes, maker_of
 
 if TYPE_CHECKING:
@@ -66,12 +67,18 @@ __all__ = [
 
 def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
     """Make a new tensor, a leaf, of an array."""
-    out = wrap(array, backend)
+    out: Any = variable.new_tensor()  # like `wrap`
+    out.array = array
+    out.backend = backend
+    out.node = out._grad = out.view_info = out.views = None
+    if inference_used and mode.inference:
+        out.inference = True
     if requires_grad is not False and requires_grad is not None:
         if requires_grad is not True:
             raise TypeMismatch(sentence("requires_grad", "True or False", repr(requires_grad)))
         out.requires_grad = True
-    return out
+    made: Tensor = out
+    return made
 
 
 def _maker(backend: Backend, dtype: DTypeLike | None) -> tuple[Maker, np.dtype | DType]:
@@ -89,7 +96,9 @@ def _dtype(dtype: DTypeLike | None) -> np.dtype:
 
 def backend_of(device: DeviceLike) -> Backend:
     """Return the backend for an argument `device`; None means the default device."""
-    return backends.get(default_device() if device is None else str(device))
+    if device is None:
+        return backends.get(default_device() if default_changed else "cpu")
+    return backends.get(str(device))
 
 
 # Filled ------------------------------------------------------------------------------------------

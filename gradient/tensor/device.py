@@ -72,8 +72,7 @@ class Device:
         return hash(str(self))
 
     def __enter__(self) -> Self:
-        global _used
-        _used = True
+        default_changed[:] = (True,)
         _default.entered.append(self)
         return self
 
@@ -97,13 +96,13 @@ class _Default(threading.local):
 
 
 _default = _Default()
-#: Whether any thread ever changed the default: to read a thread's own costs 100 ns.
-_used = False
+default_changed: list[bool] = []
+"""Empty until a thread changes the default: to read a thread's own costs 100 ns."""
 
 
 def default_device() -> str:
     """Return the name of this thread's default device."""
-    if not _used:
+    if not default_changed:
         return "cpu"
     if _default.entered:
         return str(_default.entered[-1])
@@ -120,6 +119,5 @@ def set_default_device(device: DeviceLike) -> None:
 
     Results of ops stay on the device of their inputs; `from_numpy` and files are not affected.
     """
-    global _used
-    _used = True
+    default_changed[:] = (True,)
     _default.device = None if device is None else Device(device)

@@ -167,9 +167,14 @@ def draw(
     dtype: np.dtype,
 ) -> ArrayOperators:
     """Draw an array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
+    global drawing
     source = default_generator if generator is None else generator_of(generator)
     wide = dtype if dtype in WIDE else float32.numpy
-    array = source.draw(getattr(backend, kind), math.prod(shape), wide)
+    method, n = getattr(backend, kind), math.prod(shape)
+    with draw_lock:  # like `Generator.draw`
+        drawing = source
+        array, blocks = method(source.key, source.offset, n, wide)
+        source.offset += blocks
     if dtype is wide:
         return backend.reshape(array, shape)
     if kind == "uniform" and dtype != wide:  # truncate: rounding could give 1

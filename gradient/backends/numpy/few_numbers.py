@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -38,10 +37,13 @@ class Numbers:
     64-bit integers of two words.
 
     `normal` has, by the number of pairs in a draw, the numbers of draws that start at each word:
-    each radius is combined with the circle so many words later.
+    each radius is combined with the circle so many words later. Draw i is (2, pairs), a view.
     """
 
-    def __init__(self, uniform: np.ndarray, words: Callable[[], np.ndarray]) -> None:
+    def __init__(
+        self, key: int, first: int, uniform: np.ndarray, words: Callable[[], np.ndarray]
+    ) -> None:
+        self.key, self.first = key, first  # of the stream, and the number of the first block
         self.uniform, self._words = uniform, words
         self.normal: dict[int, np.ndarray] = {}
         self._polar: tuple[np.ndarray, np.ndarray] | None = None
@@ -65,7 +67,10 @@ class Numbers:
     def normal_of(self, pairs: int) -> np.ndarray:
         """Compute and keep the numbers of `normal` for draws of so many pairs."""
         radius, circle = self.polar()
-        made = self.normal[pairs] = radius[:-pairs] * circle[:, pairs:]
+        numbers = radius[:-pairs] * circle[:, pairs:]
+        row, step = numbers.strides
+        shape = numbers.shape[1] - pairs + 1, 2, pairs
+        made = self.normal[pairs] = np.ndarray(shape, numbers.dtype, numbers, 0, (step, row, step))
         return made
 
 
@@ -75,30 +80,38 @@ class FewNumbers(RandomDefaults[np.ndarray]):
     _drawn: tuple[int, int, int] = (0, 0, 0)
     """The key and number of the KEPT blocks of the last draw, and how many there were."""
 
-    _last: tuple[int, int, Any] = (0, -1, None)
-    """The key and number of KEPT blocks, and what `_numbers` gives for them."""
+    _last = Numbers(-1, 0, np.empty(0, FLOAT32), lambda: np.empty(0, np.uint32))
+    """The numbers of the last draw's blocks."""
 
     def uniform(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
-        made = self._made(key, offset, n, dtype)
-        if made is None:
-            return super().uniform(key, offset, n, dtype)
-        start = 4 * (offset % KEPT)
+        made = self._last
+        start = 4 * (offset - made.first)
+        fits = 0 < n <= FEW and 0 <= start <= 4 * KEPT - n
+        if not fits or made.key != key or dtype is not FLOAT32:
+            found = self._made(key, offset, n, dtype)
+            if found is None:
+                return super().uniform(key, offset, n, dtype)
+            made, start = found, 4 * (offset - found.first)
         return made.uniform[start : start + n].copy(), -(-n // 4)
 
     def normal(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
         half = -(-n // 2)
-        made = self._made(key, offset, 2 * half, dtype)
-        if made is None:
-            return super().normal(key, offset, n, dtype)
-        start = 4 * (offset % KEPT)
-        middle = start + half
-        together = made.normal.get(half)
-        if together is None and half <= FEW_PAIRS:
-            together = made.normal_of(half)
-        if together is not None:
-            out = together[:, start:middle].flatten()  # a copy, as the caller may write to it
+        made = self._last
+        start = 4 * (offset - made.first)
+        fits = 0 < n <= FEW and 0 <= start <= 4 * KEPT - n
+        if not fits or made.key != key or dtype is not FLOAT32:
+            found = self._made(key, offset, 2 * half, dtype)
+            if found is None:
+                return super().normal(key, offset, n, dtype)
+            made, start = found, 4 * (offset - found.first)
+        draws = made.normal.get(half)
+        if draws is None and half <= FEW_PAIRS:
+            draws = made.normal_of(half)
+        if draws is not None:
+            out = draws[start].copy().reshape(-1)  # a copy, as the caller may write to it
         else:
             radius, circle = made.polar()
+            middle = start + half
             out = (radius[start:middle] * circle[:, middle : middle + half]).reshape(-1)
         return out if n == 2 * half else out[:n], -(-half // 2)
 
@@ -106,15 +119,15 @@ class FewNumbers(RandomDefaults[np.ndarray]):
         made = self._made(key, offset, 2 * n, FLOAT32)
         if made is None:
             return super().integers(key, offset, n, span)
-        start = 2 * (offset % KEPT)
+        start = 2 * (offset - made.first)
         return made.whole()[start : start + n] % span, -(-n // 2)
 
     def _made(self, key: int, offset: int, n: int, dtype: np.dtype) -> Numbers | None:
         """The numbers of the KEPT blocks that have n words from block `offset` on, if it pays."""
         if not 0 < n <= FEW or (dtype is not FLOAT32 and dtype != FLOAT32):
             return None
-        last_key, part, made = self._last
-        if last_key == key and 0 <= (block := offset - part * KEPT) <= KEPT - n / 4:
+        made = self._last
+        if made.key == key and 0 <= 4 * (offset - made.first) <= 4 * KEPT - n:
             return made
         part, block = offset // KEPT, offset % KEPT
         if block + n / 4 > KEPT:
@@ -127,11 +140,11 @@ class FewNumbers(RandomDefaults[np.ndarray]):
             return None
         if part != last_part:
             self._drawn = key, part, draws
-        made = self._numbers(key, part)
-        self._last = key, part, made
+        self._last = made = self._numbers(key, part)
         return made
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (backends live as long as the process)
     def _numbers(self, key: int, part: int) -> Numbers:
-        uniform, _ = super().uniform(key, part * KEPT, 4 * KEPT, FLOAT32)
-        return Numbers(uniform, functools.partial(self.philox, key, part * KEPT, KEPT))
+        first = part * KEPT
+        uniform, _ = super().uniform(key, first, 4 * KEPT, FLOAT32)
+        return Numbers(key, first, uniform, functools.partial(self.philox, key, first, KEPT))
