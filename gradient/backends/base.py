@@ -65,8 +65,8 @@ class Backend(
             *("adamw_step", "sgd_step", "rmsprop_step", "lion_step"),
             *("foreach_mul", "foreach_unscale", "update_scale", "total_norm"),
             *("philox", "uniform", "normal", "integers"),
-            *("check_indices", "check_range", "grouped_linear", "grouped_linear_input_grad"),
-            "grouped_linear_weight_grad",
+            *("check_indices", "check_range", "check_true"),
+            *("grouped_linear", "grouped_linear_input_grad", "grouped_linear_weight_grad"),
             *(name for name in vars(DecompositionDefaults) if not name.startswith("_")),
             *("gammainc", "gammaincc"),
         }

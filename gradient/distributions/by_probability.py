@@ -6,7 +6,7 @@ import functools
 from typing import Any, ClassVar
 
 from gradient import functional as F
-from gradient.distributions.distribution import Distribution, broadcast_all
+from gradient.distributions.distribution import Distribution, broadcast_all, require
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import Tensor
@@ -47,10 +47,8 @@ class ByProbability(Distribution):
             if given.ndim < 1:
                 raise ArgumentError(sentence(name, "parameters of at least 1 dimension", "none"))
             if probs is not None:
-                if self._validate_args and not bool((given >= 0).all()):
-                    raise ArgumentError(
-                        sentence(name, "probs that are not negative", given.detach())
-                    )
+                if self._validate_args:
+                    require(given >= 0, name, "probs that are not negative", given)
                 given = given / given.sum(-1, keepdim=True)
             else:
                 given = given - given.logsumexp(-1, keepdim=True)

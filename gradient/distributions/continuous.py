@@ -8,9 +8,8 @@ from typing import Any
 
 from gradient.autograd import no_grad
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution, broadcast_all, same_as
+from gradient.distributions.distribution import Distribution, broadcast_all, require, same_as
 from gradient.dtypes import finfo
-from gradient.errors import ArgumentError, sentence
 from gradient.ops.special import bessel_ie
 from gradient.random import rand
 from gradient.tensor import Tensor
@@ -44,9 +43,7 @@ class Uniform(_Continuous):
         super().__init__(self.low.shape, validate_args=validate_args)
 
     def _check_parameters(self) -> None:
-        if not bool((self.low < self.high).all()):
-            got = f"{self.low.detach()} and {self.high.detach()}"
-            raise ArgumentError(sentence("Uniform", "low < high", got))
+        require(self.low < self.high, "Uniform", "low < high", self.low, self.high)
 
     @property
     def support(self) -> Any:

@@ -11,10 +11,15 @@ from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.by_probability import ByProbability
 from gradient.distributions.count_sampling import binomial, poisson
-from gradient.distributions.distribution import Distribution, broadcast_all, listed, same_as
+from gradient.distributions.distribution import (
+    Distribution,
+    broadcast_all,
+    listed,
+    require,
+    same_as,
+)
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
-from gradient.errors import ArgumentError, sentence
 from gradient.ops.special import lgamma
 from gradient.random import rand
 from gradient.tensor import Tensor
@@ -157,8 +162,8 @@ class Geometric(ByProbability):
     ) -> None:
         self._set_probs_or_logits(probs, logits)
         super().__init__(self._param.shape, validate_args=validate_args)
-        if self._validate_args and probs is not None and not bool((self.probs > 0).all()):
-            raise ArgumentError(sentence("Geometric", "probs greater than 0", self.probs.detach()))
+        if self._validate_args and probs is not None:
+            require(self.probs > 0, "Geometric", "probs greater than 0", self.probs)
 
     @property
     def mean(self) -> Tensor:

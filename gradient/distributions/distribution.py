@@ -73,9 +73,9 @@ class Distribution:
     def _check_parameters(self) -> None:
         for name, constraint in self.arg_constraints.items():
             value = vars(self).get(name)
-            if isinstance(value, Tensor) and not bool(constraint.check(value).all()):
+            if isinstance(value, Tensor):
                 expected = f"{name} that is {constraint}"
-                raise ArgumentError(sentence(type(self).__name__, expected, value.detach()))
+                require(constraint.check(value), type(self).__name__, expected, value)
 
     @property
     def batch_shape(self) -> Size:
@@ -192,8 +192,7 @@ class Distribution:
             support: Constraint = self.support
         except NotImplementedError:
             return
-        if not bool(support.check(value).all()):
-            raise ArgumentError(sentence(name, f"a value that is {support}", value.detach()))
+        require(support.check(value), name, f"a value that is {support}", value)
 
     def __repr__(self) -> str:
         shown = [name for name in self.arg_constraints if name in vars(self)]
@@ -209,6 +208,17 @@ class Distribution:
 
 class _NotATensor(TypeMismatch, ArgumentError):
     """PyTorch raises ValueError here."""
+
+
+def require(holds: Tensor, name: str, expected: str, *values: Tensor) -> None:
+    """Raise ArgumentError unless all of `holds` is true, with the values that break it; in a
+    replayed plan too, without them."""
+    everywhere = holds.all()
+    try:
+        everywhere.backend.check_true(everywhere.array, f"{name}: expected {expected}")
+    except ArgumentError:
+        got = " and ".join(str(value.detach()) for value in values)
+        raise ArgumentError(sentence(name, expected, got)) from None
 
 
 def broadcast_all(name: str, *values: Any) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution, broadcast_all, same_as
+from gradient.distributions.distribution import Distribution, broadcast_all, require, same_as
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
@@ -74,8 +74,8 @@ class Chi2(Gamma):
     def __init__(self, df: Any, validate_args: bool | None = None) -> None:
         (given,) = broadcast_all("Chi2", df)
         super().__init__(given * 0.5, 0.5, validate_args)
-        if self._validate_args and not bool((given > 0).all()):
-            raise ArgumentError(sentence("Chi2", "df greater than 0", given.detach()))
+        if self._validate_args:
+            require(given > 0, "Chi2", "df greater than 0", given)
 
     @property
     def df(self) -> Tensor:
@@ -160,8 +160,7 @@ class Beta(Distribution):
     def _check_parameters(self) -> None:
         for name in ("concentration1", "concentration0"):
             value = getattr(self, name)
-            if not bool((value > 0).all()):
-                raise ArgumentError(sentence("Beta", f"{name} greater than 0", value.detach()))
+            require(value > 0, "Beta", f"{name} greater than 0", value)
 
     @property
     def concentration1(self) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import wrap
-from gradient.dtypes import bool_, complex128, finfo, float64, int64
+from gradient.dtypes import bool_, finfo, int64
 from gradient.errors import LinAlgError, ShapeError, sentence
 from gradient.linalg.arguments import infos, matrices, not_a_number, squares, without_failed
 from gradient.linalg.decompositions import svdvals
@@ -111,8 +111,7 @@ def slogdet(A: Tensor) -> LogDeterminant:
     """Return the sign of the determinant of A (..., N, N), complex if A is, and log |det A|."""
     x = squares("linalg.slogdet", A, takes_complex=True)
     # Not computed from the determinant, which is 0 or infinite for large matrices.
-    host = x.backend.to_numpy(x.detach().to(complex128 if x.is_complex() else float64).array)
-    sign = wrap(x.backend.asarray(np.asarray(np.linalg.slogdet(host)[0])), x.backend).to(x.dtype)
+    sign = wrap(x.backend.det_sign(x.detach().array), x.backend).to(x.dtype)
     if x.is_complex():
         found = ops.logabsdet(x)
         phase = found.imag - found.imag.detach()  # 0, with the gradient of the sign

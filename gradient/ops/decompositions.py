@@ -89,11 +89,10 @@ def solve(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 
 def _cholesky_grad(g: Any, be: Be, out: Any) -> Any:
-    n = out.shape[-1]
     back = be.inv(out)
     inner = be.matmul(_h(be, out), be.conj(g))
-    below = _h(be, inner * _mask(be, np.tril(np.ones((n, n)), -1), out))
-    inner = inner * _mask(be, np.tril(np.ones((n, n))), out) + below
+    below = _h(be, be.triangle(inner, -1, True))
+    inner = be.triangle(inner, 0, True) + below
     return be.conj(be.matmul(be.matmul(_h(be, back), inner * 0.5), back))
 
 

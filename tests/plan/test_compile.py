@@ -13,6 +13,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
+from gradient.distributions import Categorical, Normal
 from gradient.errors import ArgumentError, IndexOutOfRange
 from gradient.plan import PlanError
 from support.small_modules import Recurrent, Tied, batches, conv_net, mlp
@@ -648,6 +649,48 @@ def test_probabilities_are_looked_at_in_every_replay() -> None:
     for wrong in (1.5, -0.5, float("nan")):
         with pytest.raises(ArgumentError, match=f"expected input from 0 to 1, got {wrong}"):
             step(gradient.tensor([0.5, wrong]), target)
+
+
+def test_distributions_check_their_arguments_in_every_replay() -> None:
+    def policy(mean: gradient.Tensor, scale: gradient.Tensor, x: gradient.Tensor) -> Any:
+        return Normal(mean, scale).log_prob(x).sum() - Categorical(logits=mean).entropy()
+
+    step = gradient.compile(policy, fullgraph=True)
+    good = gradient.tensor([0.5, -1.0]), gradient.ones(2), gradient.tensor([0.0, 2.0])
+    for _ in range(4):
+        assert step(*good).item() == policy(*good).item()
+    assert replayed(step) > 0
+    nothing = gradient.tensor([0.5, float("nan")])
+    for i, wrong, message in (
+        (0, nothing, "Normal: expected loc that is"),
+        (1, gradient.tensor([1.0, -1.0]), "Normal: expected scale that is greater than 0"),
+        (2, nothing, "Normal: expected a value that is"),
+    ):
+        arguments = (*good[:i], wrong, *good[i + 1 :])
+        for run in (step, policy):
+            with pytest.raises(ArgumentError, match=message):
+                run(*arguments)
+
+
+def test_determinants_and_cholesky_factors_in_a_replay() -> None:
+    def evidence(x: gradient.Tensor) -> gradient.Tensor:
+        matrix = x @ x.T + 100 * gradient.eye(len(x))
+        lower = gradient.linalg.cholesky(matrix)
+        sign, log_det = gradient.slogdet(x)
+        return lower.diagonal().log().sum() + gradient.logdet(matrix) + sign * log_det
+
+    def step(x: gradient.Tensor) -> tuple[gradient.Tensor, gradient.Tensor]:
+        x = x.clone().requires_grad_()
+        found = evidence(x)
+        return found.detach(), gradient.autograd.grad(found, x)[0]
+
+    run = gradient.compile(step, fullgraph=True)
+    x = gradient.randn(70, 70)  # more than what the host may make anew in each run
+    for sign in (1, 1, 1, 1, -1):
+        x = x * gradient.tensor([sign, *[1] * 69])
+        for mine, wanted in zip(run(x), step(x), strict=True):
+            assert mine.tolist() == wanted.tolist()
+    assert replayed(run) > 0
 
 
 def test_hooks_on_saved_tensors_around_a_call_are_called() -> None:

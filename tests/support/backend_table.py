@@ -1028,6 +1028,7 @@ CASES: dict[str, list[Case]] = {
     "lu": [lambda a: (square(a),), lambda a: (a(a.rows, 7, 4),), lambda a: (a(a.rows, 4, 7),)],
     "lu_pivots": [lambda a: (a(a.rows, 7, 4),), lambda a: (a(4, 7),)],
     "logabsdet": [lambda a: (square(a),)],
+    "det_sign": [lambda a: (square(a),)],
     "det": [lambda a: (square(a),)],
     "cofactor": [lambda a: (square(a),)],
     "eigh": [lambda a: (positive_definite(a),)],
@@ -1603,6 +1604,7 @@ CASES: dict[str, list[Case]] = {
         [lambda a: (a.integers(0, 4, 6), 0, 4), lambda a: (a.integers(0, 4, 0), 0, 0)],
     ),
     "check_range": [lambda a: (abs(a(3, 4)), 0, 9, "op", "x"), lambda a: (a(0), 0, 1, "op", "x")],
+    "check_true": [lambda a: (abs(a(3, 4)) >= 0, "message"), lambda a: (a(0) > 0, "message")],
     "as_strided": [
         lambda a: (a(a.rows, 7), (3, 4), (2, 1), 5),
         lambda a: (a(a.rows, 7), (3, 4), (0, 8), 1),

@@ -84,6 +84,15 @@ class DecompositionDefaults(RequiredMethods[Array]):
         sign, found = np.linalg.slogdet(self.to_numpy(x))
         return self.asarray(found + 1j * np.angle(sign) if np.iscomplexobj(sign) else found)
 
+    @lapack
+    def det_sign(self, x: Array) -> Array:
+        """The sign of det x, for x (..., N, N), 0 for a singular matrix; for complex x a number of
+        magnitude 1."""
+        x = self.astype(x, float32.numpy) if x.dtype in HALF_PRECISION else x
+        host = self.to_numpy(x)
+        host = host.astype(np.complex128 if np.iscomplexobj(host) else np.float64)
+        return self.asarray(np.asarray(np.linalg.slogdet(host)[0]))
+
     @in_float32
     @lapack
     def det(self, x: Array) -> Array:

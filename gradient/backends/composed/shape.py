@@ -17,6 +17,7 @@ from gradient.backends.composed.shared import (
 )
 from gradient.backends.required import Array, Axis, Index, RequiredMethods, Shape
 from gradient.dtypes import int64
+from gradient.errors import ArgumentError
 
 
 class ShapeDefaults(RequiredMethods[Array]):
@@ -223,6 +224,11 @@ class ShapeDefaults(RequiredMethods[Array]):
     def check_range(self, x: Array, low: float, high: float, op: str, name: str) -> None:
         """Raise ArgumentError unless all of x, the argument `name` of `op`, is from low to high;
         NaN is not. Like indices, checked only if that is cheap."""
+
+    def check_true(self, holds: Array, message: str) -> None:
+        """Raise ArgumentError with this message unless all of `holds` is true."""
+        if not self.to_numpy(holds).all():
+            raise ArgumentError(message)
 
     def place(self, x: Array, shape: Shape, index: tuple[Index, ...]) -> Array:
         """The adjoint (gradient) of `getitem`: zeros of `shape` with x added at `index`."""
