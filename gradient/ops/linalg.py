@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
@@ -18,6 +19,29 @@ if TYPE_CHECKING:
 def matmul(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """(..., M, K) @ (..., K, N) -> (..., M, N); batch axes broadcast."""
     return be.matmul(a, b)
+
+
+def _to_rows(be: Backend[Any], ratio: Any, x: Any, y: Any) -> Any:
+    """The sum over rows of y of ratio (..., P, R) times the difference of x and y."""
+    return x * be.sum(ratio, -1, True) - be.matmul(ratio, y)
+
+
+def _over_distance(be: Backend[Any], g: Any, out: Any) -> Any:
+    """g / out, and 0 for equal rows."""
+    return g / be.where(out == 0, be.full((), math.inf, out.dtype), out)
+
+
+@op(lambda g, be, x, y, out: _to_rows(be, _over_distance(be, g, out), x, y),
+    lambda g, be, x, y, out:
+    _to_rows(be, be.matrix_transpose(_over_distance(be, g, out)), y, x),
+    promotion="same_dtype", core_dims=2)  # fmt: skip
+def euclidean_distances(be: Backend[Array], x: Array, y: Array, /) -> Array:
+    """The distances of all pairs of rows of x (..., P, D) and y (..., R, D): (..., P, R), by one
+    product, |x|^2 + |y|^2 - 2 x.y. Rows that are closer than the rounding of these count as equal,
+    or as that far apart."""
+    own, others = be.sum(x * x, -1, True), be.sum(y * y, -1, True)
+    squares = be.matmul(x, be.matrix_transpose(y)) * -2 + own + be.matrix_transpose(others)
+    return be.sqrt(be.maximum(squares, be.full((), 0, squares.dtype)))
 
 
 @op(lambda g, be, weight: be.linear_input_grad(g, weight),

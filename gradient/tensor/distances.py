@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import forwarded
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
-from gradient.ops import reduce
+from gradient.ops import linalg, reduce
 from gradient.tensor.arguments import number_of, tensor_of
 
 if TYPE_CHECKING:
@@ -23,12 +23,21 @@ COMPUTE_MODES = (
     "donot_use_mm_for_euclid_dist",
 )
 
+FEW = 25
+"""Rows up to which Euclidean distances are computed from differences."""
+
 
 @autocasts("float32")
 @forwarded
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
     """The p-norm distances of all pairs of rows: (..., P, D) and (..., R, D) -> (..., P, R).
-    `compute_mode` has no effect: the norms are always computed from differences."""
+
+    Args:
+        compute_mode: how distances of p=2 are computed. By products of the matrices, which is
+            faster, and less exact for rows that are nearly equal, if one has more than 25 rows
+            ("use_mm_for_euclid_dist_if_necessary", the default) or always
+            ("use_mm_for_euclid_dist"); or from differences ("donot_use_mm_for_euclid_dist").
+    """
     x: Any = tensor_of("cdist", x1)
     y: Any = tensor_of("cdist", x2)
     if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
@@ -42,7 +51,18 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
         raise ArgumentError(sentence("cdist", expected, repr(compute_mode)))
     if not number_of("cdist", "p", p) >= 0:  # nor NaN
         raise ArgumentError(sentence("cdist", "p of at least 0", p))
+    if p == 2 and _by_products(x, y, compute_mode):
+        return linalg.euclidean_distances(x, y)
     return distances(x.unsqueeze(-2) - y.unsqueeze(-3), p)
+
+
+def _by_products(x: Tensor, y: Tensor, compute_mode: str | None) -> bool:
+    """Whether PyTorch computes these distances by products of the matrices, too."""
+    if x.dtype.itemsize < 4 or x.dtype is not y.dtype or not x.shape[-1]:
+        return False
+    if compute_mode in (None, "use_mm_for_euclid_dist_if_necessary"):
+        return x.shape[-2] > FEW or y.shape[-2] > FEW
+    return compute_mode == "use_mm_for_euclid_dist"
 
 
 def distances(difference: Tensor, p: float) -> Tensor:

@@ -102,6 +102,13 @@ ROWS = [
             ("svdvals", lambda x: np.linalg.svd(x)[1]),
         )
     ),
+    Row(
+        "euclidean_distances",
+        linalg.euclidean_distances,
+        lambda x, y: np.sqrt(((x[..., :, None, :] - y[..., None, :, :]) ** 2).sum(-1)),
+        ((3, 4), (2, 5, 4)),
+        tolerance=256,
+    ),
     Row("solve", decompositions.solve, np.linalg.solve, ((3, 3), (2, 3, 2)), tolerance=256),
     *(
         Row(

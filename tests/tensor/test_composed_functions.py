@@ -137,6 +137,33 @@ def test_derivatives_at_edges():
     assert x == [[1, 1], [1, 1]]
 
 
+def test_distances_by_products_are_those_of_differences():
+    x = gradient.randn(2, 30, 4, dtype=gradient.float64, requires_grad=True)
+    y = gradient.randn(1, 7, 4, dtype=gradient.float64, requires_grad=True)
+    found = []
+    for mode in (None, "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist"):
+        out = gradient.cdist(x, y, compute_mode=mode)
+        first = gradient.autograd.grad((out**3).sum(), [x, y], create_graph=True)
+        second = gradient.autograd.grad(sum((g**2).sum() for g in first), [x, y])
+        found.append([out, *first, *second])
+    for ours, theirs, wanted in zip(*found, strict=True):
+        for each in (ours, theirs):
+            gradient.testing.assert_close(each, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_the_distance_of_a_row_from_itself_has_gradient_0():
+    x = (gradient.arange(60.0).reshape(30, 2) // 4).requires_grad_()  # exact, with equal rows
+    out = gradient.cdist(x, x)
+    assert (out == 0).sum() == 60
+    (grad,) = gradient.autograd.grad(out.sum(), x, create_graph=True)
+    (exact,) = gradient.autograd.grad(
+        gradient.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").sum(), x
+    )
+    gradient.testing.assert_close(grad, exact)
+    (second,) = gradient.autograd.grad(grad.sum(), x)
+    assert second.isfinite().all()
+
+
 @pytest.mark.parametrize(
     "expression",
     ["G.ones(2).int().nanmean(dtype=G.float32)", "G.ones(2).nanmean(dtype=G.int64)",
