@@ -219,7 +219,8 @@ def _batch_norm(
                 (running_var, var * (count / (count - 1))),
             ):
                 if running is not None:
-                    running.mul_(1 - momentum).add_(value, alpha=momentum)
+                    running *= 1 - momentum
+                    running += momentum * value
     weight, bias = (
         tensor if tensor is None or tensor.dtype is input.dtype else tensor.to(input.dtype)
         for tensor in (weight, bias)

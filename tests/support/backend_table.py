@@ -341,11 +341,11 @@ def layer_norm_grad(weighted: bool, columns: int = 67) -> Case:
     return arguments
 
 
-def batch_norm_grad(weighted: bool, *sizes: int) -> Case:
+def batch_norm_grad(weighted: bool, channels: int, *sizes: int) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
-        x = a(a.rows, 7, *sizes)
+        x = a(a.rows, channels, *sizes)
         _, mean, rstd = BARE.batch_norm(x, None, None, 1e-5)
-        return a(*x.shape), x, a(7) if weighted else None, mean, rstd
+        return a(*x.shape), x, a(channels) if weighted else None, mean, rstd
 
     return arguments
 
@@ -1004,12 +1004,22 @@ CASES: dict[str, list[Case]] = {
     "adaptive_max_pool": [adaptive_max_pool(*p) for p in ADAPTIVE],
     "adaptive_max_pool_grad": [adaptive_max_pool_grad(*p) for p in ADAPTIVE],
     # Batch normalisation
-    "channel_moments": [lambda a: (a(a.rows, 7, 3, 5),), lambda a: (a(a.rows, 7),)],
+    "channel_moments": [
+        lambda a: (a(a.rows, 7, 3, 5),),
+        lambda a: (a(a.rows, 7),),
+        lambda a: (a(a.rows, 37),),
+        lambda a: (a(300, 67),),
+    ],
     "batch_norm": [
         lambda a: (a(a.rows, 7, 3, 5), a(7), a(7), 1e-5),
+        lambda a: (a(a.rows, 37), a(37), None, 1e-5),
+        lambda a: (a(300, 67), None, a(67), 1e-5),
         lambda a: (a(a.rows, 7), None, None, 1e-5),
     ],
-    "batch_norm_grad": [batch_norm_grad(True, 3, 5), batch_norm_grad(False)],
+    "batch_norm_grad": [
+        *(batch_norm_grad(True, 7, 3, 5), batch_norm_grad(False, 7)),
+        *(batch_norm_grad(True, 37), batch_norm_grad(False, 67)),
+    ],
     # Recurrent layers
     **{
         method: [case(True, 3, 3, 5), case(False, 4), case(True, 1, 40), case(True, 12, 7)]

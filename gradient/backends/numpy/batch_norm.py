@@ -21,6 +21,12 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
         if not kernels.supports(x):
             return super().channel_moments(x)
         out = np.empty((2, x.shape[1]), x.dtype)
+        if _are_columns(x):
+            threads.parallel_for(
+                kernels.load("batch_norm").column_moments, *_column_work(x), x.reshape(-1),
+                *x.shape, *_column_memory(x), out.reshape(-1),
+            )  # fmt: skip
+            return out
         threads.parallel_for(
             kernels.load("batch_norm").channel_moments, *_work(x), x.reshape(-1), *_sizes(x),
             out.reshape(-1),
@@ -33,6 +39,13 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
         if not kernels.supports(x, weight, bias):
             return super().batch_norm(x, weight, bias, eps)
         y, (mean, rstd) = np.empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
+        if _are_columns(x):
+            threads.parallel_for(
+                kernels.load("batch_norm").column_batch_norm, *_column_work(x), x.reshape(-1),
+                *x.shape, _or_full(weight, 1, x), _or_full(bias, 0, x), float(eps),
+                *_column_memory(x), y.reshape(-1), mean, rstd,
+            )  # fmt: skip
+            return y, mean, rstd
         threads.parallel_for(
             kernels.load("batch_norm").batch_norm, *_work(x), x.reshape(-1), *_sizes(x),
             _or_full(weight, 1, x), _or_full(bias, 0, x), float(eps), y.reshape(-1), mean, rstd,
@@ -50,6 +63,13 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
         if not kernels.supports(x, g, weight, mean, rstd):
             return super().batch_norm_grad(g, x, weight, mean, rstd)
         gx, (gw, gb) = np.empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
+        if _are_columns(x):
+            threads.parallel_for(
+                kernels.load("batch_norm").column_batch_norm_grad, *_column_work(x),
+                contiguous(g).reshape(-1), x.reshape(-1), *x.shape, _or_full(weight, 1, x),
+                contiguous(mean), contiguous(rstd), *_column_memory(x), gx.reshape(-1), gw, gb,
+            )  # fmt: skip
+            return gx, None if weight is None else gw, gb
         threads.parallel_for(
             kernels.load("batch_norm").batch_norm_grad, *_work(x), contiguous(g).reshape(-1),
             x.reshape(-1), *_sizes(x), _or_full(weight, 1, x), contiguous(mean), contiguous(rstd),
@@ -105,6 +125,21 @@ def _sizes(x: np.ndarray) -> tuple[int, int, int]:
 def _work(x: np.ndarray) -> tuple[int, int]:
     """The number of channels, and how many of them a thread processes at a time."""
     return x.shape[1], max(1, CHANNELS // (x.size // x.shape[1]))
+
+
+def _are_columns(x: np.ndarray) -> bool:
+    """Whether channels have one number a sample: each is then a column of a matrix."""
+    return x.ndim == 2
+
+
+def _column_work(x: np.ndarray) -> tuple[int, int]:
+    """As `_work`; threads get whole cache lines."""
+    return x.shape[1], max(1, CHANNELS // x.shape[0] // 16) * 16
+
+
+def _column_memory(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays that kernels of columns work with."""
+    return np.empty(3 * x.shape[1], x.dtype), np.empty(2 * x.shape[1], np.float64)
 
 
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:

@@ -124,13 +124,18 @@ def products_of(g, x, c, images, channels, size, mean):
     return total, products
 
 
-@ordered_kernel
-def channel_moments(start, stop, x, images, channels, size, out):
+@ordered_subroutine
+def moments(start, stop, x, images, channels, size, out):
     """out (2, channels) = the means and the variances of channels start to stop."""
     for c in range(start, stop):
         mean, rest, variance = moments_of(x, c, images, channels, size)
         out[c] = mean + rest
         out[channels + c] = variance
+
+
+@ordered_kernel
+def channel_moments(start, stop, x, images, channels, size, out):
+    moments(start, stop, x, images, channels, size, out)
 
 
 @ordered_subroutine
@@ -146,8 +151,8 @@ def normalise(x, i, size, m, left, scale, shift, y):
         i += 1
 
 
-@ordered_kernel
-def batch_norm(start, stop, x, images, channels, size, weight, bias, eps, y, mean, rstd):
+@ordered_subroutine
+def normalise_channels(start, stop, x, images, channels, size, weight, bias, eps, y, mean, rstd):
     for c in range(start, stop):
         m, rest, variance = moments_of(x, c, images, channels, size)
         s = x.dtype.type(1 / np.sqrt(variance + eps))
@@ -159,7 +164,14 @@ def batch_norm(start, stop, x, images, channels, size, weight, bias, eps, y, mea
 
 
 @ordered_kernel
-def batch_norm_grad(
+def batch_norm(start, stop, x, images, channels, size, weight, bias, eps, y, mean, rstd):
+    normalise_channels(
+        start, stop, x, images, channels, size, weight, bias, eps, y, mean, rstd
+    )  # fmt: skip
+
+
+@ordered_subroutine
+def grads_of_channels(
     start, stop, g, x, images, channels, size, weight, mean, rstd, gx, gw, gb
 ):  # fmt: skip
     width = lanes(x)
@@ -181,6 +193,150 @@ def batch_norm_grad(
             while i < end:
                 gx[i] = scale * (g[i] - mean_g + (x[i] - m) * slope)
                 i += 1
+
+
+@ordered_kernel
+def batch_norm_grad(
+    start, stop, g, x, images, channels, size, weight, mean, rstd, gx, gw, gb
+):  # fmt: skip
+    grads_of_channels(
+        start, stop, g, x, images, channels, size, weight, mean, rstd, gx, gw, gb
+    )  # fmt: skip
+
+
+# Channels of one number a sample, x (N, C): the lanes of a vector are neighbouring channels. The
+# last channels, too few for a vector, are processed one by one. Arrays that a kernel only works
+# with: `sums` (2, C) of float64, and `part` (3, C) of x's dtype.
+
+
+@ordered_subroutine
+def add_lanes(v, part, c, sums, to):
+    """Add the lanes of a vector to sums[to], sums[to + 1] ..."""
+    store(part, c, v)
+    for j in range(lanes(part)):
+        sums[to + j] += part[c + j]
+
+
+@ordered_subroutine
+def clear(sums, at, part):
+    for j in range(lanes(part)):
+        sums[at + j] = 0.0
+
+
+@ordered_subroutine
+def mean_of_columns(x, c, rows, columns, part, sums, mean):
+    """The rounded means of a vector's columns."""
+    zero = fill(x.dtype.type(0))
+    clear(sums, c, part)
+    for begin in range(0, rows, CHAIN):
+        n, end = begin, min(rows, begin + CHAIN)
+        a, b = zero, zero
+        while n + 2 <= end:
+            a += load(x, n * columns + c)
+            b += load(x, (n + 1) * columns + c)
+            n += 2
+        if n < end:
+            a += load(x, n * columns + c)
+        add_lanes(a + b, part, c, sums, c)
+    for j in range(c, c + lanes(x)):
+        mean[j] = sums[j] / rows
+
+
+@ordered_subroutine
+def moments_of_columns(x, c, rows, columns, part, sums, mean):
+    """The rounded means of a vector's columns; in sums, what rounding left, and the variances."""
+    mean_of_columns(x, c, rows, columns, part, sums, mean)
+    zero, m = fill(x.dtype.type(0)), load(mean, c)
+    clear(sums, c, part)
+    clear(sums, columns + c, part)
+    for begin in range(0, rows, CHAIN):
+        n, end = begin, min(rows, begin + CHAIN)
+        a, b, aa, bb = zero, zero, zero, zero
+        while n + 2 <= end:
+            v, w = load(x, n * columns + c) - m, load(x, (n + 1) * columns + c) - m
+            a += v
+            b += w
+            aa = add_product(aa, v, v)
+            bb = add_product(bb, w, w)
+            n += 2
+        if n < end:
+            v = load(x, n * columns + c) - m
+            a += v
+            aa = add_product(aa, v, v)
+        add_lanes(a + b, part, c, sums, c)
+        add_lanes(aa + bb, part, c, sums, columns + c)
+    for j in range(c, c + lanes(x)):
+        rest = sums[j] / rows
+        sums[j] = rest
+        sums[columns + j] = max(sums[columns + j] / rows - rest * rest, 0.0)
+
+
+@ordered_kernel
+def column_moments(start, stop, x, rows, columns, part, sums, out):
+    """`channel_moments` of x (N, C)."""
+    c, width = start, lanes(x)
+    while c + width <= stop:
+        moments_of_columns(x, c, rows, columns, part, sums, out)
+        for j in range(c, c + width):
+            out[j] += sums[j]
+            out[columns + j] = sums[columns + j]
+        c += width
+    moments(c, stop, x, rows, columns, 1, out)
+
+
+@ordered_kernel
+def column_batch_norm(
+    start, stop, x, rows, columns, weight, bias, eps, part, sums, y, mean, rstd
+):  # fmt: skip
+    """`batch_norm` of x (N, C)."""
+    c, width = start, lanes(x)
+    while c + width <= stop:
+        moments_of_columns(x, c, rows, columns, part, sums, mean)
+        m, shift = load(mean, c), load(bias, c)
+        for j in range(c, c + width):
+            rstd[j] = 1 / np.sqrt(sums[columns + j] + eps)
+            part[j], part[columns + j] = rstd[j] * weight[j], sums[j]
+            mean[j] += sums[j]
+        scale, left = load(part, c), load(part, columns + c)
+        for n in range(rows):
+            i = n * columns + c
+            store(y, i, add_product(shift, scale, (load(x, i) - m) - left))
+        c += width
+    normalise_channels(c, stop, x, rows, columns, 1, weight, bias, eps, y, mean, rstd)
+
+
+@ordered_kernel
+def column_batch_norm_grad(
+    start, stop, g, x, rows, columns, weight, mean, rstd, part, sums, gx, gw, gb
+):  # fmt: skip
+    """`batch_norm_grad` of x (N, C)."""
+    c, width = start, lanes(x)
+    zero = fill(x.dtype.type(0))
+    while c + width <= stop:
+        m = load(mean, c)
+        clear(sums, c, part)
+        clear(sums, columns + c, part)
+        for begin in range(0, rows, CHAIN):
+            a, aa = zero, zero
+            for n in range(begin, min(rows, begin + CHAIN)):
+                v = load(g, n * columns + c)
+                a += v
+                aa = add_product(aa, v, load(x, n * columns + c) - m)
+            add_lanes(a, part, c, sums, c)
+            add_lanes(aa, part, c, sums, columns + c)
+        for j in range(c, c + width):
+            total, products, s = sums[j], sums[columns + j], rstd[j]
+            gw[j], gb[j] = products * s, total
+            part[j], part[columns + j] = s * weight[j], total / rows
+            part[2 * columns + j] = -products * s * s / rows
+        scale, mean_g = load(part, c), load(part, columns + c)
+        slope = load(part, 2 * columns + c)
+        for n in range(rows):
+            i = n * columns + c
+            rest = load(g, i) - mean_g
+            store(gx, i, scale * add_product(rest, slope, load(x, i) - m))
+        c += width
+    grads_of_channels(c, stop, g, x, rows, columns, 1, weight, mean, rstd, gx, gw, gb)
 
 
 @ordered_kernel
