@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradient.autograd.op import op
 from gradient.backends.composed.complex_numbers import mirrored, parts_dtype
 
@@ -40,17 +42,18 @@ def irfft(be: Backend[Array], x: Array, /, *, axis: int, n: int, norm: str) -> A
 def rfft_grad(be: Backend, g: Any, n: int, axis: int, norm: str) -> Any:
     """The real part of the transform of g, by `irfft`. It counts each term that stands for two
     twice, so these are halved first."""
-    halved = be.conj(g) / _times(be, g, n, axis)
+    halved = be.conj(g) * _along(be, 1 / mirrored(n), g, axis)
     return be.irfft(halved, axis, n, OPPOSITE[norm])
 
 
 def irfft_grad(be: Backend, g: Any, axis: int, n: int, norm: str) -> Any:
     out = be.conj(be.rfft(g, axis, OPPOSITE[norm]))
-    return out * _times(be, g, n, axis)
+    return out * _along(be, mirrored(n), g, axis)
 
 
-def _times(be: Backend, x: Any, n: int, axis: int) -> Any:
-    """How often each term of `rfft` occurs in the whole transform, as an array along `axis`."""
+def _along(be: Backend, numbers: np.ndarray, x: Any, axis: int) -> Any:
+    """Real numbers as an array along an axis of x, such as how often each term of `rfft` occurs in
+    the whole transform."""
     shape = [1] * len(x.shape)
-    shape[axis] = n // 2 + 1
-    return be.asarray(mirrored(n).astype(parts_dtype(x.dtype)).reshape(shape))
+    shape[axis] = len(numbers)
+    return be.asarray(numbers.astype(parts_dtype(x.dtype)).reshape(shape))

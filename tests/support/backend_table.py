@@ -979,6 +979,7 @@ CASES: dict[str, list[Case]] = {
     "conj": [lambda a: (a.complex(a.rows, 3),), lambda a: (a.wide(a.rows, 3),)],
     "fft": [
         lambda a: (a.complex(a.rows, 8), (1,), False, "backward"),
+        lambda a: (a.complex(16, 70, 40), (2, 0), True, "ortho"),
         lambda a: (a.complex(a.rows, 7, 3), (2, 1), False, "ortho"),
         lambda a: (a.complex(3, a.rows, 1), (0,), False, "forward"),
         lambda a: (a.complex(4, a.rows, 6), (0, 2), True, "backward"),
@@ -989,8 +990,10 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a.wide(a.rows, 8), 1, "backward"),
         lambda a: (a.wide(a.rows, 7), 1, "ortho"),
         lambda a: (a.wide(5, a.rows), 0, "forward"),
+        lambda a: (a.wide(70, 3, 256), 2, "ortho"),
     ],
     "irfft": [
+        lambda a: (a.complex(9, 70, 129), 1, 139, "ortho"),
         lambda a: (a.complex(a.rows, 5), 1, 8, "backward"),
         lambda a: (a.complex(a.rows, 5), 1, 9, "ortho"),
         lambda a: (a.complex(3, a.rows), 0, 4, "forward"),

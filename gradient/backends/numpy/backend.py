@@ -23,6 +23,7 @@ from gradient.backends.numpy.convolution import ConvolutionKernels
 from gradient.backends.numpy.copies import CopyKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.few_numbers import FewNumbers
+from gradient.backends.numpy.fourier import FourierOnThreads
 from gradient.backends.numpy.fused import FUSING
 from gradient.backends.numpy.gemm import GemmKernels
 from gradient.backends.numpy.grouped import GroupedKernels
@@ -86,6 +87,7 @@ class NumpyBackend(
     OnePass,
     CopyKernels,
     CastKernels,
+    FourierOnThreads,
     ArrayAPIBackend,
 ):
     """NumPy arrays on the host; kernels and threads compute large ones.
