@@ -21,6 +21,7 @@ from gradient.backends.numpy.cached_attention import CachedAttentionKernels
 from gradient.backends.numpy.casts import CastKernels
 from gradient.backends.numpy.convolution import ConvolutionKernels
 from gradient.backends.numpy.copies import CopyKernels
+from gradient.backends.numpy.decompositions import DecompositionsOnOneThread
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.few_numbers import FewNumbers
 from gradient.backends.numpy.fourier import FourierOnThreads
@@ -87,6 +88,7 @@ class NumpyBackend(
     OnePass,
     CopyKernels,
     CastKernels,
+    DecompositionsOnOneThread,
     FourierOnThreads,
     ArrayAPIBackend,
 ):

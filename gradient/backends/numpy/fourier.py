@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ Transform = Callable[[np.ndarray, np.ndarray], object]
 class FourierOnThreads(ComplexDefaults[np.ndarray]):
     """Overrides of the transforms."""
 
-    def fft(self, x: np.ndarray, axes: Shape, inverse: bool, norm: str) -> np.ndarray:
+    def fft(self, x: np.ndarray, axes: Shape, inverse: bool, norm: Any) -> np.ndarray:
         whole = np.fft.ifftn if inverse else np.fft.fftn
 
         def transform(some: np.ndarray, out: np.ndarray) -> None:
@@ -30,7 +31,7 @@ class FourierOnThreads(ComplexDefaults[np.ndarray]):
             return super().fft(x, axes, inverse, norm)
         return _in_parts(transform, x, rest, np.empty(x.shape, complex_dtype(x.dtype)))
 
-    def rfft(self, x: np.ndarray, axis: int, norm: str) -> np.ndarray:
+    def rfft(self, x: np.ndarray, axis: int, norm: Any) -> np.ndarray:
         rest = _longest(x, (axis,))
         if rest is None:
             return super().rfft(x, axis, norm)
@@ -38,7 +39,7 @@ class FourierOnThreads(ComplexDefaults[np.ndarray]):
         out = np.empty(shape, complex_dtype(x.dtype))
         return _in_parts(lambda some, to: np.fft.rfft(some, None, axis, norm, to), x, rest, out)
 
-    def irfft(self, x: np.ndarray, axis: int, n: int, norm: str) -> np.ndarray:
+    def irfft(self, x: np.ndarray, axis: int, n: int, norm: Any) -> np.ndarray:
         rest = _longest(x, (axis,))
         if rest is None:
             return super().irfft(x, axis, n, norm)

@@ -23,10 +23,8 @@ from gradient.backends.required import Shape
 from gradient.dtypes import float32
 
 FEW_PRODUCTS = 1 << 20
-"""Multiplications up to which a product is left to NumPy."""
-
-FEW_OUTER_PRODUCTS = 1 << 18
-"""The same of a column and a row, for which `np.matmul` takes five times as long."""
+"""Multiplications up to which a product is left to NumPy; a quarter for a column and a row, with
+which `np.matmul` takes five times as long."""
 
 FEW_ROWS, FEW_COLUMNS = 12, 32
 """Of a result: with less, much of a tile would be computed in vain."""
@@ -131,7 +129,7 @@ def _is_worth(rows: int, size: int, columns: int) -> bool:
     if small_calls.are_repeated():
         return rows >= FEW_ROWS // 3 and columns >= FEW_COLUMNS // 4 and _is_compiled()
     return (
-        size * columns > (FEW_PRODUCTS if size > rows else FEW_OUTER_PRODUCTS)
+        size * columns > (FEW_PRODUCTS if size > rows else FEW_PRODUCTS // 4)
         and rows >= FEW_ROWS
         and columns >= FEW_COLUMNS
         and _is_compiled()

@@ -118,9 +118,10 @@ def corner_of(
     a, a_at, a_row, is_packed, b, b_at, count, c, to, c_row, begin, add, rows, columns, corner
 ):  # fmt: skip
     """`tile`, of so many rows and columns, by way of `corner` (ROWS * PAIR,)."""
-    for r in range(rows):
-        for q in range(columns):
-            corner[r * PAIR + q] = c[to + r * c_row + q]
+    if begin or add:
+        for r in range(rows):
+            for q in range(columns):
+                corner[r * PAIR + q] = c[to + r * c_row + q]
     here, next_c = a.ctypes.data, c.ctypes.data + 4 * to
     if rows == SHORT and is_packed:
         packed_short_tile(
@@ -142,8 +143,11 @@ def corner_of(
             a, a_at, a_row, b, b_at, count, corner, 0, PAIR, begin, add,
             here, 0, 0, next_c, 4 * c_row, 0,
         )  # fmt: skip
+    whole = columns // WIDTH * WIDTH
     for r in range(rows):
-        for q in range(columns):
+        for q in range(0, whole, WIDTH):
+            store(c, to + r * c_row + q, load(corner, r * PAIR + q))
+        for q in range(whole, columns):
             c[to + r * c_row + q] = corner[r * PAIR + q]
 
 
