@@ -227,6 +227,10 @@ class TensorBackend(Backend):
     matmul = op_method(linalg.matmul)
     inv = op_method(decompositions.inv)
     solve = op_method(decompositions.solve)
+
+    def solve_triangular(self, a: Any, b: Any, lower: bool) -> Any:
+        return decompositions.solve_triangular(a, b, lower=lower)
+
     cholesky = op_method(decompositions.cholesky)
     lu = op_method(decompositions.lu)
     lu_pivots = op_method(decompositions.lu_pivots)

@@ -157,8 +157,7 @@ def sac(package: Any) -> Built:
         drawn, log_prob = agent.actor(state)
         both = package.cat([state, drawn], 1)
         loss = loss + (alpha * log_prob - package.min(*(q(both) for q in agent.targets))).mean()
-        loss = loss - (agent.log_alpha.exp() * (log_prob.detach() - actions)).mean()
-        return loss
+        return loss - (agent.log_alpha.exp() * (log_prob.detach() - actions)).mean()
 
     y = np.stack([normal(256) + 4, DRAWS.random(256) < 0.1], 1).astype(np.float32)
     return agent, loss, [normal(256, 40), y]

@@ -128,7 +128,8 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
     # As in PyTorch, the other triangle gets a gradient too, as if L were a full matrix.
     other = lower.masked_fill(~lower.detach().isfinite(), 0.0).triu(1)
     lower = lower.tril() + (other - other.detach())
-    return ops.solve(lower.mH, ops.solve(lower, b))
+    found = ops.solve_triangular(lower, b, lower=True)
+    return ops.solve_triangular(lower.mH, found, lower=False)
 
 
 @forwarded

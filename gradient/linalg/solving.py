@@ -167,7 +167,7 @@ def solve_triangular(
     if not left:
         a, b, upper = a.mT, b.mT, not upper
     try:
-        found = ops.solve(a, b)
+        found = ops.solve_triangular(a, b, lower=not upper)
     except LinAlgError:  # a 0 on the diagonal: the division gives inf
         found = _substituted(a, b, upper)
     return found if left else found.mT

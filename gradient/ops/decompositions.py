@@ -88,12 +88,22 @@ def solve(be: Backend[Array], a: Array, b: Array, /) -> Array:
     return be.solve(a, b)
 
 
+@op(lambda g, be, a, out, lower:
+    -be.matmul(be.solve_triangular(_t(be, a), g, not lower), _t(be, out)),
+    lambda g, be, a, lower: be.solve_triangular(_t(be, a), g, not lower),
+    promotion="same_float", core_dims=2, takes_complex=True)  # fmt: skip
+def solve_triangular(be: Backend[Array], a: Array, b: Array, /, *, lower: bool) -> Array:
+    """`solve` for a triangular a, whose other triangle is 0."""
+    return be.solve_triangular(a, b, lower)
+
+
 def _cholesky_grad(g: Any, be: Be, out: Any) -> Any:
-    back = be.inv(out)
     inner = be.matmul(_h(be, out), be.conj(g))
     below = _h(be, be.triangle(inner, -1, True))
     inner = be.triangle(inner, 0, True) + below
-    return be.conj(be.matmul(be.matmul(_h(be, back), inner * 0.5), back))
+    upper = _h(be, out)
+    left = be.solve_triangular(upper, inner * 0.5, False)
+    return be.conj(_h(be, be.solve_triangular(upper, _h(be, left), False)))
 
 
 @op(_cholesky_grad, promotion="same_float", core_dims=2, takes_complex=True)

@@ -9,7 +9,7 @@ import numpy as np
 from gradient.autograd.variable import wrap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import q8_0
-from gradient.ops import decompositions, elementwise, linalg
+from gradient.ops import decompositions, elementwise, linalg, shape
 from gradient.testing.row import Row
 from gradient.testing.samples import constant
 
@@ -110,6 +110,21 @@ ROWS = [
         tolerance=256,
     ),
     Row("solve", decompositions.solve, np.linalg.solve, ((3, 3), (2, 3, 2)), tolerance=256),
+    *(
+        Row(
+            "solve_triangular",
+            lambda x, y, lower=lower: decompositions.solve_triangular(
+                shape.triangle(dominant(x), lower=lower), y, lower=lower
+            ),
+            lambda x, y, lower=lower: np.linalg.solve(
+                (np.tril if lower else np.triu)(dominant(x)), y
+            ),
+            ((3, 3), (3, columns)),
+            note=note,
+            tolerance=256,
+        )
+        for note, lower, columns in (("lower", True, 2), ("upper", False, 1))
+    ),
     *(
         Row(
             name,

@@ -422,6 +422,11 @@ def square(a: Draw) -> Any:
     return a(a.rows, 7, 7) + 7 * np.eye(7, dtype=a.dtype)
 
 
+def triangular(a: Draw, n: int, lower: bool) -> Any:
+    """A triangular matrix that is far from a singular one."""
+    return (np.tril if lower else np.triu)(a(n, n) / n) + 2 * np.eye(n, dtype=a.dtype)
+
+
 def positive_definite(a: Draw) -> Any:
     x = a(a.rows, 7, 7)
     return x + x.swapaxes(-1, -2) + 14 * np.eye(7, dtype=a.dtype)
@@ -1037,6 +1042,13 @@ CASES: dict[str, list[Case]] = {
     # Decompositions
     "inv": [lambda a: (square(a),)],
     "solve": [lambda a: (square(a), a(a.rows, 7, 3)), lambda a: (square(a), a(7, 1))],
+    "solve_triangular": [
+        lambda a: (triangular(a, 7, True), a(7, 3), True),
+        lambda a: (triangular(a, 37, False), a(37, 1), False),
+        lambda a: (triangular(a, 40, True), a(40, 201), True),
+        lambda a: (triangular(a, 40, False), a(40, 70), False),
+        lambda a: (square(a) * np.tri(7, dtype=a.dtype), a(a.rows, 7, 3), True),
+    ],
     "cholesky": [lambda a: (positive_definite(a),)],
     "lu": [lambda a: (square(a),), lambda a: (a(a.rows, 7, 4),), lambda a: (a(a.rows, 4, 7),)],
     "lu_pivots": [lambda a: (a(a.rows, 7, 4),), lambda a: (a(4, 7),)],

@@ -286,7 +286,7 @@ WEIGHTS = {"linear": [1], "embedding": [0], "grouped_linear": [1, 2, 3]}
 
 
 MOVE_PARTS = {name for name, made in registry.items() if made.moves == "parts"}
-ANOTHER_FIRST = {"cholesky", "eig", "eigh", "eigvalsh", "lu", "lu_pivots"}
+ANOTHER_FIRST = {"cholesky", "eig", "eigh", "eigvalsh", "lu", "lu_pivots", "solve_triangular"}
 """Whose rows call another op first, for a symmetric matrix or one of a diagonal of its own."""
 
 

@@ -56,6 +56,12 @@ class DecompositionDefaults(RequiredMethods[Array]):
 
     @in_float32
     @lapack
+    def solve_triangular(self, a: Array, b: Array, lower: bool) -> Array:
+        """`solve` for a triangular a, whose other triangle is 0."""
+        return self.asarray(np.linalg.solve(self.to_numpy(a), self.to_numpy(b)))
+
+    @in_float32
+    @lapack
     def cholesky(self, x: Array) -> Array:
         """The lower triangular L of x = L L^T (of complex x = L L^H), from the lower triangle of x
         (..., N, N)."""
