@@ -91,6 +91,7 @@ def test_steps_are_those_of_torch(model, same_noise):
     assert_close(steps(gradient, ours, built[2], gradient.float64), theirs, 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fuse", [False, True])
 @every_model
 def test_compiled_steps_are_the_eager_ones(model, fuse):
