@@ -310,7 +310,7 @@ def _runtime(index: int, current: int) -> tuple[CupyRuntime, list[Any]]:
     made.index, made.count, made.xp = index, 2, Device(calls, current)
     made._current_device = made.xp.getDevice
     made._functions, made._shared_allowed = {"k_float32": Kernel(calls)}, {}
-    made._lock, made._number = threading.Lock(), int
+    made._lock, made.integer = threading.Lock(), int
     made._device = types.SimpleNamespace(use=lambda: calls.append("context"))
     return made, calls
 

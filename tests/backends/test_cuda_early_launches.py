@@ -177,7 +177,7 @@ def runtime_of(function: Function) -> CupyRuntime:
     runtime._thread, runtime._functions = threading.local(), {"kernel_float32": function}
     runtime._shared_allowed = {"kernel_float32": 4096}
     runtime.count, runtime.launches_early = 1, True
-    runtime._pointer = runtime._number = int  # NumPy's arrays stand for CuPy's
+    runtime._pointer = runtime.integer = int  # NumPy's arrays stand for CuPy's
     stream = SimpleNamespace(ptr=9)
     runtime.xp = SimpleNamespace(
         ndarray=np.ndarray, cuda=SimpleNamespace(get_current_stream=lambda: stream)

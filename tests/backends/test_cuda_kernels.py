@@ -895,8 +895,8 @@ class NamingRuntime(EmulatedRuntime):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a .cu file exports is reached by the table's cases, those of wide heads, of a few
-    and of many rows, of groups, of copies or of large convolutions. (`test_cuda_rope_attention` has
-    its own.)"""
+    and of many rows, of groups, of copies or of large convolutions. (`test_cuda_rope_attention` and
+    `test_cuda_arithmetic` have their own.)"""
     backend = CudaBackend(0, NamingRuntime())
     for dtype in DTYPES:
         for method in ("layer_norm_grad", "rms_norm_grad"):
@@ -912,6 +912,8 @@ def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> 
                 for queries in (1, 3, 40):
                     wide_cache(backend, dtype, width, queries)
         groups(backend, dtype, COUNTS["one"])
+        for operator in ("neg", "abs"):
+            backend.runtime.arithmetic.unary(operator)(Draw(dtype)(3))
         for target, given in itertools.product(DTYPES, strided(dtype).values()):
             backend.assign(np.empty(given.shape, target), ..., given)
         for name in FORMATS:
@@ -927,7 +929,7 @@ def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> 
     every_convolution_by_products(monkeypatch)
     for dtype, case in itertools.product(DTYPES, (SLIDES[0], *DEPTHWISE)):
         slides(backend, dtype, case)
-    families = (family for family in kernels.FAMILIES if family != "rope_attention")
+    families = set(kernels.FAMILIES) - {"rope_attention", "arithmetic"}
     exported = {name for family in families for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()
 

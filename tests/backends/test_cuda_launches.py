@@ -18,6 +18,7 @@ import pytest
 from gradient import backends
 from gradient.backends import registry
 from gradient.backends.cuda import compilation, driver, multi_gpu
+from gradient.backends.cuda.arithmetic import STRIDES
 from gradient.backends.cuda.copies import WALK
 from gradient.backends.cuda.grouped import ADDRESSES, RANGE
 from gradient.backends.cuda.indexed import PICKS
@@ -29,7 +30,10 @@ from gradient.errors import BackendError, DeviceError
 from support import cuda_emulation, fake_cupy
 
 pytestmark = pytest.mark.cpu_only
-STRUCTURES = (ADAM, ADDRESSES, CODEBOOK, COUNT, DIVISOR, NUMBER, PICKS, RANGE, SIGNS, TENSORS, WALK)
+STRUCTURES = (
+    *(ADAM, ADDRESSES, CODEBOOK, COUNT, DIVISOR, NUMBER, PICKS, RANGE, SIGNS, STRIDES, TENSORS),
+    WALK,
+)
 
 
 class CUDADriverError(RuntimeError):
@@ -91,7 +95,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Any:
     made: Any = CupyRuntime.__new__(CupyRuntime)
     made.index, made.count, made.xp = 0, 1, Cupy()
     made._modules, made._functions, made._compiled = {}, {}, set()
-    made._shared_allowed, made._lock, made._number = {}, threading.Lock(), int
+    made._shared_allowed, made._lock, made.integer = {}, threading.Lock(), int
     made._device = SimpleNamespace(use=lambda: None, compute_capability="90")
     return made
 
@@ -209,7 +213,7 @@ def test_cupy_takes_structures_by_their_address(kind: np.dtype) -> None:
     runtime: Any = CupyRuntime.__new__(CupyRuntime)
     runtime._pointer = cupy.cuda.function.CPointer
     told = np.zeros(1, kind)
-    pointer = runtime._by_value(told)
+    pointer = runtime.by_value(told)
     assert pointer.ptr == told.ctypes.data
     assert refusal_of((1,), pointer) is None
 
@@ -219,14 +223,14 @@ def test_an_int_is_64_bits_that_live_as_long_as_what_points_to_them() -> None:
     pointer = pytest.importorskip("cupy", exc_type=ImportError).cuda.function.CIntptr
     runtime: Any = CupyRuntime.__new__(CupyRuntime)
     given = []
-    runtime._number, runtime._by_value = functools.lru_cache(4)(pointer), None
+    runtime.integer, runtime.by_value = functools.lru_cache(4)(pointer), None
     for x in (0, 5, -5, 2**63 - 1, -(2**63), *range(100, 110), 5):
         runtime._call(lambda *a: given.extend(a[2]), "k", (1,), 32, (x,))
         assert ctypes.string_at(given[-1].ptr, 8) == np.int64(x).tobytes()
         assert refusal_of((1,), given[-1]) is None
     assert ctypes.string_at(given[1].ptr, 8) == np.int64(5).tobytes()
     with pytest.raises(OverflowError):
-        runtime._number(2**63)
+        runtime.integer(2**63)
 
 
 def test_cupy_makes_64_bits_of_an_int_and_8_of_a_bool() -> None:

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.cuda import kernels
+from gradient.backends.cuda.arithmetic import Arithmetic, give_operators
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
+from gradient.backends.cuda.launching import EACH
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.recording_backend import OpaqueArray
 from support import fake_cublas, fake_cupy
@@ -174,6 +176,27 @@ class EmulatedRuntime:
         launch(library(family), name, grid, block, *arguments, shared=shared, order=self.order)
         (self.copied if family == "copies" else self.launched).append(name)
 
+    integer = by_value = staticmethod(lambda x: x)
+    is_contiguous = staticmethod(lambda x: isinstance(x, np.ndarray) and x.flags.c_contiguous)
+    with_operators = staticmethod(lambda x: x)
+    count = 1
+
+    @functools.cached_property
+    def arithmetic(self) -> Arithmetic:
+        return Arithmetic(self)
+
+    def launcher(self, family: str, kernel: str, dtype: str) -> Callable[..., None]:
+        return lambda blocks, *arguments: self.launch(
+            family, kernel, dtype, (blocks,), EACH, *arguments
+        )
+
+    def real(self, value: float, dtype: np.dtype) -> Any:
+        return dtype.type(value)
+
+    def clear(self, x: Any) -> None:
+        x[...] = 0
+        self.copied.append("memset")
+
     def launch_source(
         self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
     ) -> None:
@@ -284,6 +307,8 @@ class FakeRuntime(EmulatedRuntime):
 
     def __init__(self, order: int = 0):
         super().__init__(order)
+        self.new_array: Any = type("Array", (fake_cupy.ndarray,), {"__slots__": ()})
+        give_operators(self.new_array, self)
         self.default = FakeStream()
         self.reset_peaks()
 
@@ -319,6 +344,9 @@ class FakeRuntime(EmulatedRuntime):
         hosts = [a._host if isinstance(a, fake_cupy.ndarray) else a for a in arguments]
         run = super().launch
         fake_cupy.queue(lambda: run(family, kernel, dtype, grid, block, *hosts, shared=shared))
+
+    is_contiguous = CupyRuntime.is_contiguous
+    with_operators, clear = CupyRuntime.with_operators, CupyRuntime.clear
 
     def copy_bytes(self, x: Any, out: Any) -> None:
         run, x, out = super().copy_bytes, x._host, out._host

@@ -10,6 +10,7 @@ goes to the device to `uploads`.
 
 from __future__ import annotations
 
+import ctypes
 import operator
 import threading
 from typing import Any
@@ -87,6 +88,9 @@ class Memory:
         self.ptr = host.__array_interface__["data"][0]
         self.mem = host
 
+    def memset_async(self, value: int, size: int) -> None:
+        queue(lambda: ctypes.memset(self.ptr, value, size))
+
 
 class Flags:
     """All that CuPy says of an array's memory: none is read-only."""
@@ -127,6 +131,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
     itemsize = property(lambda self: self._host.itemsize)
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: Flags(self._host))
+    _c_contiguous = property(lambda self: self._host.flags.c_contiguous)
     data = property(lambda self: Memory(self._host))
     T = property(lambda self: _made(self._host.T, self))
 
@@ -338,9 +343,10 @@ def _made(out: Any, source: ndarray | None = None) -> Any:
     if not isinstance(out, (np.ndarray, np.generic)):
         return out
     host = np.asarray(out)
+    kind = ndarray if source is None else type(source)
     if source is not None and np.may_share_memory(host, source._host):
-        return ndarray(host, source if source.base is None else source.base)
-    return ndarray(host)
+        return kind(host, source if source.base is None else source.base)
+    return kind(host)
 
 
 def _call(function: Any, *args: Any, **options: Any) -> Any:
@@ -374,7 +380,10 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
         out = fresh(lambda: function(*hosts, **named))
     source = next((a for a in arrays if np.may_share_memory(np.asarray(out), a._host)), None) \
         if isinstance(out, np.ndarray) else None  # fmt: skip
-    return _made(out, source)
+    made = _made(out, source)
+    if isinstance(function, np.ufunc) and isinstance(made, ndarray):
+        made.__class__ = next((type(a) for a in arrays if type(a) is not ndarray), ndarray)
+    return made
 
 
 def _floor_divide(a: Any, b: Any) -> Any:

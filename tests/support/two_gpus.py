@@ -300,7 +300,8 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cupy]:
         (cublas, "load", lambda _: libraries),
         (cublas_lt, "load", lambda _: libraries),
         (CupyRuntime, "address", address),
-        (CupyRuntime, "_by_value", lambda self, structure: structure),
+        (CupyRuntime, "by_value", lambda self, structure: structure),
+        (CupyRuntime, "real", lambda self, value, dtype: dtype.type(value)),
     ):
         monkeypatch.setattr(target, name, value)
     monkeypatch.setitem(sys.modules, "cupy", cupy)

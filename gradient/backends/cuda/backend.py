@@ -31,9 +31,6 @@ from gradient.backends.cuda.scaled_products import ScaledProducts
 from gradient.backends.cuda.sorting import SortingKernels
 from gradient.backends.cuda.sums import SumKernels
 from gradient.backends.required import Shape
-from gradient.dtypes import bfloat16
-
-BFLOAT16 = bfloat16.numpy
 
 
 class CudaBackend(
@@ -88,18 +85,13 @@ class CudaBackend(
         self.transfers += not isinstance(value, self.xp.ndarray)
         if isinstance(value, np.ndarray) and self.runtime.is_pinned(value):
             value = np.array(value)  # the host may write to it as soon as this returns
-        return self.xp.asarray(value, dtype)
+        made: Array = self.xp.asarray(value, dtype)
+        return made if made is value else self.runtime.with_operators(made)
 
     # New arrays are on the current device, which `MultiGpuBackend` sets.
 
     def empty(self, shape: Shape, dtype: np.dtype) -> Array:
         return self.runtime.new_array(shape, dtype)
-
-    def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
-        return self.xp.full(shape, value, dtype)
-
-    def zeros(self, shape: Shape, dtype: np.dtype) -> Array:
-        return self.xp.zeros(shape, dtype)
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
         return self.xp.arange(start, stop, step, dtype)
@@ -199,7 +191,7 @@ class CudaBackend(
         made = super().strided_view(x, shape, strides)
         key = id(made)
         self._owners[key] = weakref.ref(made, lambda _: self._owners.pop(key)), self.storage(x)
-        return made[...]
+        return self.runtime.with_operators(made[...])
 
     def address(self, x: Array) -> int:
         """The address of the first element in the GPU's memory."""
@@ -228,17 +220,6 @@ class CudaBackend(
         shape = list(first.shape)
         shape[axis] = size
         return self.strided_view(first, tuple(shape), first.strides)
-
-    # If CuPy has no function for bfloat16, it computes in float32 and returns that.
-
-    def where(self, condition: Array, a: Array, b: Array) -> Array:
-        a, b = (  # where one is a number
-            self.full((), x, like.dtype) if isinstance(x, (bool, int, float, complex)) else x
-            for x, like in ((a, b), (b, a))
-        )
-        if a.dtype == b.dtype == BFLOAT16:
-            return self.xp.where(condition, _bits(a), _bits(b)).view(BFLOAT16)
-        return self.xp.where(condition, a, b)
 
     def astype(self, x: Array, dtype: np.dtype) -> Array:
         if dtype.char == "B" and x.dtype in FLOATS:
@@ -279,7 +260,3 @@ def _kind(a: Any, b: Any) -> str:
 def _is_beside(rest: Array, b: Any) -> Array:
     """Where the remainder of C's fmod does not have the sign of b."""
     return (rest != 0) & ((rest < 0) != (b < 0))
-
-
-def _bits(x: Array) -> Array:
-    return x.view(np.dtype(np.uint16))

@@ -52,7 +52,12 @@ class CopyKernels(KernelLauncher, Assignment):
     """Overrides of required methods."""
 
     def astype(self, x: Array, dtype: np.dtype) -> Array:
-        if x.dtype == dtype or not (x.size and x.dtype in FLOATS and dtype in FLOATS):
+        if x.dtype == dtype:
+            return x
+        if x.dtype.char == "?" and isinstance(x, self.xp.ndarray):
+            made = self.runtime.arithmetic.from_bool(x, dtype)
+            return super().astype(x, dtype) if made is None else made
+        if not (x.size and x.dtype in FLOATS and dtype in FLOATS):
             return super().astype(x, dtype)
         out = self._empty_like(x, dtype)
         return out if self._copied(x, out) else super().astype(x, dtype)
@@ -66,12 +71,10 @@ class CopyKernels(KernelLauncher, Assignment):
         return out if self._copied(x, out) else super().clone(x)
 
     def contiguous(self, x: Array) -> Array:
-        if not isinstance(x, self.xp.ndarray):  # NumPy's scalars, in tests
-            return self.xp.ascontiguousarray(x)
-        return x if x.flags.c_contiguous else self.copy(x)
+        return x if self.runtime.is_contiguous(x) else self.copy(x)
 
     def reshape(self, x: Array, shape: Shape) -> Array:
-        if not (x.flags.c_contiguous or _is_view(x.shape, x.strides, tuple(shape))):
+        if not (self.runtime.is_contiguous(x) or _is_view(x.shape, x.strides, tuple(shape))):
             x = self.copy(x)
         return x.reshape(shape)
 
@@ -119,6 +122,16 @@ class CopyKernels(KernelLauncher, Assignment):
                 )
                 if self._copied(value, place):
                     return x
+        elif (
+            type(value) in (float, int) and x.dtype in FLOATS and (index is ... or _is_basic(index))
+        ):
+            place = x if index is ... else x[index]
+            if (
+                isinstance(place, self.xp.ndarray)
+                and self.runtime.is_contiguous(place)
+                and self.runtime.arithmetic.fill(place, value)
+            ):
+                return x
         return super().assign(x, index, value)
 
     def _copied(self, x: Array, out: Array) -> bool:
@@ -127,7 +140,8 @@ class CopyKernels(KernelLauncher, Assignment):
             return False  # NumPy's scalars, in tests
         if not x.size:
             return True
-        if x.dtype == out.dtype and x.flags.c_contiguous and out.flags.c_contiguous:
+        is_contiguous = self.runtime.is_contiguous
+        if x.dtype == out.dtype and is_contiguous(x) and is_contiguous(out):
             self.runtime.copy_bytes(x, out)
             return True
         aligned = (self.runtime.address(x) | self.runtime.address(out)) % LOAD == 0
@@ -144,7 +158,7 @@ class CopyKernels(KernelLauncher, Assignment):
     def _empty_like(self, x: Array, dtype: np.dtype) -> Array:
         """A contiguous array with the memory order of x's axes; in row-major order if x shows an
         element more than once."""
-        if x.flags.c_contiguous or not all(x.strides):
+        if self.runtime.is_contiguous(x) or not all(x.strides):
             return self.empty(x.shape, dtype)
         order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
         out = self.empty(tuple(x.shape[i] for i in order), dtype)

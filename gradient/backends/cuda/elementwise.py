@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from gradient.backends.array_api import Array
 from gradient.backends.composed.activation import ActivationDefaults
-from gradient.backends.cuda.launching import KernelLauncher
+from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.cuda.launching import FLOATS, KernelLauncher
+from gradient.backends.required import Shape
+from gradient.dtypes import bfloat16
 
-BLOCK = 256
-BYTES_PER_THREAD = 64
-"""Four loads of 16 bytes each, so that a thread has several under way."""
+BFLOAT16 = bfloat16.numpy
+NUMBERS = (float, int, bool)
 
 
-class ElementwiseKernels(KernelLauncher, ActivationDefaults[Array]):
-    """Overrides of `composed.elementwise` and `composed.activation`, and required methods."""
+class ElementwiseKernels(KernelLauncher, ActivationDefaults[Array], ShapeDefaults[Array]):
+    """Overrides of `composed.elementwise`, `composed.activation` and `composed.shape`, and required
+    methods.
+
+    Python's operators on arrays are kernels too: see `cuda.arithmetic`.
+    """
+
+    runtime: Any
+    xp: Any
+    empty: Any
+    assign: Any
+
+    def zeros(self, shape: Shape, dtype: np.dtype) -> Array:
+        y: Array = self.empty(shape, dtype)
+        self.runtime.clear(y)
+        return y
+
+    def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
+        if type(value) in NUMBERS and dtype in FLOATS:
+            y: Array = self.empty(shape, dtype)
+            if self.runtime.arithmetic.fill(y, value):
+                return y
+        return super().full(shape, value, dtype)
+
+    def accumulate(self, x: Array, y: Array) -> Array:
+        done = self.runtime.arithmetic.add_to(x, y)
+        return super().accumulate(x, y) if done is None else done
+
+    def maximum(self, a: Array, b: Array) -> Array:
+        y = self.runtime.arithmetic.maximum(a, b)
+        return super().maximum(a, b) if y is None else y
+
+    def minimum(self, a: Array, b: Array) -> Array:
+        y = self.runtime.arithmetic.minimum(a, b)
+        return super().minimum(a, b) if y is None else y
+
+    def where(self, condition: Array, a: Array, b: Array) -> Array:
+        y: Array | None = self.runtime.arithmetic.where(condition, a, b)
+        if y is not None:
+            return y
+        a, b = (  # where one is a number
+            self.full((), x, like.dtype) if isinstance(x, (bool, int, float, complex)) else x
+            for x, like in ((a, b), (b, a))
+        )
+        if a.dtype == b.dtype == BFLOAT16:  # of which CuPy has no function: it gives float32
+            return self.xp.where(condition, _bits(a), _bits(b)).view(BFLOAT16)
+        return super().where(condition, a, b)
 
     def exp(self, x: Array) -> Array:
         return self._map("exp", x) if self.has_kernel(x) else super().exp(x)
@@ -87,8 +138,10 @@ class ElementwiseKernels(KernelLauncher, ActivationDefaults[Array]):
 
     def _map(self, kernel: str, *arrays: Array) -> Array:
         """Apply the kernel to every element of arrays of one shape."""
-        out = self.empty(arrays[0].shape, arrays[0].dtype)
-        blocks = -(-out.nbytes // (BLOCK * BYTES_PER_THREAD))
-        flat = map(self.contiguous, arrays)
-        self.launch("elementwise", kernel, out, (blocks,), BLOCK, *flat, out, out.size)
-        return out
+        apply = self.runtime.arithmetic.unary(kernel)
+        y: Array = apply(*map(self.contiguous, arrays))
+        return y
+
+
+def _bits(x: Array) -> Array:
+    return x.view(np.dtype(np.uint16))

@@ -8,17 +8,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import operator
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.cuda import compilation, driver
+from gradient.backends.cuda.arithmetic import Arithmetic, give_operators
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
 from gradient.backends.cuda.graphs import GraphRecorder
+from gradient.backends.cuda.launching import EACH
 from gradient.backends.cuda.memory import InFlight, Peaks
 from gradient.backends.packed import memory_of
 from gradient.backends.recording_backend import OpaqueArray
@@ -78,11 +82,13 @@ class CupyRuntime:
         self.index, self.count = index, count
         self._device = cupy.cuda.Device(index)
         self._current_device = cupy.cuda.runtime.getDevice
-        self.new_array: Any = cupy.ndarray  # on the hot path of `empty`
         self._pointer: Any = cupy.cuda.function.CPointer
         # A cache of ints as kernel arguments. CuPy takes 0.24 us to make one; nearly all are sizes
         # and strides, which recur.
-        self._number: Any = functools.lru_cache(4096)(cupy.cuda.function.CIntptr)
+        self.integer: Any = functools.lru_cache(4096)(cupy.cuda.function.CIntptr)
+        self.new_array: Any = type("Array", (cupy.ndarray,), {"__slots__": ()})
+        self.arithmetic = Arithmetic(self)
+        give_operators(self.new_array, self)
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
         self._compiled: set[str] = set()
@@ -169,19 +175,23 @@ class CupyRuntime:
         arguments: tuple[Any, ...],
         shared: int = 0,
     ) -> None:
-        number = self._number
+        number, structure = self.integer, np.ndarray
         values = [
-            number(a) if type(a) is int else self._by_value(a) if type(a) is np.ndarray else a
+            number(a) if type(a) is int else self.by_value(a) if type(a) is structure else a
             for a in arguments
         ]
         try:
             function(grid, (block,), values, shared)
         except self.xp.cuda.driver.CUDADriverError as error:
-            raise BackendError(
-                f"cuda:{self.index}: kernel {name} was not launched, of {grid} blocks of {block} "
-                f"threads with {shared:,} bytes of shared memory: {error}; or an earlier kernel "
-                "failed"
-            ) from error
+            raise self._not_launched(name, grid, block, shared, error) from error
+
+    def _not_launched(
+        self, name: str, grid: tuple[int, ...], block: int, shared: int, error: Exception
+    ) -> BackendError:
+        return BackendError(
+            f"cuda:{self.index}: kernel {name} was not launched, of {grid} blocks of {block} "
+            f"threads with {shared:,} bytes of shared memory: {error}; or an earlier kernel failed"
+        )
 
     @functools.cached_property
     def launches_early(self) -> bool:
@@ -207,10 +217,31 @@ class CupyRuntime:
             return ctypes.c_void_p(self.address(x))
         return ctypes.c_longlong(x) if type(x) is int else ctypes.create_string_buffer(x.tobytes())
 
-    def _by_value(self, structure: Any) -> Any:
+    def by_value(self, structure: Any) -> Any:
         """An object that CuPy accepts as an argument by value. (For a NumPy array, CuPy's own
         conversion takes longer than the rest of a launch.)"""
         return self._pointer(ctypes.addressof(ctypes.c_char.from_buffer(structure)))
+
+    def launcher(self, family: str, kernel: str, dtype: str) -> Callable[..., None]:
+        """A function that queues a kernel with blocks of 256 threads: a launch with everything
+        prepared but the number of blocks and the arguments, which are arrays, None, and what
+        `integer`, `real` and `by_value` give."""
+        name = f"{kernel}_{dtype}"
+        function = self._functions.get(name) or self._load(family, name, dtype)
+        block, refused = (EACH,), self.xp.cuda.driver.CUDADriverError
+
+        def launch(blocks: int, *arguments: Any) -> None:
+            try:
+                function((blocks,), block, arguments)
+            except refused as error:
+                raise self._not_launched(name, (blocks,), EACH, 0, error) from error
+
+        return launch
+
+    def real(self, value: float, dtype: np.dtype) -> Any:
+        """A float32 or float64 argument: a pointer to its bits."""
+        bits = np.array(value, dtype).tobytes()
+        return self.integer(int.from_bytes(bits, sys.byteorder, signed=True))
 
     def launch_source(
         self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
@@ -270,11 +301,21 @@ class CupyRuntime:
         self._modules[key] = module  # only after its functions have loaded
         return module
 
-    def address(self, x: Array) -> int:
-        """The address of the array's first element."""
+    address: Any = operator.attrgetter("data.ptr")
+    """The address of an array's first element."""
+
+    is_contiguous: Any = operator.attrgetter("_c_contiguous")
+    """Whether an array is in row-major order without gaps. (CuPy's `flags` takes 0.3 us.)"""
+
+    def with_operators(self, x: Array) -> Array:
+        """The array itself, which CuPy has made, in the class whose operators are kernels."""
+        x.__class__ = self.new_array
+        return x
+
+    def clear(self, x: Array) -> None:
+        """Queue zeros for all bytes of a contiguous array."""
         memory: Any = x.data
-        address: int = memory.ptr
-        return address
+        memory.memset_async(0, x.nbytes)
 
     def stream(self) -> int:
         """The stream for queued work: CuPy's current one."""
@@ -350,7 +391,7 @@ class CupyRuntime:
         """Copy to the GPU. From pinned memory the copy is asynchronous: the host must not write to
         that memory before it is done."""
         with self.on_device():
-            out: Array = self.xp.asarray(x)
+            out = self.with_operators(self.xp.asarray(x))
             if self.is_pinned(x):
                 self.in_flight.keep(x)
         return out

@@ -5,6 +5,8 @@
 
 // UNARY(name, expression of x), BINARY(name, expression of g and x)
 #define FOR_EACH_FUNCTION(UNARY, BINARY, NAME, T)                                              \
+    UNARY(neg, -x, NAME, T)                                                                    \
+    UNARY(abs, abs(x), NAME, T)                                                                \
     UNARY(exp, exp(x), NAME, T)                                                                \
     UNARY(log, log(x), NAME, T)                                                                \
     UNARY(sqrt, sqrt(x), NAME, T)                                                              \
