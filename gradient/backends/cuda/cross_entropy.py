@@ -13,6 +13,8 @@ from gradient.backends.cuda.launching import LOAD, KernelLauncher, block_of, com
 SOME_ROWS, SOME_THREADS, MOST_THREADS = 512, 256, 512
 """From so many rows on several blocks share a multiprocessor, and begin one after the other: so
 one loads while another adds up."""
+MOST_LOSSES = 1 << 16
+"""That one block adds up: a thread 128 of them."""
 PADDED = 1 << 20
 """Numbers of a gradient in 16 bits whose rows begin at 16 bytes, as the products that follow read
 them (`products.PADDING_PAYS`). What lies between two rows is neither written nor read."""
@@ -52,6 +54,16 @@ class CrossEntropyKernels(KernelLauncher, NormDefaults[Array]):
             self.index_fault(),
         )  # fmt: skip
         return loss, high, log_sum
+
+    def mean_of_counted(self, x: Array, target: Array, ignore_index: int) -> tuple[Array, Array]:
+        if not self.has_kernel(x) or target.dtype != np.int64 or x.size > MOST_LOSSES:
+            return super().mean_of_counted(x, target, ignore_index)
+        mean, count = self.empty((), x.dtype), self.empty((), np.dtype(computed_in(x)))
+        self.launch(
+            "cross_entropy", "mean_of_counted", x, (1,), min(block_of(x.size), MOST_THREADS),
+            self.contiguous(x), self.contiguous(target), mean, count, x.size, ignore_index,
+        )  # fmt: skip
+        return mean, count
 
     def cross_entropy_grad(
         self,

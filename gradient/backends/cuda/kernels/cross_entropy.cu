@@ -191,6 +191,21 @@ __device__ void cross_entropy_grad(const L* g, const T* logits, const Int* targe
     }
 }
 
+// The sum of losses, divided by the number of targets that are not ignored; and this number. Grid: one
+// block.
+template <class T>
+__device__ void mean_of_counted(const T* losses, const Int* target, T* mean, computed<T>* count, Int rows,
+                                Int ignore_index) {
+    typedef computed<T> A;
+    A sum = 0, counted = 0;
+    for (Int i = threadIdx.x; i < rows; i += blockDim.x) {
+        sum += A(losses[i]);
+        counted += target[i] != ignore_index ? 1 : 0;
+    }
+    const Sums<A> all = block_sums(sum, counted);
+    if (threadIdx.x == 0) *mean = T(all.a / all.b), *count = all.b;
+}
+
 // Losses of the logits' type, and in float32 for logits of 16 bits.
 #define EXPORT_CROSS_ENTROPY(SUFFIX, NAME, T, L)                                                     \
     CLASS_KERNEL cross_entropy##SUFFIX##_##NAME(                                                     \
@@ -205,7 +220,12 @@ __device__ void cross_entropy_grad(const L* g, const T* logits, const Int* targe
         cross_entropy_grad(g, logits, target, high, log_sum, gx, columns, pitch, ignore_index,       \
                            smoothing);                                                               \
     }
-#define EXPORT_OF_ONE_TYPE(NAME, T) EXPORT_CROSS_ENTROPY(, NAME, T, T)
+#define EXPORT_OF_ONE_TYPE(NAME, T)                                                                  \
+    EXPORT_CROSS_ENTROPY(, NAME, T, T)                                                               \
+    CLASS_KERNEL mean_of_counted_##NAME(const T* losses, const Int* target, T* mean,                 \
+                                        computed<T>* count, Int rows, Int ignore_index) {            \
+        mean_of_counted(losses, target, mean, count, rows, ignore_index);                            \
+    }
 #define EXPORT_IN_FLOAT32(NAME, T) EXPORT_CROSS_ENTROPY(_in_float32, NAME, T, float)
 FOR_EACH_FLOAT(EXPORT_OF_ONE_TYPE)
 FOR_EACH_NARROW(EXPORT_IN_FLOAT32)
