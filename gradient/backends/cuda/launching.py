@@ -172,10 +172,10 @@ class KernelLauncher:
 
     def begin_at_loads(self, *arrays: Array | None) -> bool:
         """Whether all arrays (None is ignored) are aligned to 16 bytes."""
-        places = 0
+        places, address = 0, self.runtime.address
         for x in arrays:
             if x is not None:
-                places |= self.runtime.address(x)
+                places |= address(x)
         return places % LOAD == 0
 
     def launch_numbers(self, family: str, kernel: str, x: Array, *arguments: Any) -> None:

@@ -49,7 +49,9 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         copies: list[Array] | None = None,
     ) -> None:
         states, o = (params, exp_avgs, exp_avg_sqs), options
-        if not _has_step_kernel(grads, states, copies) or (steps is None) != (found_inf is None):
+        if not self._has_step_kernel(grads, states, copies) or (steps is None) != (
+            found_inf is None
+        ):
             self.without_device_numbers(o.lr, o.step)
             super().adamw_step(params, grads, exp_avgs, exp_avg_sqs, o, steps, found_inf, copies)
             return
@@ -83,7 +85,7 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
     ) -> None:
         o = options
         buffers = momentum_buffers if o.momentum else None
-        if not _has_step_kernel(grads, (params, *_present(buffers)), copies):
+        if not self._has_step_kernel(grads, (params, *_present(buffers)), copies):
             self.without_device_numbers(o.lr)
             super().sgd_step(params, grads, momentum_buffers, o, found_inf, copies)
             return
@@ -110,7 +112,9 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         copies: list[Array] | None = None,
     ) -> None:
         states, o = (params, square_avgs, *_present(momentum_buffers, grad_avgs)), options
-        if not _has_step_kernel(grads, states, copies) or (steps is None) != (found_inf is None):
+        if not self._has_step_kernel(grads, states, copies) or (steps is None) != (
+            found_inf is None
+        ):
             self.without_device_numbers(o.lr)
             super().rmsprop_step(
                 params, grads, square_avgs, momentum_buffers, grad_avgs, o, steps, found_inf, copies
@@ -138,7 +142,7 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         copies: list[Array] | None = None,
     ) -> None:
         o = options
-        if not _has_step_kernel(grads, (params, exp_avgs), copies):
+        if not self._has_step_kernel(grads, (params, exp_avgs), copies):
             self.without_device_numbers(o.lr, o.kept)
             super().lion_step(params, grads, exp_avgs, o, found_inf, copies)
             return
@@ -149,7 +153,7 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         self._launch_over_tensors(kernel, grads[0], lists, *numbers)
 
     def total_norm(self, arrays: list[Array]) -> Array:
-        if not (_are_alike(arrays) and any(x.size for x in arrays)):
+        if not (self._are_alike(arrays) and any(x.size for x in arrays)):
             return super().total_norm(arrays)
         sums = []
         arrays = [x for x in arrays if x.size]
@@ -162,14 +166,14 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         return self.astype(self.sqrt(self.reshape(both, ())), arrays[0].dtype)
 
     def foreach_mul(self, arrays: list[Array], factor: Array) -> None:
-        if not _writes_apart(arrays):
+        if not self._writes_apart(arrays):
             super().foreach_mul(arrays, factor)
             return
         by = self.astype(self.astype(factor, arrays[0].dtype), np.dtype(computed_in(arrays[0])))
         self._launch_over_tensors("scale", arrays[0], (arrays,), by)
 
     def foreach_unscale(self, arrays: list[Array], factor: Array, found_inf: Array) -> None:
-        if not _writes_apart(arrays):
+        if not self._writes_apart(arrays):
             super().foreach_unscale(arrays, factor, found_inf)
             return
         self._launch_over_tensors("unscale", arrays[0], (arrays,), factor, found_inf)
@@ -205,6 +209,33 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         table["words"][0, : len(words) + len(numbers)] = [*words, *numbers]
         return table
 
+    def _writes_apart(self, arrays: list[Array]) -> bool:
+        """Whether a kernel may write to all arrays at once: no memory occurs twice."""
+        return self._are_alike(arrays) and len({id(x) for x in arrays}) == len(arrays)
+
+    def _has_step_kernel(
+        self, grads: list[Array], states: Lists, copies: list[Array] | None
+    ) -> bool:
+        """Whether a kernel can update these parameters. States must have the gradients' dtype; with
+        copies (master weights), the copies must have it."""
+        if not (self._are_alike(grads, *_present(copies)) and self._are_alike(*states)):
+            return False
+        stored = grads[0].dtype if copies is None else np.dtype(computed_in(grads[0]))
+        return states[0][0].dtype == stored and len(states[0]) == len(grads)
+
+    def _are_alike(self, *lists: list[Array]) -> bool:
+        """Whether these are lists of equal length of contiguous arrays of one dtype."""
+        if not lists[0]:
+            return False
+        dtype, is_contiguous = lists[0][0].dtype, self.runtime.is_contiguous
+        return dtype in FLOATS and all(
+            [
+                len(each) == len(lists[0])
+                and all([x.dtype == dtype and is_contiguous(x) for x in each])
+                for each in lists
+            ]
+        )
+
 
 def _present(*lists: list[Array] | None) -> Lists:
     return tuple(each for each in lists if each is not None)
@@ -221,28 +252,3 @@ def _starts(tensors: list[Array]) -> np.ndarray:
     starts = np.zeros(len(tensors) + 1, np.int64)
     np.cumsum([-(-x.size // CHUNK) for x in tensors], out=starts[1:])
     return starts
-
-
-def _writes_apart(arrays: list[Array]) -> bool:
-    """Whether a kernel may write to all arrays at once: no memory occurs twice."""
-    return _are_alike(arrays) and len({id(x) for x in arrays}) == len(arrays)
-
-
-def _has_step_kernel(grads: list[Array], states: Lists, copies: list[Array] | None) -> bool:
-    """Whether a kernel can update these parameters. States must have the gradients' dtype; with
-    copies (master weights), the copies must have it."""
-    if not (_are_alike(grads, *_present(copies)) and _are_alike(*states)):
-        return False
-    stored = grads[0].dtype if copies is None else np.dtype(computed_in(grads[0]))
-    return states[0][0].dtype == stored and len(states[0]) == len(grads)
-
-
-def _are_alike(*lists: list[Array]) -> bool:
-    """Whether these are lists of equal length of contiguous arrays of one dtype."""
-    if not lists[0]:
-        return False
-    dtype = lists[0][0].dtype
-    return dtype in FLOATS and all(
-        len(each) == len(lists[0]) and all(x.dtype == dtype and x.flags.c_contiguous for x in each)
-        for each in lists
-    )
