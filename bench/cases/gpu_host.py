@@ -4,13 +4,14 @@ CuPy's own arrays, which it makes without a driver, over memory that nothing rea
 Python and C that do nothing replace the driver's and cuBLAS's. So the timed work is the host's own:
 ops and graph, choice of kernels, arrays, packed arguments, calls of ctypes. It does not include
 the time of the driver and of CuPy's memory pool: on an H100 some 2 to 3 microseconds a
-launch and 1 an array. Calls that run CuPy's kernels (`x + y`, copies) cannot be measured so.
+launch and 1 an array. Calls that run CuPy's own kernels (integers, mixed dtypes) cannot be measured
+so.
 """
 
 from __future__ import annotations
 
 import ctypes
-import itertools
+import operator
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,8 @@ from gradient.backends.cuda.runtime import CupyRuntime
 DEVICE = "idlecuda"
 CALLS = 200  # a sample
 ADDRESSES, STEP = 1 << 40, 1 << 12
-"""Where the memory of arrays begins, and from one array to the next; STEP is any handle, too."""
+"""Where the memory of arrays begins, and what the addresses of arrays are multiples of; STEP is any
+handle, too."""
 NUMBERS = {int, np.float32, np.float64, np.int64}
 
 
@@ -100,6 +102,29 @@ def calls() -> dict[str, Callable[[], object]]:
         if leaves:
             found[f"{name}, and gradients"] = both(function, *leaves)
 
+    a, b, row = (made(rows, width, dtype=gradient.float32) for _ in range(3))
+    row = made(width, dtype=gradient.float32)
+    half = made(rows, width)
+    mask = made(rows, width, dtype=gradient.bool)
+    for name, function in {
+        "x + y": lambda: a + b,
+        "x * 2": lambda: a * 2,
+        "1 - x": lambda: 1 - a,
+        "x > 0": lambda: a > 0,
+        "x + y of one row": lambda: a + row,
+        "x + y of bfloat16": lambda: half + half,
+        "x.exp()": lambda: a.exp(),
+        "-x": lambda: -a,
+        "x ** 2": lambda: a**2,
+        "maximum(x, y)": lambda: gradient.maximum(a, b),
+        "where(mask, x, y)": lambda: gradient.where(mask, a, b),
+        "x += y": lambda: operator.iadd(a, b),
+        "x.add_(y)": lambda: a.add_(b),
+        "mask.float()": lambda: mask.float(),
+        "zeros": lambda: gradient.zeros(rows, width, device=DEVICE),
+        "ones": lambda: gradient.ones(rows, width, device=DEVICE),
+    }.items():
+        case(name, function)
     x = made(rows, width, grad=True)
     norm_weight, norm_bias = (made(width, grad=True) for _ in range(2))
     case("layer norm", lambda: F.layer_norm(x, (width,), norm_weight, norm_bias),
@@ -135,6 +160,21 @@ def calls() -> dict[str, Callable[[], object]]:
         p.grad = made(width, width)
     optimizer = optim.AdamW(parameters, lr=1e-3)
     found["AdamW over 16 tensors"] = optimizer.step
+    mlp = gradient.nn.Sequential(
+        gradient.nn.Linear(256, 512, device=DEVICE),
+        gradient.nn.ReLU(),
+        gradient.nn.Linear(512, 10, device=DEVICE),
+    )
+    inputs = made(64, 256, dtype=gradient.float32)
+    labels = made(64, dtype=gradient.int64)
+    of_mlp = optim.AdamW(mlp.parameters(), lr=1e-3)
+
+    def step() -> None:
+        of_mlp.zero_grad()
+        F.cross_entropy(mlp(inputs), labels).backward()
+        of_mlp.step()
+
+    found["a step of an MLP (256, 512, 10) with AdamW"] = step
     return found
 
 
@@ -144,12 +184,18 @@ class IdleRuntime(CupyRuntime):
     def __init__(self) -> None:
         import cupy
 
-        addresses = itertools.count(0, STEP)
         memory = cupy.cuda.memory
-        nobodys = memory.UnownedMemory(ADDRESSES, 1 << 40, None, 0)
-        cupy.cuda.set_allocator(
-            lambda size: memory.MemoryPointer(nobodys, next(addresses) % (1 << 39))
-        )
+        nobodys = memory.UnownedMemory(ADDRESSES, 1 << 41, None, 0)
+
+        self.allocated = self.arrays = 0
+
+        def allocate(size: int) -> Any:
+            begin = self.allocated
+            self.allocated = (begin + (size // STEP + 1) * STEP) % (1 << 40)
+            self.arrays += 1
+            return memory.MemoryPointer(nobodys, begin)
+
+        cupy.cuda.set_allocator(allocate)
         self._begin(_idle(cupy), 0, 1)
         self._device = SimpleNamespace(
             compute_capability="90",
@@ -162,6 +208,9 @@ class IdleRuntime(CupyRuntime):
     def _load(self, family: str, name: str, dtype: str) -> Any:
         function = self._functions[name] = IdleFunction()
         return function
+
+    def clear(self, x: Any) -> None:
+        pass
 
 
 class IdleFunction:
@@ -236,7 +285,8 @@ def steps(call: Callable[[], object]) -> int:
 
 def counted(runtime: Any, call: Callable[[], object]) -> str:
     """The number of kernels and products that a call queues, and of arrays that it makes."""
-    counts = dict.fromkeys(("kernels", "products", "arrays"), 0)
+    counts = dict.fromkeys(("kernels", "products"), 0)
+    arrays = runtime.arrays
 
     def counting(of: Any, method: str, what: str) -> Callable[[], None]:
         function = getattr(of, method)
@@ -248,14 +298,13 @@ def counted(runtime: Any, call: Callable[[], object]) -> str:
         setattr(of, method, call)
         return lambda: setattr(of, method, function)
 
-    backend = backends.get(DEVICE)
     undo = [
-        counting(runtime, "launch", "kernels"),
+        counting(IdleFunction, "__call__", "kernels"),
         counting(runtime.blas, "multiply", "products"),
         counting(runtime.blas_lt, "multiply", "products"),
-        counting(backend, "empty", "arrays"),
     ]
     call()
     for each in undo:
         each()
+    counts["arrays"] = runtime.arrays - arrays
     return ", ".join(f"{n} {what}" for what, n in counts.items() if n)
