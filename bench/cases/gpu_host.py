@@ -113,6 +113,7 @@ def calls() -> dict[str, Callable[[], object]]:
         "x > 0": lambda: a > 0,
         "x + y of one row": lambda: a + row,
         "x + y of bfloat16": lambda: half + half,
+        "x * 2 of bfloat16": lambda: half * 2,
         "x.exp()": lambda: a.exp(),
         "-x": lambda: -a,
         "x ** 2": lambda: a**2,

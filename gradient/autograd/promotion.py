@@ -21,6 +21,7 @@ from gradient.dtypes import (
     get_default_dtype,
     result_type,
 )
+from gradient.dtypes.promotion import WideNumber
 from gradient.errors import DTypeError, NumberOverflow, TypeMismatch, sentence
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ Promotion = Literal[
     none          inputs are not cast
 """
 
-PYTHON_NUMBERS = (bool, int, float, complex)
+PYTHON_NUMBERS = (bool, int, float, complex, WideNumber)
 
 #: The kinds of dtypes (`np.dtype.kind`) that an op must cast or refuse: integers and bools if it
 #: computes in floats or takes only floats, bools if it takes only numbers. `Op.checked_kinds` adds
@@ -155,6 +156,9 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
                 raise NumberOverflow(sentence(op.public_name, "a number of 64 bits", number))
     if op.promotion == "int_to_float" and target.kind in ("int", "bool"):
         target = get_default_dtype()
+    if target in HALF_PRECISION and op.operator is not None and backend.takes_wide_numbers:
+        arrays = [_wide_number(op, a, target) for a in arrays]
+        return [a if _is_wide(op, a) else cast(backend, a, target) for a in arrays]
     if target in HALF_PRECISION and op.scalars_in_float32:
         arrays = [a if hasattr(a, "dtype") else backend.full((), a, FLOAT32) for a in arrays]
         return [cast(backend, a, target) if a.dtype != FLOAT32 or a.shape else a for a in arrays]
@@ -170,6 +174,24 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     if target is float32 and backend.mixes_floats and op.operator in MIXING and _mixable(arrays):
         return arrays
     return [a if a is None else cast(backend, a, target) for a in arrays]
+
+
+def _wide_number(op: Op, value: Any, target: DType) -> Any:
+    """A number beside 16-bit floats as a `WideNumber`: rounded to bfloat16 first (as arrays round
+    it to float16) unless the op takes it in float32. An array is returned unchanged."""
+    if hasattr(value, "dtype"):
+        return value
+    if op.scalars_in_float32:
+        return WideNumber(value)
+    return WideNumber(target.numpy.type(value)) if target is bfloat16 else value
+
+
+def _is_wide(op: Op, value: Any) -> bool:
+    """Whether an operand beside 16-bit floats stays float32: a `WideNumber`, or a 0-d array of an
+    op that takes numbers in float32."""
+    if not hasattr(value, "dtype"):
+        return type(value) is WideNumber
+    return op.scalars_in_float32 and value.dtype == FLOAT32 and not value.shape
 
 
 def _mixable(arrays: list[Any]) -> bool:

@@ -86,6 +86,9 @@ class Backend(
     """Whether arrays have strides: what `getitem` gives for ints and slices, and `permute` and
     `broadcast_to`, then always shows the memory of what they are given."""
 
+    takes_wide_numbers = False
+    """Whether operators take a `WideNumber` beside 16-bit floats."""
+
     mixes_floats = False
     """Whether +, - and * take 16-bit floats beside float32, and compute in that: a cast before them
     would be another pass."""

@@ -71,6 +71,13 @@ def promote_types(type1: DType, type2: DType) -> DType:
     return _TABLE[dtype_of(type1), dtype_of(type2)]
 
 
+class WideNumber(float):
+    """A Python number that an operator takes in float32 beside 16-bit floats: the result has their
+    dtype, and is rounded once."""
+
+    __slots__ = ()
+
+
 def _rank(operand: Any) -> tuple[int, DType]:
     """Return the operand's priority (2 for an array with dimensions, 1 for a 0-d array, 0 for a
     Python number) and its dtype."""

@@ -294,6 +294,39 @@ def test_other_dtypes_are_cupys() -> None:
     assert (whole + whole).tolist() == [2, 4, 6]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_numbers_beside_16_bits_are_float32(dtype: str) -> None:
+    """In products and quotients, as in PyTorch; sums and comparisons round them first. Each is one
+    kernel, and so is its gradient."""
+    values = np.linspace(-3, 3, 24).reshape(4, 6).astype(numpy_of(dtype))
+    x = gradient.tensor(values.astype(np.float32), dtype=dtype, device=DEVICE, requires_grad=True)
+    wide, rounded = values.astype(np.float32), np.float32(np.array(0.1).astype(values.dtype))
+    calls: dict[str, tuple[Any, np.ndarray]] = {
+        "mul": (lambda x: x * 0.1, wide * np.float32(0.1)),
+        "truediv": (lambda x: 0.1 / x, np.float32(0.1) / wide),
+        "add": (lambda x: x + 0.1, wide + rounded),
+        "sub": (lambda x: 1 - x, 1 - wide),
+        "lt": (lambda x: x > 0.1, wide > rounded),
+        "mul_strided": (lambda x: x.T * 0.1, wide.T * np.float32(0.1)),
+    }
+    for kernel, (call, expected) in calls.items():
+        out, names = launched(lambda call=call: call(x))
+        assert names == [f"{kernel}_{dtype}"]
+        expected = expected if expected.dtype == bool else expected.astype(values.dtype)
+        same(out.array.get(), expected)
+    _, names = launched(lambda: (x * 0.1).backward(gradient.ones_like(x)))
+    assert names == [f"mul_{dtype}", f"fill_{dtype}", f"mul_{dtype}"]
+    assert x.grad is not None and x.grad.dtype == x.dtype
+    [first] = gradient.autograd.grad((x * x * 0.1).sum(), x, create_graph=True)
+    [second] = gradient.autograd.grad(first.sum(), x)
+    np.testing.assert_allclose(second.float().tolist(), 0.2, rtol=1e-2)
+    # What is in more axes than the kernels take is CuPy's, with the same result.
+    many = gradient.ones((2,) * 12, dtype=dtype, device=DEVICE)[(slice(None), slice(0, 1)) * 6]
+    assert launched(lambda: many * 0.1)[1][:1] == ["fill_float32"]
+    assert (many * 0.1).dtype == x.dtype
+    same((many * 0.1).array.get(), np.full(many.shape, 0.1, np.float32).astype(values.dtype))
+
+
 def test_arrays_that_cupy_made_take_part() -> None:
     """They are of its own class; whichever operand is ours has the operator."""
     runtime = FakeRuntime()

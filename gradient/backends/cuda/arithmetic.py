@@ -22,8 +22,11 @@ from gradient.backends.cuda.fused import MOST_AXES, walk_of
 from gradient.backends.cuda.launching import DIVISOR, EACH, FLOATS, LOAD, divisor
 from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
+from gradient.dtypes.promotion import WideNumber
 
 BFLOAT16 = bfloat16.numpy
+WIDE = np.dtype(np.float32), np.dtype(np.float64)
+"""What 16-bit floats and float32 are computed in, and float64."""
 BOOL = np.dtype(bool)
 BYTES_PER_THREAD = 64
 """Of each array: four loads of 16 bytes, so that a thread has several under way."""
@@ -48,6 +51,7 @@ class Prepared(NamedTuple):
     plain       launches the kernel for arrays without gaps
     strided     that for arrays of any strides
     number      gives a number as an argument, in the dtype's precision; None if CuPy converts it
+    wide        the same of a `WideNumber`, in float32 or float64
     zero        the argument in the place of a number, if the operand is an array
     result      the dtype of the result
     of_block    elements of a block of the plain kernel
@@ -56,9 +60,17 @@ class Prepared(NamedTuple):
     plain: Callable[..., None]
     strided: Callable[..., None]
     number: Callable[[float], Any]
+    wide: Callable[[float], Any]
     zero: Any
     result: np.dtype
     of_block: int
+
+    def given(self, x: Any) -> Any:
+        """A number as an argument; None if it is none, or CuPy has to convert it."""
+        kind = type(x)
+        if kind is float or kind is int:
+            return self.number(x)
+        return self.wide(float(x)) if kind is WideNumber else None
 
 
 class Plan(NamedTuple):
@@ -133,7 +145,7 @@ class Arithmetic:
                 is_plain = is_plain and x.dtype is dtype and x.shape == shape and is_contiguous(x)
                 arguments += x, prepared.zero
             else:
-                number = prepared.number(x) if type(x) is float or type(x) is int else None
+                number = prepared.given(x)
                 if number is None:
                     return None
                 arguments += None, number
@@ -223,7 +235,7 @@ class Arithmetic:
             prepared = by_dtype[like.dtype]
             if prepared is None:
                 return None
-            launch, _, number, zero, result, of_block = prepared
+            launch, _, _, _, zero, result, of_block = prepared
             shape = like.shape
             if is_first and isinstance(b, array):
                 if not (
@@ -233,8 +245,7 @@ class Arithmetic:
                     return of_operands(prepared, (a, b), a.dtype, out)
                 operands = a, zero, b, zero
             else:
-                value = b if is_first else a
-                given = number(value) if type(value) is float or type(value) is int else None
+                given = prepared.given(b if is_first else a)
                 if given is None:
                     return None
                 if not is_contiguous(like):
@@ -274,7 +285,7 @@ class Arithmetic:
                 places |= runtime.address(x)
                 arguments += x, prepared.zero
             else:
-                number = prepared.number(x) if type(x) is float or type(x) is int else None
+                number = prepared.given(x)
                 if number is None:
                     return None
                 layouts.append(None)
@@ -335,6 +346,7 @@ class Arithmetic:
             self._launcher("arithmetic", name, dtype),
             self._launcher("arithmetic", f"{name}_strided", dtype),
             _left_to_cupy if widens else number,
+            self.number[WIDE[dtype.itemsize == 8]],
             number(0.0),
             dtype if result is None else result,
             OF_BLOCK // dtype.itemsize,
@@ -345,7 +357,7 @@ class Arithmetic:
         return launcher
 
     def _number(self, dtype: np.dtype) -> Callable[[float], Any]:
-        wide = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+        wide = WIDE[dtype.itemsize == 8]
         rounded = wide if dtype == BFLOAT16 else dtype  # beside bfloat16 a number is float32
 
         def argument(value: float) -> Any:
@@ -373,13 +385,21 @@ def give_operators(kind: Any, runtime: Any) -> None:
     """Let a class of arrays, derived from CuPy's, compute operators by kernels."""
     arithmetic: Arithmetic = runtime.arithmetic
 
+    def full(number: WideNumber) -> Array:
+        """A number for CuPy: a 0-d array of float32."""
+        x: Array = runtime.new_array((), WIDE[0])
+        arithmetic.fill(x, float(number))
+        return x
+
     def operator(name: str, function: Function) -> None:
         """Compute an operator by a function, or by CuPy where that returns None."""
         by_cupy = getattr(runtime.xp.ndarray, name)
 
         def method(*operands: Any) -> Any:
             out = function(*operands)
-            return by_cupy(*operands) if out is None else out
+            if out is not None:
+                return out
+            return by_cupy(*(full(x) if type(x) is WideNumber else x for x in operands))
 
         def method_on_device(*operands: Any) -> Any:
             with runtime.on_device():

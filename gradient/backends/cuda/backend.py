@@ -65,7 +65,7 @@ class CudaBackend(
     name = "cuda"
     reads_wait = True
     repeats_are_read_only = False
-    mixes_floats = True
+    mixes_floats = takes_wide_numbers = True
     device_numbers = frozenset(
         {"adamw_step", "sgd_step", "rmsprop_step", "lion_step", "uniform", "normal", "dropout"}
     )
