@@ -1,0 +1,506 @@
+"""Models of sound and time series, and recurrences written out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from bench.training_models import Built, TrainingModel
+
+DRAWS = np.random.default_rng(0)
+
+
+def wavenet(package: Any) -> Built:
+    """Gated causal convolutions with dilations 1, 2, 4 ..., whose skip outputs are added up (van
+    den Oord et al. 2016). Sound in 256 levels."""
+    nn, F = package.nn, package.nn.functional
+    width, skip, dilations = 32, 64, [2**i for i in range(8)]
+
+    class Layer(nn.Module):  # type: ignore[misc]
+        def __init__(self, dilation: int) -> None:
+            super().__init__()
+            self.dilation = dilation
+            self.filter = nn.Conv1d(width, width, 2, dilation=dilation)
+            self.gate = nn.Conv1d(width, width, 2, dilation=dilation)
+            self.residual, self.skip = nn.Conv1d(width, width, 1), nn.Conv1d(width, skip, 1)
+
+        def forward(self, x: Any) -> tuple[Any, Any]:
+            past = F.pad(x, (self.dilation, 0))
+            y = package.tanh(self.filter(past)) * package.sigmoid(self.gate(past))
+            return x + self.residual(y), self.skip(y)
+
+    class WaveNet(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(256, width)
+            self.layers = nn.ModuleList([Layer(dilation) for dilation in dilations])
+            self.end1, self.end2 = nn.Conv1d(skip, skip, 1), nn.Conv1d(skip, 256, 1)
+
+        def forward(self, levels: Any) -> Any:
+            x = self.embedding(levels).transpose(1, 2)
+            total = 0
+            for layer in self.layers:
+                x, part = layer(x)
+                total = total + part
+            return self.end2(F.relu(self.end1(F.relu(total))))
+
+    model = WaveNet()
+    levels = DRAWS.integers(0, 256, (4, 513))
+    return _supervised(model, F.cross_entropy, levels[:, :-1].copy(), levels[:, 1:].copy())
+
+
+def temporal_convolutions(package: Any) -> Built:
+    """Residual blocks of two weight-normalized causal convolutions, whose surplus at the end is cut
+    off (Bai et al. 2018)."""
+    nn, F = package.nn, package.nn.functional
+    weight_norm = nn.utils.parametrizations.weight_norm
+
+    class Block(nn.Module):  # type: ignore[misc]
+        def __init__(self, inputs: int, outputs: int, dilation: int) -> None:
+            super().__init__()
+            self.surplus = 2 * dilation
+            self.conv1, self.conv2 = (
+                weight_norm(nn.Conv1d(n, outputs, 3, padding=2 * dilation, dilation=dilation))
+                for n in (inputs, outputs)
+            )
+            self.dropout = nn.Dropout(0.2)
+            self.skip = nn.Conv1d(inputs, outputs, 1) if inputs != outputs else None
+
+        def forward(self, x: Any) -> Any:
+            y = x
+            for convolution in (self.conv1, self.conv2):
+                y = convolution(y)[:, :, : -self.surplus].contiguous()
+                y = self.dropout(F.relu(y))
+            return F.relu(y + (x if self.skip is None else self.skip(x)))
+
+    class TCN(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            widths = [1, 25, 25, 25, 25, 25]
+            blocks = [Block(widths[i], widths[i + 1], 2**i) for i in range(5)]
+            self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(25, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.blocks(x)[:, :, -1])
+
+    x = DRAWS.standard_normal((16, 1, 392), dtype=np.float32)
+    return _supervised(TCN(), F.cross_entropy, x, DRAWS.integers(0, 10, 16))
+
+
+def keyword_spotting(package: Any) -> Built:
+    """The logarithm of a mel spectrogram, and convolutions over time (Choi et al. 2019)."""
+    nn, F = package.nn, package.nn.functional
+    points, bands = 400, 40
+
+    def mel() -> np.ndarray:
+        edges = 700 * (10 ** (np.linspace(0, 2840, bands + 2) / 2595) - 1)
+        bins = np.linspace(0, 8000, points // 2 + 1)[:, None]
+        rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+        fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+        return np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
+
+    def block(inputs: int, outputs: int, stride: int) -> Any:
+        convolution = nn.Conv1d(inputs, outputs, 9, stride, padding=4, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm1d(outputs), nn.ReLU())
+
+    class Spotter(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("window", package.hann_window(points))
+            self.register_buffer("mel", package.tensor(mel()))
+            widths = [bands, 32, 48, 64, 96]
+            blocks = [block(widths[i], widths[i + 1], 1 if i == 0 else 2) for i in range(4)]
+            self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(96, 12)
+
+        def forward(self, sound: Any) -> Any:
+            spectrum = package.stft(
+                sound, points, hop_length=160, window=self.window, return_complex=True
+            )
+            power = spectrum.abs() ** 2
+            x = package.log(power.transpose(1, 2) @ self.mel + 1e-6).transpose(1, 2)
+            x = (x - x.mean(dim=-1, keepdim=True)) / (x.std(dim=-1, keepdim=True) + 1e-5)
+            return self.head(self.blocks(x).mean(dim=-1))
+
+    sound = DRAWS.standard_normal((16, 8000), dtype=np.float32)
+    return _supervised(Spotter(), F.cross_entropy, sound, DRAWS.integers(0, 12, 16))
+
+
+def speech(package: Any) -> Built:
+    """Convolutions over the bands of a spectrogram and a GRU, trained by CTC (Graves et al. 2006;
+    Amodei et al. 2015)."""
+    nn, F = package.nn, package.nn.functional
+    letters, frames, batch, written = 29, 200, 8, 20
+
+    class Recognizer(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolutions = nn.Sequential(
+                *(nn.Conv1d(40, 96, 11, 2, 5), nn.BatchNorm1d(96), nn.Hardtanh(0, 20)),
+                *(nn.Conv1d(96, 96, 11, 1, 5), nn.BatchNorm1d(96), nn.Hardtanh(0, 20)),
+            )
+            self.gru = nn.GRU(96, 96, bidirectional=True)
+            self.norm, self.head = nn.LayerNorm(192), nn.Linear(192, letters)
+
+        def forward(self, x: Any) -> Any:
+            x, _ = self.gru(self.convolutions(x).permute(2, 0, 1))
+            return F.log_softmax(self.head(self.norm(x)), dim=-1)
+
+    model, ctc = Recognizer(), nn.CTCLoss(blank=0, zero_infinity=True)
+    frame_lengths = package.full((batch,), frames // 2, dtype=package.long)
+    letter_lengths = package.tensor(DRAWS.integers(10, written + 1, batch))
+
+    def loss(x: Any, y: Any) -> Any:
+        return ctc(model(x), y, frame_lengths, letter_lengths)
+
+    x = DRAWS.standard_normal((batch, 40, frames), dtype=np.float32)
+    return model, loss, [x, DRAWS.integers(1, letters, (batch, written))]
+
+
+def mamba(package: Any) -> Built:
+    """A selective state space: step sizes and the maps into and out of the state depend on the
+    input; the recurrence is a loop over time (Gu & Dao 2023, algorithm 2)."""
+    nn, F = package.nn, package.nn.functional
+    vocab, width, inner, states, rank, time = 256, 64, 128, 16, 4, 64
+
+    class Block(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(width)
+            self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+            self.conv1d = nn.Conv1d(inner, inner, 4, groups=inner, padding=3)
+            self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
+            self.dt_proj = nn.Linear(rank, inner)
+            self.A_log = nn.Parameter(package.log(package.arange(1.0, states + 1).repeat(inner, 1)))
+            self.D = nn.Parameter(package.ones(inner))
+            self.out_proj = nn.Linear(inner, width, bias=False)
+
+        def scan(self, u: Any, delta: Any, B: Any, C: Any) -> Any:
+            A = -package.exp(self.A_log)
+            decay = package.exp(package.einsum("bld,dn->bldn", delta, A))
+            change = package.einsum("bld,bln,bld->bldn", delta, B, u)
+            h, outputs = u.new_zeros(u.size(0), inner, states), []
+            for t in range(u.size(1)):
+                h = decay[:, t] * h + change[:, t]
+                outputs.append(package.einsum("bdn,bn->bd", h, C[:, t]))
+            return package.stack(outputs, dim=1) + u * self.D
+
+        def forward(self, x: Any) -> Any:
+            u, gate = self.in_proj(self.norm(x)).chunk(2, dim=-1)
+            u = self.conv1d(u.transpose(1, 2))[..., : x.size(1)].transpose(1, 2)
+            u = F.silu(u)
+            delta, B, C = self.x_proj(u).split([rank, states, states], dim=-1)
+            y = self.scan(u, F.softplus(self.dt_proj(delta)), B, C)
+            return x + self.out_proj(y * F.silu(gate))
+
+    class Mamba(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(vocab, width)
+            self.blocks = nn.Sequential(Block(), Block())
+            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocab)
+
+        def forward(self, ids: Any) -> Any:
+            return self.head(self.norm(self.blocks(self.embedding(ids)))).transpose(1, 2)
+
+    ids = DRAWS.integers(0, vocab, (4, time + 1))
+    return _supervised(Mamba(), F.cross_entropy, ids[:, :-1].copy(), ids[:, 1:].copy())
+
+
+def s4d(package: Any) -> Built:
+    """Diagonal state spaces as convolutions over the whole sequence, by FFT (Gu et al. 2022)."""
+    nn, F = package.nn, package.nn.functional
+    width, states, time = 64, 32, 256
+
+    class Layer(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            step = package.rand(width) * (math.log(0.1) - math.log(0.001)) + math.log(0.001)
+            self.log_step = nn.Parameter(step)
+            self.C = nn.Parameter(package.randn(width, states // 2, 2))
+            self.log_A_real = nn.Parameter(math.log(0.5) * package.ones(width, states // 2))
+            self.A_imag = nn.Parameter(math.pi * package.arange(states // 2).repeat(width, 1))
+            self.D = nn.Parameter(package.randn(width))
+            self.mix, self.norm = nn.Conv1d(width, 2 * width, 1), nn.LayerNorm(width)
+            self.dropout = nn.Dropout(0.1)
+
+        def kernel(self, time: int) -> Any:
+            step, C = package.exp(self.log_step), package.view_as_complex(self.C)
+            A = package.complex(-package.exp(self.log_A_real), self.A_imag)
+            stepped = A * step.unsqueeze(-1)
+            powers = stepped.unsqueeze(-1) * package.arange(time, dtype=step.dtype)
+            C = C * (package.exp(stepped) - 1.0) / A
+            return 2 * package.einsum("hn,hnl->hl", C, package.exp(powers)).real
+
+        def forward(self, x: Any) -> Any:
+            u = x.transpose(1, 2)
+            time = u.size(-1)
+            kernel = package.fft.rfft(self.kernel(time), n=2 * time)
+            y = package.fft.irfft(package.fft.rfft(u, n=2 * time) * kernel, n=2 * time)
+            y = self.dropout(F.gelu(y[..., :time] + u * self.D.unsqueeze(-1)))
+            return self.norm(x + F.glu(self.mix(y), dim=1).transpose(1, 2))
+
+    class S4D(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.layers = nn.Linear(3, width), nn.Sequential(Layer(), Layer())
+            self.decoder = nn.Linear(width, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.decoder(self.layers(self.encoder(x)).mean(dim=1))
+
+    x = DRAWS.standard_normal((4, time, 3), dtype=np.float32)
+    return _supervised(S4D(), F.cross_entropy, x, DRAWS.integers(0, 10, 4))
+
+
+def rwkv(package: Any) -> Built:
+    """Blocks whose state is a mean of past values with weights that decay, computed in a loop over
+    time with a running maximum of the exponents (Peng et al. 2023)."""
+    nn, F = package.nn, package.nn.functional
+    vocab, width, time = 256, 128, 48
+
+    class TimeMix(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.decay = nn.Parameter(package.linspace(-5, 3, width))
+            self.first = nn.Parameter(package.zeros(width))
+            self.mix_k, self.mix_v, self.mix_r = (
+                nn.Parameter(package.linspace(0, 1, width).view(1, 1, width)) for _ in range(3)
+            )
+            self.key, self.value, self.receptance, self.output = (
+                nn.Linear(width, width, bias=False) for _ in range(4)
+            )
+            self.shift = nn.ZeroPad2d((0, 0, 1, -1))
+
+        def forward(self, x: Any) -> Any:
+            past = self.shift(x)
+            k = self.key(x * self.mix_k + past * (1 - self.mix_k))
+            v = self.value(x * self.mix_v + past * (1 - self.mix_v))
+            r = self.receptance(x * self.mix_r + past * (1 - self.mix_r))
+            decay, outputs = -package.exp(self.decay), []
+            top, bottom = package.zeros_like(k[:, 0]), package.zeros_like(k[:, 0])
+            largest = package.full_like(top, -1e38)
+            for t in range(x.size(1)):
+                kt, vt = k[:, t], v[:, t]
+                peak = package.maximum(largest, self.first + kt)
+                old, new = package.exp(largest - peak), package.exp(self.first + kt - peak)
+                outputs.append((old * top + new * vt) / (old * bottom + new))
+                peak = package.maximum(largest + decay, kt)
+                old, new = package.exp(largest + decay - peak), package.exp(kt - peak)
+                top, bottom, largest = old * top + new * vt, old * bottom + new, peak
+            return self.output(package.sigmoid(r) * package.stack(outputs, dim=1))
+
+    class ChannelMix(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix_k, self.mix_r = (
+                nn.Parameter(package.linspace(0, 1, width).view(1, 1, width)) for _ in range(2)
+            )
+            self.key = nn.Linear(width, 4 * width, bias=False)
+            self.receptance = nn.Linear(width, width, bias=False)
+            self.value = nn.Linear(4 * width, width, bias=False)
+            self.shift = nn.ZeroPad2d((0, 0, 1, -1))
+
+        def forward(self, x: Any) -> Any:
+            past = self.shift(x)
+            k = self.key(x * self.mix_k + past * (1 - self.mix_k))
+            r = self.receptance(x * self.mix_r + past * (1 - self.mix_r))
+            return package.sigmoid(r) * self.value(package.square(package.relu(k)))
+
+    class RWKV(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(vocab, width)
+            self.mixes = nn.ModuleList([TimeMix(), ChannelMix(), TimeMix(), ChannelMix()])
+            self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in self.mixes])
+            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocab, bias=False)
+
+        def forward(self, ids: Any) -> Any:
+            x = self.embedding(ids)
+            for norm, mix in zip(self.norms, self.mixes, strict=True):
+                x = x + mix(norm(x))
+            return self.head(self.norm(x)).transpose(1, 2)
+
+    ids = DRAWS.integers(0, vocab, (8, time + 1))
+    return _supervised(RWKV(), F.cross_entropy, ids[:, :-1].copy(), ids[:, 1:].copy())
+
+
+def linear_attention(package: Any) -> Built:
+    """Causal attention by running sums of products of keys and values (Katharopoulos et al.
+    2020)."""
+    nn, F = package.nn, package.nn.functional
+    vocab, width, heads, time = 256, 128, 4, 64
+
+    class Block(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+        def forward(self, x: Any) -> Any:
+            y = self.norm1(x)
+            q, k, v = (part(y).view(*x.shape[:2], heads, -1) for part in (self.q, self.k, self.v))
+            q, k = F.elu(q) + 1, F.elu(k) + 1
+            states = package.cumsum(package.einsum("blhd,blhm->blhdm", k, v), dim=1)
+            scale = 1 / (package.einsum("blhd,blhd->blh", q, k.cumsum(dim=1)) + 1e-6)
+            y = package.einsum("blhd,blhdm,blh->blhm", q, states, scale)
+            x = x + self.o(y.reshape(x.shape))
+            return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+    class Linear(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(vocab, width)
+            self.blocks = nn.Sequential(Block(), Block())
+            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocab)
+
+        def forward(self, ids: Any) -> Any:
+            return self.head(self.norm(self.blocks(self.embedding(ids)))).transpose(1, 2)
+
+    ids = DRAWS.integers(0, vocab, (4, time + 1))
+    return _supervised(Linear(), F.cross_entropy, ids[:, :-1].copy(), ids[:, 1:].copy())
+
+
+def deep_ar(package: Any) -> Built:
+    """A forecast of the distribution of the next value of each series, divided by the series' mean
+    (Salinas et al. 2020)."""
+    nn = package.nn
+    time, width = 60, 40
+
+    class DeepAR(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.kind = nn.Embedding(370, 20)
+            self.lstm = nn.LSTM(1 + 4 + 20, width, 3, dropout=0.1, batch_first=True)
+            self.mean, self.deviation = nn.Linear(width, 1), nn.Linear(width, 1)
+            self.kinds = package.tensor(DRAWS.integers(0, 370, 32))
+
+        def forward(self, z: Any, covariates: Any) -> Any:
+            scale = 1 + z[:, :48].abs().mean(dim=1, keepdim=True)
+            last = (z[:, :-1] / scale).unsqueeze(-1)
+            kind = self.kind(self.kinds).unsqueeze(1).expand(-1, last.size(1), -1)
+            x, _ = self.lstm(package.cat([last, covariates, kind], dim=-1))
+            mean = self.mean(x).squeeze(-1) * scale
+            deviation = nn.functional.softplus(self.deviation(x)).squeeze(-1) * scale
+            normal = package.distributions.Normal(mean, deviation + 1e-4)
+            return -normal.log_prob(z[:, 1:]).mean()
+
+    model = DeepAR()
+    z = DRAWS.gamma(2.0, 3.0, (32, time + 1)).astype(np.float32)
+    return model, model, [z, DRAWS.standard_normal((32, time, 4), dtype=np.float32)]
+
+
+def n_beats(package: Any) -> Built:
+    """Blocks that each explain part of a series by polynomials, waves, or freely, and pass on the
+    rest (Oreshkin et al. 2020). The loss is the symmetric relative error."""
+    nn = package.nn
+    past, future, width = 70, 14, 128
+
+    class Block(nn.Module):  # type: ignore[misc]
+        def __init__(self, basis: str) -> None:
+            super().__init__()
+            layers = [nn.Linear(past, width), nn.ReLU()]
+            for _ in range(3):
+                layers += [nn.Linear(width, width), nn.ReLU()]
+            self.layers, self.free = nn.Sequential(*layers), basis == "free"
+            if not self.free:
+                forms = [self.forms(basis, n) for n in (past, future)]
+                self.register_buffer("back", package.tensor(forms[0]))
+                self.register_buffer("ahead", package.tensor(forms[1]))
+            sizes = (past, future) if self.free else (len(self.back), len(self.ahead))
+            self.theta_back, self.theta_ahead = (nn.Linear(width, n) for n in sizes)
+
+        @staticmethod
+        def forms(basis: str, steps: int) -> np.ndarray:
+            t = np.arange(steps, dtype=np.float32) / steps
+            if basis == "trend":
+                return np.stack([t**p for p in range(4)])
+            angles = 2 * np.pi * np.arange(1, future // 2)[:, None] * t
+            return np.concatenate([np.cos(angles), np.sin(angles)]).astype(np.float32)
+
+        def forward(self, x: Any) -> tuple[Any, Any]:
+            x = self.layers(x)
+            back, ahead = self.theta_back(x), self.theta_ahead(x)
+            return (back, ahead) if self.free else (back @ self.back, ahead @ self.ahead)
+
+    class NBeats(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([Block(b) for b in ("trend", "season", "free") * 3])
+
+        def forward(self, x: Any) -> Any:
+            scale = x.abs().amax(dim=1, keepdim=True)
+            rest = x / scale
+            forecast = x.new_zeros(x.size(0), future)
+            for block in self.blocks:
+                back, ahead = block(rest)
+                rest, forecast = rest - back, forecast + ahead
+            return forecast * scale
+
+    def relative_error(forecast: Any, y: Any) -> Any:
+        distance, size = package.abs(forecast - y), forecast.abs() + y.abs()
+        error = package.where(size == 0, package.zeros_like(size), distance / size)
+        return 200 * error.mean()
+
+    series = DRAWS.gamma(2.0, 3.0, (256, past + future)).astype(np.float32)
+    return _supervised(NBeats(), relative_error, series[:, :past].copy(), series[:, past:].copy())
+
+
+def patch_tst(package: Any) -> Built:
+    """Each channel of a series on its own, in patches that overlap, with its mean and deviation
+    taken out and put back (Nie et al. 2023; Kim et al. 2022)."""
+    nn, F = package.nn, package.nn.functional
+    past, future, channels, patch, stride, width = 336, 48, 7, 16, 8, 32
+
+    class PatchTST(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            patches = (past - patch) // stride + 2
+            self.pad = nn.ReplicationPad1d((0, stride))
+            self.scale = nn.Parameter(package.ones(channels))
+            self.shift = nn.Parameter(package.zeros(channels))
+            self.embed = nn.Linear(patch, width)
+            self.places = nn.Parameter(package.rand(patches, width) * 0.04 - 0.02)
+            layer = nn.TransformerEncoderLayer(
+                width, 4, 4 * width, dropout=0.1, activation="gelu", batch_first=True
+            )
+            self.encoder = nn.TransformerEncoder(layer, 2)
+            self.norm = nn.BatchNorm1d(width)
+            self.head = nn.Linear(patches * width, future)
+
+        def forward(self, x: Any) -> Any:
+            mean = x.mean(dim=1, keepdim=True).detach()
+            deviation = package.sqrt(x.var(dim=1, keepdim=True, unbiased=False) + 1e-5).detach()
+            x = (x - mean) / deviation * self.scale + self.shift
+            x = self.pad(x.permute(0, 2, 1)).unfold(dimension=-1, size=patch, step=stride)
+            x = (self.embed(x) + self.places).flatten(0, 1)
+            x = self.norm(self.encoder(x).transpose(1, 2)).flatten(start_dim=1)
+            x = self.head(x).view(-1, channels, future).transpose(1, 2)
+            return (x - self.shift) / (self.scale + 1e-10) * deviation + mean
+
+    series = DRAWS.standard_normal((8, past + future, channels), dtype=np.float32).cumsum(1)
+    return _supervised(PatchTST(), F.mse_loss, series[:, :past].copy(), series[:, past:].copy())
+
+
+def _supervised(model: Any, criterion: Any, x: np.ndarray, y: np.ndarray) -> Built:
+    def loss(x: Any, y: Any) -> Any:
+        return criterion(model(x), y)
+
+    return model, loss, [x, y]
+
+
+MODELS = [
+    TrainingModel("WaveNet 8 x 32, 4 x 512", wavenet),
+    TrainingModel("TCN 5 x 25, 16 x 392", temporal_convolutions),
+    TrainingModel("Keyword spotting, 16 x 8000", keyword_spotting),
+    TrainingModel("Speech by CTC, 8 x 200", speech),
+    TrainingModel("Mamba 2 x 64, 4 x 64", mamba),
+    TrainingModel("S4D 2 x 64, 4 x 256", s4d),
+    TrainingModel("RWKV 2 x 128, 8 x 48", rwkv),
+    TrainingModel("Linear attention 2 x 128, 4 x 64", linear_attention),
+    TrainingModel("DeepAR 3 x 40, 32 x 60", deep_ar),
+    TrainingModel("N-BEATS 9 x 128, 256", n_beats),
+    TrainingModel("PatchTST 2 x 32, 8 x 7 x 336", patch_tst),
+]
