@@ -15,6 +15,7 @@ import pytest
 import gradient
 from gradient import backends
 from gradient.autograd import gradcheck, gradgradcheck
+from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.composed.scattering import ScatteringDefaults
 from gradient.backends.numpy import blas, kernels, memory, threads
 from gradient.errors import ArgumentError
@@ -633,6 +634,30 @@ def test_rows_along_an_axis_are_refused_where_one_is_none(wrong: int) -> None:
     with pytest.raises(IndexError, match=message):
         be.put_along(x, index, value, 0, True)
     assert not x.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "places", "value"),
+    [
+        ((300, 64), [(4000,)], (4000, 129)),  # a part of wider rows
+        ((300, 8, 8), [(4000,)], (4000, 8, 8)),
+        ((64, 12, 64), [(64, 1), (64, 3)], (64, 3, 64)),
+    ],
+    ids=["strided", "blocks", "two axes"],
+)
+def test_rows_are_added_by_a_kernel(
+    shape: Any, places: Any, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the gradients of x[source] and x[rows, columns] are."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape, dtype=np.float32)
+    index = tuple(rng.integers(0, n, each) for n, each in zip(shape, places, strict=False))
+    added = rng.standard_normal(value, dtype=np.float32)[..., : shape[-1]]
+    expected = x.astype(np.float64)
+    np.add.at(expected, index, added)
+    monkeypatch.delattr(ArrayAPIBackend, "index_add")
+    np.testing.assert_allclose(backends.get("cpu").index_add(x, index, added), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "prod", "amax", "amin"])

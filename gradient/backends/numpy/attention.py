@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.options import AttentionOptions
@@ -90,8 +91,13 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
     def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
         if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
             return self._add_in_float32(x, index, value)
-        if _adds_rows(x, index, value) and added_rows(x, index[0], value, clears=False):
-            return x
+        if type(index) is tuple and _are_arrays(index):
+            if index[0].dtype.kind == "b" and len(index) == 1:
+                x[index] += value  # no place twice
+                return x
+            found = _as_rows(x, index, value)
+            if found is not None and added_rows(*found, clears=False):
+                return x
         return super().index_add(x, index, value)
 
     def _add_in_float32(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
@@ -110,22 +116,49 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         shape = num_embeddings, g.shape[-1]
         if math.prod(shape) * g.itemsize <= CACHED:
             out = np.empty(shape, g.dtype)
-            if _adds_rows(out, (indices,), g) and added_rows(out, indices, g, clears=True):
+            found = _as_rows(out, (indices,), g)
+            if found is not None and added_rows(*found, clears=True):
                 return out
         return super().embedding_grad(g, indices, num_embeddings)
 
 
-def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
-    """Whether the index is one array that selects rows of a matrix."""
-    if not (type(index) is tuple and len(index) == 1 and type(index[0]) is np.ndarray):
-        return False
-    rows = index[0]
-    return (
-        rows.dtype.kind == "i"
-        and x.ndim == 2
+def _are_arrays(index: tuple[Index, ...]) -> bool:
+    return bool(index) and all(type(each) is np.ndarray for each in index)
+
+
+def _as_rows(
+    x: np.ndarray, index: tuple[np.ndarray, ...], value: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """x as a matrix, the rows of it that indices of the first axes select, and what is added to
+    each of them; None if a kernel does not take them."""
+    axes = len(index)
+    if not (
+        axes <= x.ndim > 1
         and x.flags.carray
-        and getattr(value, "shape", None) == (*rows.shape, x.shape[1])
-        and kernels.supports(value, x)
+        and _takes(x, value)
+        and all(each.dtype.kind == "i" for each in index)
+    ):
+        return None
+    rows = index[0]
+    if axes > 1:
+        if any(each.size and not 0 <= each.min() <= each.max() < n
+               for each, n in zip(index, x.shape, strict=False)):  # fmt: skip
+            return None
+        for each, n in zip(index[1:], x.shape[1:], strict=False):
+            rows = rows * n + each
+    if value.shape != (*rows.shape, *x.shape[axes:]):
+        return None
+    width = math.prod(x.shape[axes:])
+    return x.reshape(-1, width), rows, value.reshape(*rows.shape, width)
+
+
+def _takes(x: np.ndarray, value: np.ndarray) -> bool:
+    """Whether kernels add to x what may have any layout."""
+    return (
+        x.dtype in kernels.FLOATS
+        and getattr(value, "dtype", None) == x.dtype
+        and (value.size >= kernels.MIN_SIZE or (value.size > 0 and small_calls.are_repeated()))
+        and kernels.available()
     )
 
 
