@@ -170,9 +170,12 @@ def block(nbytes: int) -> np.ndarray:
 
 def array_at(memory: np.ndarray, buffer: Buffer) -> np.ndarray:
     """A buffer's array at the start of `memory`, with its recorded strides."""
-    if buffer.nbytes == 0 or any(step < 0 for step in buffer.strides):
+    if buffer.nbytes == 0:
         return np.ndarray(buffer.shape, buffer.dtype, memory)
-    return np.ndarray(buffer.shape, buffer.dtype, memory, 0, buffer.strides)
+    # Of an axis in reverse, the first element is the last in memory.
+    steps = zip(buffer.shape, buffer.strides, strict=True)
+    first = sum((1 - n) * step for n, step in steps if step < 0)
+    return np.ndarray(buffer.shape, buffer.dtype, memory, first, buffer.strides)
 
 
 def has_gaps(x: np.ndarray) -> bool:

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from gradient.plan.arena import ALIGNMENT, MANY, Layout, packed, place_during
+from gradient.plan.arena import ALIGNMENT, MANY, Layout, array_at, block, packed, place_during
 from gradient.plan.calls import Buffer, Ref
 
 Lives = dict[Ref, tuple[int, int]]
@@ -94,3 +94,14 @@ def test_scratch_memory_lies_where_no_buffer_is_needed() -> None:
     assert place(2, kib) == 0  # the first has died
     assert place(2, kib + 1) == 2 * kib
     assert place(4, kib) == 0 and place(4, kib + 1) == 3 * kib  # beyond the end
+
+
+def test_an_axis_in_reverse_lies_in_reverse() -> None:
+    """As the running sums of the gradient of cumsum, of which a view is in order."""
+    strides = (512, -128, 4)
+    buffer = Buffer((3, 4, 32), np.dtype(np.float32), strides, "internal", Ref(0))
+    memory = block(buffer.nbytes)
+    x = array_at(memory, buffer)
+    assert x.strides == strides and np.flip(x, 1).flags.c_contiguous
+    x[...] = np.arange(x.size).reshape(x.shape)
+    assert memory.view(np.float32).sum() == x.sum()

@@ -261,6 +261,8 @@ def _placed(x: Any, results: list[np.ndarray], places: list[np.ndarray]) -> Any:
     for result, place in zip(results, places, strict=True):
         if not np.may_share_memory(x, result):
             continue
+        if result.strides == place.strides and (back := _reversed_axes(result)):
+            result, place = np.flip(result, back), np.flip(place, back)  # from the first byte on
         if x.ctypes.data != result.ctypes.data or x.nbytes != result.nbytes:
             return None
         if x.shape == place.shape and x.strides == place.strides and x.dtype == place.dtype:
@@ -269,6 +271,10 @@ def _placed(x: Any, results: list[np.ndarray], places: list[np.ndarray]) -> Any:
             return place.reshape(-1).view(x.dtype).reshape(x.shape)
         return None
     return x
+
+
+def _reversed_axes(x: np.ndarray) -> tuple[int, ...]:
+    return tuple(axis for axis, step in enumerate(x.strides) if step < 0)
 
 
 def _fill(x: np.ndarray, first: float, last: float) -> None:

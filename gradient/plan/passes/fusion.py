@@ -19,6 +19,8 @@ __all__ = ["with_fused_chains"]
 MOST_CALLS = 48
 MOST_ARRAYS = 16
 """Of one chain: beyond, the arrays no longer fit the cache's ways, nor values the registers."""
+MOST_READ_AND_WRITTEN = 28
+"""Arrays of one call, with its results: what the block of a kernel's arguments has room for."""
 LEAST_ROW = 32
 """Of numbers that are reduced together: a kernel gives each row as many threads."""
 
@@ -155,6 +157,11 @@ class _Fusion:
             return
         kept.sort(key=chain.ends.__contains__)  # results of reductions come last
         expression, inputs = self.expression(chain, kept)
+        if len(inputs) + len(kept) > MOST_READ_AND_WRITTEN:
+            for part in self.halves(chain):
+                self.open[chain.shape] = part
+                self.close(part)
+            return
         self.calls.append(
             Call(
                 FUSED,
@@ -165,6 +172,22 @@ class _Fusion:
                 pieces=tuple(chain.calls),
             )
         )
+
+    def halves(self, chain: _Chain) -> tuple[_Chain, _Chain]:
+        """Two chains, one after the other; a reduction is in that of what it reduces."""
+        first, second = parts = _Chain(chain.shape), _Chain(chain.shape)
+        steps = [call for call in chain.calls if call.outputs[0] not in chain.ends]
+        for i, call in enumerate(steps):
+            part = parts[2 * i >= len(steps)]
+            part.calls.append(call)
+            part.reads.update(dict.fromkeys(r for r in call.inputs if r not in part.made))
+            part.made.update(call.outputs)
+        for call in chain.calls:
+            if (end := chain.ends.get(call.outputs[0])) is not None:
+                part = first if end[0] in first.made else second
+                part.calls.append(call)
+                part.ends[call.outputs[0]] = end
+        return parts
 
     # Calls as steps ------------------------------------------------------------------------------
 

@@ -198,6 +198,20 @@ def test_a_result_is_kept_where_it_is_used_again() -> None:
     assert len(call.outputs) == 1
 
 
+def test_a_chain_with_many_results_is_cut() -> None:
+    """A kernel has room for some arguments; as in a loop over time whose states all are kept."""
+
+    def states(x: Tensor) -> list[Tensor]:
+        kept = [x]
+        for _ in range(40):
+            kept.append(kept[-1] + x)
+        return kept[1:]
+
+    plan = check(states, gradient.randn(4, 64))
+    chains = steps(plan)
+    assert len(chains) > 1 and sum(map(len, chains)) == 40
+
+
 def test_equal_chains_share_a_kernel() -> None:
     def layers(x: Tensor) -> Tensor:
         for _ in range(3):
