@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from gradient.dtypes import int64
 from gradient.errors import ArgumentError, DTypeError, NotAvailable, ShapeError, sentence
 from gradient.functional.arguments import composite, one_dtype
 from gradient.functional.linear import embedding
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import INDICES
 from gradient.tensor.creation import arange
+from gradient.tensor.sorting import searchsorted
 
 __all__ = ["embedding_bag"]
 
@@ -95,26 +95,17 @@ def _bags(
             tuple(input.shape) if offsets is None else f"{tuple(input.shape)} and {offsets.ndim}-d"
         )
         raise ShapeError(sentence(op, expected, got))
-    starts = offsets.tolist()
-    if include_last_offset:
-        if not starts:
-            raise ArgumentError(f"{op}: include_last_offset=True needs an offset")
-        *starts, end = starts
-    else:
-        end = input.shape[0]
-    ends = [*starts[1:], end] if starts else []
-    if (starts and starts[0] != 0) or max(ends, default=0) > input.shape[0]:
-        raise ArgumentError(sentence(op, f"offsets from 0 to {input.shape[0]}", offsets.tolist()))
-    if any(stop < start for start, stop in zip(starts, ends, strict=True)):
-        raise ArgumentError(sentence(op, "offsets that do not fall", offsets.tolist()))
-    numbers = [
-        number
-        for number, (start, stop) in enumerate(zip(starts, ends, strict=True))
-        for _ in range(stop - start)
-    ]
+    if include_last_offset and not offsets.shape[0]:
+        raise ArgumentError(f"{op}: include_last_offset=True needs an offset")
+    size, be = input.shape[0], offsets.backend
+    be.check_range(offsets[:1].array, 0, 0, op, "a first offset")
+    be.check_range(offsets.array, 0, size, op, "offsets")
+    be.check_range(offsets.diff().array, 0, size, op, "offsets that do not fall, with differences")
+    starts = offsets[:-1] if include_last_offset else offsets
     # What is behind the last offset is of no bag: PyTorch adds it to the last one.
-    numbers += [max(0, len(starts) - 1)] * (input.shape[0] - len(numbers))
-    return offsets.new_tensor(numbers, dtype=int64), len(starts)
+    places = arange(size, dtype=offsets.dtype, device=input.device)
+    bag = searchsorted(starts.contiguous(), places, right=True) - 1
+    return bag.clamp(min=0), starts.shape[0]
 
 
 def _largest(rows: Tensor, bag: Tensor, count: int) -> Tensor:

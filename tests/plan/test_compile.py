@@ -770,3 +770,24 @@ def test_a_frozen_leafs_old_gradient(frozen: Any, zero: bool) -> None:
         return found
 
     assert run(gradient.compile(fullgraph=True)) == run(lambda f: f)
+
+
+CHECKED_VALUES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
+    "embedding_bag": (
+        lambda x: nn.functional.embedding_bag(
+            gradient.arange(7), gradient.arange(21.0).reshape(7, 3), x
+        ),
+        [gradient.tensor([0, 2, 2, 6]), gradient.tensor([0, 0, 5, 7])],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHECKED_VALUES)
+def test_values_that_are_checked_are_no_part_of_a_plan(name: str) -> None:
+    """Classes, offsets and lengths: a replay looks at those that it is given."""
+    function, given = CHECKED_VALUES[name]
+    fast = gradient.compile(function, fullgraph=True)
+    for x in (*given, *given, *given):
+        gradient.testing.assert_close(fast(x), function(x))
+    with pytest.raises((ArgumentError, IndexOutOfRange), match="classes|out of bounds|from 0 to"):
+        fast(given[0] + 9)

@@ -91,8 +91,8 @@ REFUSED = {
     "getitem": "mask",
     **dict.fromkeys(("gaussian_nll_loss", "one_hot"), "of the result of m"),
     "multilabel_margin_loss": "of the result of m",
+    "embedding_bag": "of the result of ne",  # how many are padding_idx
     "dropout": "made meanwhile",  # the table's key is no generator's
-    "embedding_bag": "reads the value of a tensor of shape",  # offsets
 }  # fmt: skip
 """Ops and functions of which some cases look at values on the host, and how the refusal says so."""
 
