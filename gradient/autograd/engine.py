@@ -201,6 +201,7 @@ def run_backward(
     last_write = inplace.last_write
     checks_nan = mode.anomaly and mode.check_nan
     packed: Any = None
+    results: Any = None
     before, outer_nodes = mode._grad, mode.nodes
     mode.nodes = nodes
     mode.grad = (before or True) if create_graph else False
@@ -239,7 +240,12 @@ def run_backward(
             parents = node.parents
             if allowed is not None:
                 parents = tuple([p if p in allowed else None for p in parents])
-            if create_graph:
+            if owned and parents and parents[0] in owned and not create_graph and shows_part(node):
+                # Not in zeros of the whole, as for each step of a loop over time.
+                whole, index = grads[parents[0]], node.options[node.op.part]
+                node.backend.accumulate(node.backend.getitem(whole, index), g)
+                results = ()
+            elif create_graph:
                 results = node.op.vjp_tensors(
                     node, g, parents, backend_of_tensors(node.backend), grad_through
                 )
@@ -300,6 +306,17 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
         grads[node] = _sum(node.backend, grads[node], g)
         if not on_tensors:
             owned.add(node)
+
+
+def shows_part(node: Node) -> bool:
+    """Whether the gradient of a part may be added to that part of the engine's own sum: if an index
+    without arrays shows it."""
+    option = getattr(node.op, "part", None)
+    if option is None or device_contexts or not node.shape:  # of 0-d, some libraries make a copy
+        return False
+    index = node.options[option]
+    items = index if type(index) is tuple else (index,)
+    return not any(hasattr(item, "dtype") or type(item) is list for item in items)
 
 
 def _sum(backend: Backend, a: Any, b: Any) -> Any:

@@ -78,11 +78,13 @@ class Op:
         gradients_without: str | None = None,
         operator: Callable[[Any, Any], Any] | None = None,
         rules_of_operators: bool = False,
+        part: str | None = None,
     ):
         self.function, self.rules, self.promotion = function, rules, promotion
         self.name = function.__name__.rstrip("_")
         self.public_name = public_name or self.name
         self.packed, self.moves, self.only_strides = packed, moves, only_strides
+        self.part = part
         self.scalars_in_float32 = scalars_in_float32
         self.keeps_number = keeps_number
         self.operator = operator
@@ -376,6 +378,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
         bool_fix            for an op that refuses bools: the alternative, for the error message
         operator            Python's operator that the function applies: on large arrays it is
                             computed by `Backend.in_one_pass`
+        part                the option that is an index, if the result is the part of the input at
+                            it: its gradient is then added to that part of a sum so far
         rules_of_operators  true if the rules use only elementwise operators: they are then computed
                             by `Backend.in_one_pass` too
         gradients_without   the name of an input that rules with extra values leave out, because

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     moves="codes",
     only_strides=True,  # for views: an index with arrays makes a copy
     takes_complex=True,
+    part="index",
 )
 def getitem(be: Backend[Array], x: Array, /, index: Any) -> Array:
     """x[index]; a view if the index has no arrays."""

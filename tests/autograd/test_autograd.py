@@ -7,11 +7,13 @@ import re
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gradient
+from gradient import backends
 from gradient.autograd import (
     Function,
     checkpoint,
@@ -1475,3 +1477,39 @@ def test_a_number_of_another_device_makes_no_function_anew(monkeypatch):
     assert (number * x).shape == (3,)
     monkeypatch.setattr(calls, "of_two", None)
     assert (number * x).shape == (3,)
+
+
+def test_the_gradient_of_a_part_is_added_to_that_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop over T steps does not fill T arrays of all steps with zeros."""
+    made = []
+    place = type(backends.get("cpu")).place
+
+    def placed(self: Any, x: Any, shape: Any, index: Any) -> Any:
+        made.append(shape)
+        return place(self, x, shape, index)
+
+    monkeypatch.setattr(type(backends.get("cpu")), "place", placed)
+    x = gradient.randn(3, 20, 4, requires_grad=True)
+    state: Any = 0.0
+    for t in range(20):
+        state = state * 0.5 + x[:, t]
+    state.sum().backward()
+    assert len(made) <= 2
+    expected = (0.5 ** gradient.arange(19, -1, -1).float()).reshape(1, 20, 1).expand(3, 20, 4)
+    gradient.testing.assert_close(x.grad, expected)
+
+
+def test_gradients_of_parts_that_overlap() -> None:
+    def function(x: gradient.Tensor) -> gradient.Tensor:
+        parts = [x[0], x[1], x[:, 1:3], x[..., ::2], x[None, 2], x.flip(0)[0], x[2, 1], x[[0, 0]]]
+        return sum(((i + 1) * part * part).sum() for i, part in enumerate(parts)) * x[1].sum()
+
+    x = gradient.randn(3, 4, dtype=gradient.float64, requires_grad=True)
+    assert gradient.autograd.gradcheck(function, (x,))
+    assert gradient.autograd.gradgradcheck(function, (x,))
+    kept = function(x)
+    kept.backward(retain_graph=True)
+    first = x.grad.clone()
+    x.grad = None
+    kept.backward()
+    gradient.testing.assert_close(x.grad, first)
