@@ -666,6 +666,8 @@ POOLS: list[tuple[Any, ...]] = [
     ((2, 2), 2, (0, 0), 1, with_ties),
     ((3, 3), 2, (1, 2), 1, with_ties),
     ((2, 3), 1, (0, 0), 1, with_ties),
+    *[((9, 11), 1, (0, 0), 1, values) for values in (np.asarray, with_infinities, np.rint)],
+    ((11,), 11),
 ]
 
 AVERAGES: list[Case] = [

@@ -43,6 +43,12 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
                 x.reshape(-1), *sizes, y.reshape(-1), indices.reshape(-1),
             )  # fmt: skip
             return y, indices
+        if _is_one_window(options, sizes):
+            threads.parallel_for(
+                family.max_of_planes, math.prod(lead), max(1, PLANES // math.prod(sizes)),
+                x.reshape(-1), math.prod(sizes), y.reshape(-1), indices.reshape(-1),
+            )  # fmt: skip
+            return y, indices
         threads.parallel_for(
             family.max_pool, math.prod(lead), max(1, PLANES // math.prod(sizes)), x.reshape(-1),
             three(sizes, 1), three(windows, 1), three(options.kernel, 1), three(options.stride, 1),
@@ -202,6 +208,12 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
 
 def _are_within(places: tuple[np.ndarray, ...], size: int) -> bool:
     return all(at.size and at.min() >= 0 and at.max() < size for at in places)
+
+
+def _is_one_window(options: PoolingOptions, sizes: Shape) -> bool:
+    """Whether one window holds all of a plane, as for a maximum over time."""
+    padded = any(before or after for before, after in options.padding)
+    return tuple(options.kernel) == tuple(sizes) and not padded and set(options.dilation) == {1}
 
 
 def _add_at(indices: np.ndarray, g: np.ndarray, spatial: int, out: np.ndarray) -> np.ndarray:

@@ -20,6 +20,20 @@ def keep_larger(x, at, step, number, advance, first, last, best, places):
 
 
 @ordered_kernel
+def max_of_planes(start, stop, x, size, y, indices):
+    """The largest of each plane start to stop of x (planes, size), and where it is: as `max_pool`
+    with one window."""
+    for p in range(start, stop):
+        plane = x[p * size : (p + 1) * size]
+        best, place = plane[0], 0
+        for i in range(1, size):
+            value = plane[i]
+            if (value > best) | (value != value):
+                best, place = value, i
+        y[p], indices[p] = best, place
+
+
+@ordered_kernel
 def max_pool(start, stop, x, sizes, windows, kernel, stride, before, dilation, y, indices):
     """Planes start to stop of y (planes, *windows), the largest of each window of x (planes,
     *sizes), and where it is in its plane. All of three dimensions; a window's first number is at
