@@ -25,6 +25,10 @@ State = tuple[Tensor, ...]
 Given = TypeVar("Given", Tensor, tuple[Tensor, Tensor])
 
 
+def _sum(bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor | None:
+    return None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+
+
 class _Recurrent(Module, Generic[Given]):
     """Base of layers and cells: weights for `gates` times the hidden size, and their init."""
 

@@ -11,7 +11,7 @@ from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.nn.packed_sequence import PackedSequence, equal_steps
 from gradient.nn.printing import changed
-from gradient.nn.recurrent import _GRU, _LSTM, _RNN, Given, State, _Recurrent
+from gradient.nn.recurrent import _GRU, _LSTM, _RNN, Given, State, _Recurrent, _sum
 from gradient.ops.recurrent import gru, lstm, rnn
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
@@ -21,10 +21,6 @@ from gradient.tensor.device import DeviceLike
 from gradient.tensor.joining import cat, stack
 
 __all__ = ["GRU", "LSTM", "RNN"]
-
-
-def _sum(bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor | None:
-    return None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
 
 
 class _Sequence(_Recurrent[Given]):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from gradient import functional as F
-from gradient.dtypes import DType
+from gradient.autograd.modes import mode
+from gradient.dtypes import DType, float32, float64
 from gradient.errors import ShapeError, sentence
 from gradient.nn.printing import changed
-from gradient.nn.recurrent import _GRU, _LSTM, _RNN, Given, _Recurrent
+from gradient.nn.recurrent import _GRU, _LSTM, _RNN, Given, State, _Recurrent, _sum
+from gradient.ops.recurrent import gru_cell, lstm_cell, rnn
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import size_argument
 from gradient.tensor.creation import zeros
@@ -53,8 +55,21 @@ class _Cell(_Recurrent[Given]):
                 if tuple(part.shape) != wanted:
                     got = tuple(part.shape)
                     raise ShapeError(sentence(type(self).__name__, f"a state of {wanted}", got))
+        if self._has_kernel(input, weight_hh, *state):
+            return self._as_given(self._at_once(input, state))
         from_hidden = F.linear(state[0], weight_hh, bias_hh)
         return self._as_given(self._step(F.linear(input, weight_ih, bias_ih), from_hidden, state))
+
+    def _has_kernel(self, input: Tensor, *others: Tensor) -> bool:
+        """Whether this is a step for a batch, in one precision, without autocast."""
+        dtype = input.dtype
+        alike = dtype in (float32, float64) and all(other.dtype is dtype for other in others)
+        return alike and input.ndim == 2 and not mode.autocast
+
+    def _at_once(self, input: Tensor, state: State) -> State:
+        """One step by the kernel of a layer. The results have memory of their own, since a user may
+        write to them."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed(self, bias=True)])
@@ -75,6 +90,12 @@ class RNNCell(_RNN, _Cell[Tensor]):
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self._choose(nonlinearity)
 
+    def _at_once(self, input: Tensor, state: State) -> State:
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
+        from_input = F.linear(input, weight_ih, _sum(bias_ih, bias_hh)).unsqueeze(0)
+        states = rnn(from_input, state[0], weight_hh, relu=self.nonlinearity == "relu")
+        return (states[1].clone(),)
+
     def extra_repr(self) -> str:
         return ", ".join([super().extra_repr(), *changed(self, nonlinearity="tanh")])
 
@@ -82,6 +103,16 @@ class RNNCell(_RNN, _Cell[Tensor]):
 class LSTMCell(_LSTM, _Cell[tuple[Tensor, Tensor]]):
     """One step of `LSTM`."""
 
+    def _at_once(self, input: Tensor, state: State) -> State:
+        h, c = state
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
+        after = lstm_cell(input, h, c, weight_ih, weight_hh, bias_ih, bias_hh)
+        return after[0], after[1]
+
 
 class GRUCell(_GRU, _Cell[Tensor]):
     """One step of `GRU`."""
+
+    def _at_once(self, input: Tensor, state: State) -> State:
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
+        return (gru_cell(input, state[0], weight_ih, weight_hh, bias_ih, bias_hh),)

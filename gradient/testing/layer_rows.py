@@ -65,6 +65,16 @@ def gru(x: Any, h: Any, weight: Any, bias: Any) -> Any:
     return np.stack(hs)
 
 
+def lstm_cell(x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, *biases: Any) -> Any:
+    return lstm((x @ weight_ih.T + sum(biases))[None], h, c, weight_hh)[:, 1]
+
+
+def gru_cell(
+    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = 0.0, bias_hh: Any = 0.0
+) -> Any:
+    return gru((x @ weight_ih.T + bias_ih)[None], h, weight_hh, bias_hh)[1]
+
+
 def rnn(x: Any, h: Any, weight: Any, relu: bool) -> Any:
     hs = [h]
     for part in x:
@@ -186,6 +196,28 @@ ROWS = [
         ((3, 2, 6), (2, 2), (6, 2), (6,)),
         empty=((3, 0, 6), (0, 2), (6, 2), (6,)),
     ),
+    *[
+        Row(
+            "lstm_cell",
+            recurrent.lstm_cell,
+            lstm_cell,
+            ((2, 3), (2, 2), (2, 2), (8, 3), (8, 2), *biases),
+            note=note,
+            empty=((0, 3), (0, 2), (0, 2), (8, 3), (8, 2), *biases),
+        )
+        for note, biases in (("", ((8,), (8,))), ("no biases", ()))
+    ],
+    *[
+        Row(
+            "gru_cell",
+            recurrent.gru_cell,
+            gru_cell,
+            ((2, 3), (2, 2), (6, 3), (6, 2), *biases),
+            note=note,
+            empty=((0, 3), (0, 2), (6, 3), (6, 2), *biases),
+        )
+        for note, biases in (("", ((6,), (6,))), ("no biases", ()))
+    ],
     *[
         Row(
             "rnn",

@@ -400,3 +400,29 @@ def test_a_group_norm_of_16_bits_has_float32_weights(shape: tuple[int, ...], aff
 
     for mine, other in zip(both(gradient), both(torch), strict=True):
         np.testing.assert_allclose(mine, other, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell"])
+def test_states_of_cells_may_be_written_to(name):
+    """Each step's state is multiplied in place, as by a mask of dropout."""
+    torch = pytest.importorskip("torch")
+
+    def slopes(package):
+        cell = getattr(package.nn, name)(3, 4).double()
+        sizes = {key: tuple(value.shape) for key, value in cell.state_dict().items()}
+        weights = {
+            key: np.linspace(-1, 1, np.prod(size)).reshape(size) for key, size in sizes.items()
+        }
+        cell.load_state_dict({key: package.tensor(value) for key, value in weights.items()})
+        x = package.tensor(np.sin(np.arange(6.0)).reshape(2, 3), requires_grad=True)
+        state = None
+        for _ in range(3):
+            state = cell(x, state)
+            parts = state if name == "LSTMCell" else (state,)
+            for part in parts:
+                part.mul_(0.5)
+        sum(part.pow(2).sum() for part in parts).backward()
+        return [each.grad.numpy() for each in (x, *cell.parameters())]
+
+    for ours, theirs in zip(slopes(gradient), slopes(torch), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
