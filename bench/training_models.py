@@ -27,7 +27,8 @@ class TrainingModel:
 
     name: str
     build: Callable[[Any], Built]
-    compiled: float = 0.85
+    compiled: float | None = 0.85
+    """None: it is measured eager alone, since shapes within a step depend on values."""
     eager: float = 1.0
     large: bool = False
     """Whether it is measured with `--large` only."""

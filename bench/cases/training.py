@@ -44,10 +44,9 @@ def contenders(model: TrainingModel, options: Options) -> dict[str, Callable[[],
     def compiled(function: Any) -> Any:
         return gradient.compile(function, fullgraph=True, fuse=True)
 
-    runs = {
-        EAGER: training_step(gradient, model),
-        COMPILED: training_step(gradient, model, compiled),
-    }
+    runs = {EAGER: training_step(gradient, model)}
+    if model.compiled is not None:
+        runs[COMPILED] = training_step(gradient, model, compiled)
     if options.peer("torch"):
         import torch
 
@@ -74,6 +73,7 @@ def measure(case: str, models: list[TrainingModel], options: Options) -> Iterato
         for label, sample in samples.items():
             compared = PEER in samples and label != PEER
             ratio = sample.ratio(samples[PEER]) if compared else None
+            target = targets.get(label)
             yield Result(
                 case=case,
                 what=model.name,
@@ -84,6 +84,6 @@ def measure(case: str, models: list[TrainingModel], options: Options) -> Iterato
                 samples=len(sample.seconds),
                 peer=PEER if compared else None,
                 ratio=ratio,
-                target=f"<= {targets[label]} x torch eager" if ratio is not None else None,
-                met=None if ratio is None else ratio <= targets[label],
+                target=f"<= {target} x torch eager" if compared else None,
+                met=None if ratio is None or target is None else ratio <= target,
             )

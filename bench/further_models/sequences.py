@@ -387,7 +387,7 @@ def packed_classifier(package: Any) -> Built:
             return self.head(self.dropout(package.cat([last[-2], last[-1]], dim=1)))
 
     model = Classifier()
-    model.lengths = package.tensor(lengths)
+    model.lengths = lengths.tolist()
     ids = DRAWS.integers(1, 2000, (24, 40))
     ids[np.arange(40) >= lengths[:, None]] = 0
     return _classifier(package, model, ids, 5)
@@ -749,11 +749,11 @@ TEXT = [
     TrainingModel("Transformer 2 + 2 x 128, 8 x 32", transformer),
     TrainingModel("BERT 3 x 128, 8 x 64", bert),
     TrainingModel("T5 3 x 128, 4 x 96", t5),
-    TrainingModel("Mixture of experts 8 x 256, 512", mixture_of_experts),
+    TrainingModel("Mixture of experts 8 x 256, 512", mixture_of_experts, None),
     TrainingModel("Switch 8 x 256, 512", switch),
     TrainingModel("TextCNN, 50 x 56", text_cnn),
     TrainingModel("fastText, 128", fast_text),
-    TrainingModel("Packed LSTM, 24 x 40", packed_classifier),
+    TrainingModel("Packed LSTM, 24 x 40", packed_classifier, None),
     TrainingModel("LSTM cells 2 x 128, 20 x 30", lstm_cells),
     TrainingModel("LSTM-CRF, 16 x 40", lstm_crf),
     TrainingModel("Pointer network, 64 x 12", pointer_network),
