@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gradient.autograd.autocast import autocasts
-from gradient.dtypes import int64
+from gradient.dtypes import bool_, int64
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.functional.padding import pad
@@ -14,6 +14,7 @@ from gradient.functional.reduction import reduced
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import arange, zeros
+from gradient.tensor.from_data import tensor
 from gradient.tensor.joining import where
 
 __all__ = ["ctc_loss"]
@@ -54,59 +55,68 @@ def ctc_loss(
     blank = int_of(op, "blank", blank)
     if not 0 <= blank < classes:
         raise ArgumentError(sentence(op, f"a blank below {classes}, the classes", blank))
-    lengths = _lengths(op, "input_lengths", input_lengths, batch, steps)
-    sizes = _lengths(op, "target_lengths", target_lengths, batch, None)
+    lengths = _lengths(op, "input_lengths", input_lengths, batch, steps, log_probs)
+    most = targets.shape[1] if targets.ndim == 2 else None
+    sizes = _lengths(op, "target_lengths", target_lengths, batch, most, log_probs)
     rows = _padded(op, targets, sizes, blank)
     losses = _losses(log_probs, rows, lengths, sizes, blank, zero_infinity)
     if reduction == "mean":
-        counts = losses.new_tensor(sizes).clamp(min=1)
-        return (losses / counts).mean()
+        return (losses / sizes.to(losses.dtype).clamp(min=1)).mean()
     if not batched:
         losses = losses.squeeze(0)
     return reduced(op, losses, reduction)
 
 
 def _lengths(
-    op: str, name: str, given: Tensor | Sequence[int] | int, batch: int, most: int | None
-) -> list[int]:
-    """A length for each row of the batch, as ints, from 0 to `most`."""
-    values = given.tolist() if isinstance(given, Tensor) else given
-    values = [values] if isinstance(values, int) else list(values)
-    if len(values) != batch or not all(isinstance(value, int) for value in values):
-        raise ArgumentError(sentence(op, f"{batch} whole numbers as {name}", repr(values)))
-    if any(value < 0 or (most is not None and value > most) for value in values):
-        expected = f"{name} from 0" + ("" if most is None else f" to {most}, the steps")
-        raise ArgumentError(sentence(op, expected, repr(values)))
-    return values
+    op: str,
+    name: str,
+    given: Tensor | Sequence[int] | int,
+    batch: int,
+    most: int | None,
+    like: Tensor,
+) -> Tensor:
+    """A length for each row of the batch, (N,), from 0 to `most`."""
+    if isinstance(given, Tensor):
+        lengths = given.reshape(-1)
+        whole = not (lengths.dtype.is_floating_point or lengths.dtype is bool_)
+    else:
+        values = [given] if isinstance(given, int) else list(given)
+        whole = all(isinstance(value, int) for value in values)
+        lengths = tensor(values, dtype=int64) if whole else zeros(len(values))
+    if lengths.shape[0] != batch or not whole:
+        got = repr(given.tolist() if isinstance(given, Tensor) else given)
+        raise ArgumentError(sentence(op, f"{batch} whole numbers as {name}", got))
+    lengths.backend.check_range(lengths.array, 0, math.inf if most is None else most, op, name)
+    return lengths.to(device=like.device, dtype=int64)
 
 
-def _padded(op: str, targets: Tensor, sizes: list[int], blank: int) -> Tensor:
+def _padded(op: str, targets: Tensor, sizes: Tensor, blank: int) -> Tensor:
     """Targets as (N, S), blanks behind the shorter ones."""
-    longest = max(sizes, default=0)
-    if targets.ndim == 2:
-        if targets.shape[0] != len(sizes) or targets.shape[1] < longest:
-            expected = f"targets of at least ({len(sizes)}, {longest})"
+    batch = sizes.shape[0]
+    if targets.ndim == 2 and targets.shape[0] == batch:
+        rows = targets.long()
+    elif targets.ndim == 1:
+        counts = sizes.tolist()
+        if targets.shape[0] != sum(counts):
+            expected = f"targets (N, S), or ({sum(counts)},), the sum of target_lengths"
             raise ShapeError(sentence(op, expected, tuple(targets.shape)))
-        rows = targets[:, :longest].long()
-    elif targets.ndim == 1 and targets.shape[0] == sum(sizes):
-        rows = zeros(len(sizes), longest, dtype=int64, device=targets.device)
+        rows = zeros(batch, max(counts, default=0), dtype=int64, device=targets.device)
         first = 0
-        for row, size in enumerate(sizes):
+        for row, size in enumerate(counts):
             rows[row, :size] = targets[first : first + size].long()
             first += size
     else:
-        expected = f"targets (N, S), or ({sum(sizes)},), the sum of target_lengths"
+        expected = f"targets ({batch}, S), or (sum of target_lengths,)"
         raise ShapeError(sentence(op, expected, tuple(targets.shape)))
-    places = arange(longest, device=targets.device)
-    inside = places < places.new_tensor(sizes).reshape(-1, 1)
+    inside = arange(rows.shape[1], device=targets.device) < sizes.unsqueeze(1)
     return where(inside, rows, blank)
 
 
 def _losses(
     log_probs: Tensor,
     rows: Tensor,
-    lengths: list[int],
-    sizes: list[int],
+    lengths: Tensor,
+    sizes: Tensor,
     blank: int,
     zero_infinity: bool,
 ) -> Tensor:
@@ -128,15 +138,15 @@ def _losses(
     # alpha (N, 2 S + 1): log p of all alignments of the steps so far that end at each place.
     here = arange(labels.shape[1], device=device)
     alpha = emitted[0].masked_fill(here > 1, least) if steps else emitted.new_zeros(labels.shape)
-    ends = here.new_tensor(lengths).reshape(-1, 1)
-    for step in range(1, max(lengths, default=0)):
+    ends = lengths.unsqueeze(1)
+    for step in range(1, steps):
         one = pad(alpha, (1, 0), value=least)[:, :-1]
         two = pad(alpha, (2, 0), value=least)[:, :-2].masked_fill(
             ~skips[:, : alpha.shape[1]], least
         )
         after = _logsumexp(alpha, one, two) + emitted[step]
         alpha = where(ends > step, after, alpha)
-    last = here.new_tensor(sizes).reshape(-1, 1) * 2
+    last = sizes.unsqueeze(1) * 2
     at_blank = alpha.gather(1, last).squeeze(1)
     at_label = alpha.gather(1, (last - 1).clamp(min=0)).squeeze(1)
     at_label = at_label.masked_fill(last.squeeze(1) == 0, least)

@@ -773,13 +773,24 @@ def test_a_frozen_leafs_old_gradient(frozen: Any, zero: bool) -> None:
 
 
 CHECKED_VALUES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
+    "one_hot": (
+        lambda x: nn.functional.one_hot(x, 5) * 1.0,
+        [gradient.tensor([[0, 4], [1, 1]]), gradient.tensor([[2, 3], [4, 0]])],
+    ),
     "embedding_bag": (
         lambda x: nn.functional.embedding_bag(
             gradient.arange(7), gradient.arange(21.0).reshape(7, 3), x
         ),
         [gradient.tensor([0, 2, 2, 6]), gradient.tensor([0, 0, 5, 7])],
     ),
-}
+    "ctc_loss": (
+        lambda x: nn.functional.ctc_loss(
+            gradient.arange(60.0).sin().reshape(5, 3, 4).log_softmax(-1),
+            gradient.tensor([[1, 2], [3, 3], [2, 1]]), x, x.clamp(max=2), reduction="none",
+        ),
+        [gradient.tensor([5, 4, 3]), gradient.tensor([2, 5, 0])],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHECKED_VALUES)
