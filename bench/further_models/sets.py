@@ -36,7 +36,7 @@ def graph_convolutions(package: Any) -> Built:
         def __init__(self) -> None:
             super().__init__()
             self.first, self.second = Convolution(features, hidden), Convolution(hidden, classes)
-            self.dropout = nn.Dropout(0.5)
+            self.dropout = nn.Dropout(0.2)
             self.register_buffer("edges", package.tensor(_edges(nodes, 4)))
 
         def forward(self, x: Any) -> Any:
@@ -59,7 +59,7 @@ def graph_attention(package: Any) -> Built:
             self.linear = nn.Linear(inputs, heads * outputs, bias=False)
             self.from_source = nn.Parameter(package.randn(1, heads, outputs) * 0.1)
             self.from_target = nn.Parameter(package.randn(1, heads, outputs) * 0.1)
-            self.dropout = nn.Dropout(0.6)
+            self.dropout = nn.Dropout(0.2)
 
         def forward(self, x: Any, edges: Any) -> Any:
             source, target = edges[0], edges[1]
@@ -80,7 +80,7 @@ def graph_attention(package: Any) -> Built:
             super().__init__()
             self.first = Attention(features, heads, hidden)
             self.second = Attention(heads * hidden, 1, classes)
-            self.dropout = nn.Dropout(0.6)
+            self.dropout = nn.Dropout(0.2)
             self.register_buffer("edges", package.tensor(_edges(nodes, 4)))
 
         def forward(self, x: Any) -> Any:
@@ -216,8 +216,8 @@ def deep_sets(package: Any) -> Built:
     layers = [Equivariant(3, 128), nn.Tanh(), Equivariant(128, 128), nn.Tanh()]
     phi = nn.Sequential(*layers, Equivariant(128, 128), nn.Tanh())
     rho = nn.Sequential(
-        *(nn.Dropout(0.5), nn.Linear(128, 128), nn.Tanh()),
-        *(nn.Dropout(0.5), nn.Linear(128, 10)),
+        *(nn.Dropout(0.2), nn.Linear(128, 128), nn.Tanh()),
+        *(nn.Dropout(0.2), nn.Linear(128, 10)),
     )
 
     def loss(x: Any, y: Any) -> Any:
