@@ -802,3 +802,14 @@ def test_values_that_are_checked_are_no_part_of_a_plan(name: str) -> None:
         gradient.testing.assert_close(fast(x), function(x))
     with pytest.raises((ArgumentError, IndexOutOfRange), match="classes|out of bounds|from 0 to"):
         fast(given[0] + 9)
+
+
+def test_a_loss_beside_an_expanded_target() -> None:
+    """Of the operand in rows NumPy gives an array, of the other one a number."""
+
+    def loss(x: gradient.Tensor) -> gradient.Tensor:
+        return F.mse_loss(x, x[:1].expand(8, -1, -1))
+
+    compiled, x = gradient.compile(loss, fullgraph=True), gradient.randn(8, 40, 50)
+    for _ in range(4):
+        assert compiled(x).item() == pytest.approx(loss(x).item(), rel=1e-6)

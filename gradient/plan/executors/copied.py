@@ -77,7 +77,8 @@ def _as_the_last(operands: Operands) -> dict[Ref, np.ndarray]:
 
 
 def _alike(a: Any, b: Any) -> bool:
-    pairs = zip(leaves(a, np.ndarray), leaves(b, np.ndarray), strict=True)
+    kinds = np.ndarray, np.generic  # of a full reduction NumPy may return a number
+    pairs = zip(leaves(a, kinds), leaves(b, kinds), strict=True)
     return all(x.tobytes() == y.tobytes() for x, y in pairs)
 
 
