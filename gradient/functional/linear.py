@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.variable import wrap
 from gradient.dtypes import int64
 from gradient.errors import (
     ArgumentError,
@@ -151,19 +150,13 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     num_classes = int_of("one_hot", "num_classes", num_classes)
     if tensor.numel() == 0 and num_classes <= 0:
         raise ArgumentError("one_hot: pass num_classes, it cannot be inferred from an empty tensor")
-    if tensor.numel() and num_classes == -1:
+    if num_classes == -1:
         lowest, largest = int(tensor.min()), int(tensor.max())
         if lowest < 0:
             raise ArgumentError(f"one_hot: classes must be 0 or more, got {lowest}")
         num_classes = largest + 1
-    elif tensor.numel():
-        be = tensor.backend
-        try:
-            tensor = wrap(be.checked_indices(tensor.array, tensor.ndim, num_classes), be)
-        except IndexError:
-            values = tensor.reshape(-1).tolist()
-            wrong = next(value for value in values if not 0 <= value < num_classes)
-            limit = "0 or more" if wrong < 0 else f"smaller than num_classes {num_classes}"
-            raise ArgumentError(f"one_hot: classes must be {limit}, got {wrong}") from None
+    else:
+        backend = tensor.backend
+        backend.check_range(tensor.array, 0, num_classes - 1, "one_hot", "classes")
     classes = arange(num_classes, device=tensor.device)
     return (tensor.unsqueeze(-1) == classes).long()
