@@ -390,7 +390,7 @@ COPIED: dict[str, tuple[Any, str]] = {
     ),
     "planes with gaps": (
         lambda x: F.conv2d(x.reshape(1, 16, 16, 80).transpose(1, 3), KERNEL),
-        "numpy.copyto, the kernel",
+        "the kernel transpose, the kernel pad",
     ),
 }
 """A function of which an operand is copied for a kernel, and what computes that."""

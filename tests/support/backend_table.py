@@ -950,6 +950,8 @@ COPIED: list[Case] = [
     lambda a: (a(a.rows, 67),),
     lambda a: (a(a.rows, 3, 4, 16).transpose(0, 2, 1, 3),),  # runs of 16 bytes
     lambda a: (a(a.rows, 70).T,),
+    lambda a: (a(2, a.rows, 9, 40).transpose(0, 2, 3, 1),),  # channels last
+    lambda a: (a(2, 7, a.rows, 40)[..., 3:].transpose(2, 0, 3, 1),),
     lambda a: (a(2, a.rows, 5, 20).transpose(0, 3, 2, 1),),
     lambda a: (a(a.rows, 40)[:, 1:33],),
     lambda a: (a(2 * a.rows, 9)[::-2, ::3],),

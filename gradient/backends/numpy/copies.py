@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.backends.base import LARGE, Backend
-from gradient.backends.numpy import fused, kernels, memory, one_pass, threads
+from gradient.backends.numpy import fused, kernels, memory, one_pass, threads, transposes
 from gradient.backends.required import Shape
 
 CLEARED = 1 << 19
@@ -39,9 +39,9 @@ class CopyKernels(Backend[np.ndarray]):
         return out
 
     def copy(self, x: np.ndarray) -> np.ndarray:
-        if x.size >= LARGE and type(x) is np.ndarray and x.dtype in kernels.FLOATS:
+        if x.size >= transposes.MANY and type(x) is np.ndarray and x.dtype in kernels.FLOATS:
             out = np.empty(x.shape, x.dtype)
-            if _copied(x, out):
+            if _copied(x, out) or transposes.copied(x, out):
                 return out
         return np.array(x, order="C")
 
@@ -106,6 +106,10 @@ def _copied(x: np.ndarray, out: np.ndarray) -> bool:
 def launch(x: np.ndarray, out: np.ndarray) -> tuple[Any, ...] | None:
     """The arguments of `parallel_for` to copy x to `out`; None if NumPy should: for small arrays,
     other dtypes, or unsuitable strides."""
+    return _launch_of_runs(x, out) or transposes.launch(x, out)
+
+
+def _launch_of_runs(x: np.ndarray, out: np.ndarray) -> tuple[Any, ...] | None:
     if x.size < LARGE or x.shape != out.shape or x.dtype != out.dtype:
         return None
     if x.dtype not in kernels.FLOATS or not kernels.available():

@@ -41,6 +41,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     def softmax(self, x: np.ndarray, axis: Axis) -> np.ndarray:
         if (kernel := SOFTMAX.of(x)) is not None and axis == x.ndim - 1:
             return _rows_at_once(kernel, x)
+        x = _in_rows(x)
         if not _last_of_rows(x, axis):
             return super().softmax(x, axis)
         return _each_row("softmax", x)
@@ -53,6 +54,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
         if (kernel := LOG_SOFTMAX.of(x)) is not None and axis == x.ndim - 1:
             return _rows_at_once(kernel, x)
+        x = _in_rows(x)
         if not _last_of_rows(x, axis):
             return super().log_softmax(x, axis)
         return _each_row("log_softmax", x)
@@ -190,6 +192,7 @@ class NormKernels(NormDefaults[np.ndarray]):
             rows, out = (x, y) if x.ndim == 2 else (_2d(x), _2d(y))
             kernel(0, mean.size, rows, weight, bias, out, eps, mean.ravel(), rstd.ravel())
             return y, mean, rstd
+        x = _in_rows(x)
         if not kernels.supports_rows(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
         norms, shape = kernels.load("norms"), x.shape
@@ -213,6 +216,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         mean: np.ndarray,
         rstd: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        x = _in_rows(x)
         if not kernels.supports(x, g, weight, mean, rstd):
             return super().layer_norm_grad(g, x, weight, mean, rstd)
         norms = kernels.load("norms")
@@ -220,7 +224,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         n, columns = x.size // x.shape[-1], x.shape[-1]
         chunk = norms.rows_of(columns)
         parts = -(-n // chunk), columns
-        gx, gw, gb = np.empty_like(x), np.empty(parts, x.dtype), np.empty(parts, x.dtype)
+        gx, gw, gb = np.empty(x.shape, x.dtype), np.empty(parts, x.dtype), np.empty(parts, x.dtype)
         threads.parallel_for(
             norms.layer_norm_grad, n, chunk,
             _2d(g), _2d(x), _or_full(weight, 1, x), mean.ravel(), rstd.ravel(), _2d(gx), gw, gb,
@@ -291,8 +295,13 @@ def _computed_in(x: np.ndarray) -> np.dtype:
     return x.dtype if x.itemsize > 2 else FLOAT32
 
 
+def _in_rows(x: np.ndarray) -> np.ndarray:
+    """x in row-major order, if it is large: kernels take no other."""
+    return workspace.contiguous(x) if x.size >= kernels.MIN_SIZE else x
+
+
 def _2d(x: np.ndarray) -> np.ndarray:
-    x = contiguous(x)
+    x = workspace.contiguous(x)
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.composed.pooling import PoolingDefaults, covering, places_of
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 from gradient.backends.numpy.windows import three
 from gradient.backends.options import PoolingOptions, WindowRanges, adaptive_windows
 from gradient.backends.required import Shape
@@ -28,7 +28,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
 
     def max_pool(self, x: np.ndarray, options: PoolingOptions) -> tuple[np.ndarray, np.ndarray]:
         lead, sizes = options.split(x.shape)
-        x = kernels.contiguous(x) if x.size >= kernels.MIN_SIZE else x
+        x = workspace.contiguous(x) if x.size >= kernels.MIN_SIZE else x
         # Dilation beyond the input's size: a window may contain no element of the input.
         sparse = any(d > n for d, n in zip(options.dilation, sizes, strict=True))
         if sparse or not kernels.supports(x) or math.prod(sizes) >= 1 << 31:
@@ -61,7 +61,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         self, g: np.ndarray, indices: np.ndarray, shape: Shape, options: PoolingOptions
     ) -> np.ndarray:
         lead, sizes = options.split(shape)
-        g = kernels.contiguous(g) if g.size >= kernels.MIN_SIZE else g
+        g = workspace.contiguous(g) if g.size >= kernels.MIN_SIZE else g
         if not kernels.supports(g):
             return super().max_pool_grad(g, indices, shape, options)
         if options[:4] == OF_FOUR:
@@ -75,7 +75,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         return _add_at(indices, g, len(sizes), np.empty(shape, g.dtype))
 
     def adaptive_max_pool(self, x: np.ndarray, out_sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
-        x = kernels.contiguous(x) if x.size >= kernels.MIN_SIZE else x
+        x = workspace.contiguous(x) if x.size >= kernels.MIN_SIZE else x
         windows = adaptive_windows(x.shape[x.ndim - len(out_sizes) :], out_sizes)
         lead, sizes = windows.split(x.shape)
         if not kernels.supports(x) or math.prod(sizes) >= 1 << 31:
@@ -101,7 +101,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         if x.size >= kernels.MIN_SIZE:
             if x.dtype in HALF_PRECISION:
                 return self.avg_pool(x.astype(np.float32), windows).astype(x.dtype)
-            x = kernels.contiguous(x)
+            x = workspace.contiguous(x)
         if not kernels.supports(x):
             return super().avg_pool(x, windows)
         lead, sizes = windows.split(x.shape)
@@ -129,8 +129,8 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         edges = _in_line(first, 0, np.int64), _in_line(last, 1, np.int64)
         threads.parallel_for(
             kernels.load("pooling").avg_pool_grad, math.prod(lead),
-            max(1, PLANES // math.prod(sizes)), kernels.contiguous(g).reshape(-1), three(sizes, 1),
-            three(windows.windows, 1), *edges,
+            max(1, PLANES // math.prod(sizes)), workspace.contiguous(g).reshape(-1),
+            three(sizes, 1), three(windows.windows, 1), *edges,
             _columns(*holding[-1], len(windows.starts[-1])), _counts(windows, g.dtype),
             out.reshape(-1),
         )  # fmt: skip
@@ -139,13 +139,14 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
     def resize(
         self, x: np.ndarray, fraction: np.ndarray, low: np.ndarray, high: np.ndarray, axis: int
     ) -> np.ndarray:
+        x = workspace.contiguous(x) if x.size >= kernels.MIN_SIZE else x
         if not kernels.supports(x, fraction):
             return super().resize(x, fraction, low, high, axis)
         out = np.empty((*x.shape[:axis], low.size, *x.shape[axis + 1 :]), x.dtype)
         outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
         threads.parallel_for(
             kernels.load("resizing").resize, outer, max(1, PLANES // max(1, low.size * inner)),
-            kernels.contiguous(x).reshape(-1), x.shape[axis], inner, kernels.contiguous(low),
+            workspace.contiguous(x).reshape(-1), x.shape[axis], inner, kernels.contiguous(low),
             kernels.contiguous(high), kernels.contiguous(fraction), out.reshape(-1),
         )  # fmt: skip
         return out
@@ -159,13 +160,14 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         size: int,
         axis: int,
     ) -> np.ndarray:
+        g = workspace.contiguous(g) if g.size >= kernels.MIN_SIZE else g
         if not kernels.supports(g, fraction):
             return super().resize_grad(g, fraction, low, high, size, axis)
         out = np.empty((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
         outer, inner = math.prod(g.shape[:axis]), math.prod(g.shape[axis + 1 :])
         threads.parallel_for(
             kernels.load("resizing").resize_grad, outer, max(1, PLANES // max(1, low.size * inner)),
-            kernels.contiguous(g).reshape(-1), size, inner, kernels.contiguous(low),
+            workspace.contiguous(g).reshape(-1), size, inner, kernels.contiguous(low),
             kernels.contiguous(high), kernels.contiguous(fraction), out.reshape(-1),
         )  # fmt: skip
         return out
@@ -180,7 +182,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
         threads.parallel_for(
             kernels.load("resizing").weighted_taps, outer, max(1, PLANES // max(1, n * inner)),
-            kernels.contiguous(x).reshape(-1), x.shape[axis], inner,
+            workspace.contiguous(x).reshape(-1), x.shape[axis], inner,
             np.stack(places, 1), kernels.contiguous(weights.T), out.reshape(-1),
         )  # fmt: skip
         return out
@@ -200,7 +202,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         threads.parallel_for(
             kernels.load("resizing").weighted_taps_grad, outer,
             max(1, PLANES // max(1, places[0].size * inner)),
-            kernels.contiguous(g).reshape(-1), size, inner,
+            workspace.contiguous(g).reshape(-1), size, inner,
             np.stack(places, 1), kernels.contiguous(weights.T), out.reshape(-1),
         )  # fmt: skip
         return out
@@ -222,7 +224,7 @@ def _add_at(indices: np.ndarray, g: np.ndarray, spatial: int, out: np.ndarray) -
     size, count = out.size // planes, g.size // planes
     threads.parallel_for(
         kernels.load("pooling").max_pool_grad, planes, max(1, PLANES // size),
-        kernels.contiguous(g).reshape(-1), kernels.contiguous(indices).reshape(-1), count, size,
+        workspace.contiguous(g).reshape(-1), kernels.contiguous(indices).reshape(-1), count, size,
         out.reshape(-1),
     )  # fmt: skip
     return out

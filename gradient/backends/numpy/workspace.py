@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.numpy import memory
+from gradient.backends.numpy import memory, transposes
 from gradient.backends.required import Shape
 
 ALIGNMENT = 64
@@ -103,5 +103,6 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     if type(x) is np.ndarray and x.flags.carray:
         return x
     made = empty(x.shape, x.dtype)
-    np.copyto(made, x)
+    if type(x) is not np.ndarray or not transposes.copied(x, made):
+        np.copyto(made, x)
     return made

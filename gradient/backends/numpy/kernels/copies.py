@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel
-from gradient.backends.numpy.kernels.vectors import fill, lanes, load, store
+from gradient.backends.numpy.kernels.vectors import fill, lanes, load, store, transpose_square
 
 SHORT = 256
 """Elements of a run up to which it is copied a vector at a time: LLVM's loop, whose vectors are
@@ -72,3 +72,31 @@ def join(start, stop, a, n, b, m, out):
         at, left = at + count, left + count
         if left == n + m:
             row, left = row + 1, 0
+
+
+TILE = 32
+"""Rows and columns that are transposed at once: their lines of both arrays fit in the nearest
+cache."""
+
+
+@strict_kernel
+def transpose(start, stop, x, x0, x1, column, y, y0, y1, row, n1, m, n):
+    """y[a, b, i, j] = x[a, b, j, i] for matrices (m, n) of y along two axes, the last of n1: x has
+    the strides x0, x1, `column` and 1, y has y0, y1, `row` and 1. An item is TILE rows of y's."""
+    parts, width = -(-m // TILE), lanes(x)
+    whole = n // width * width
+    for item in range(start, stop):
+        matrix, first = item // parts, item % parts * TILE
+        a, b = matrix // n1, matrix % n1
+        at, to = a * x0 + b * x1, a * y0 + b * y1
+        last = min(first + TILE, m)
+        squares = first + (last - first) // width * width
+        for j in range(0, whole, width):
+            for i in range(first, squares, width):
+                transpose_square(x, at + j * column + i, column, y, to + i * row + j, row)
+        for i in range(first, squares):
+            for j in range(whole, n):
+                y[to + i * row + j] = x[at + j * column + i]
+        for i in range(squares, last):
+            for j in range(n):
+                y[to + i * row + j] = x[at + j * column + i]

@@ -120,6 +120,32 @@ def every_second(builder, a, b):
 
 
 @emitted()
+def transpose_square(builder, x, at, column, y, to, row):
+    """y[to + i row + j] = x[at + j column + i] of flat arrays, for i and j up to a vector's lanes:
+    half of the rows are interleaved with the other half, as often as the lanes can be halved."""
+    kind = vector_of(x.type.pointee)
+    n, half = kind.count, kind.count // 2
+    rows = []
+    for j in range(n):
+        rows.append(builder.load(_vector_at(builder, x, _step(builder, at, column, j))))
+        rows[-1].align = 1
+    ints = ir.VectorType(I32, n)
+    orders = [
+        ir.Constant(ints, [k for i in range(first, first + half) for k in (i, n + i)])
+        for first in (0, half)
+    ]
+    for _ in range(half.bit_length()):
+        pairs = zip(rows[:half], rows[half:], strict=True)
+        rows = [builder.shuffle_vector(a, b, order) for a, b in pairs for order in orders]
+    for i, vector in enumerate(rows):
+        builder.store(vector, _vector_at(builder, y, _step(builder, to, row, i))).align = 1
+
+
+def _step(builder: Any, at: Any, step: Any, count: int) -> Any:
+    return builder.add(at, builder.mul(step, I64(count)))
+
+
+@emitted()
 def store_apart(builder, array, index, vector, count):
     """Put the first `count` elements of a vector in every second place of a flat array, from its
     element `index` on. What is between them, and after them, is left as it is."""
