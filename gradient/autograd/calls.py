@@ -168,9 +168,10 @@ def of_two(made: Op) -> Callable[..., Any]:
         try:
             if isinstance(input, variable.tensor_class):
                 backend, x, node_a = input.backend, input.array, input.node
-                array = x
+                array = last = x
                 if isinstance(b, variable.tensor_class):
                     y, node_b = b.array, b.node
+                    last = y
                     if b.backend is not backend:
                         raise ValueError("two devices")  # `explain` says which
                     fits = x.dtype is y.dtype and not (checked and x.dtype.char in checked)
@@ -179,14 +180,16 @@ def of_two(made: Op) -> Callable[..., Any]:
                     fits = (kind is float or kind is int) and x.dtype.char in "fd"
             else:
                 backend, x, node_a, y, node_b = b.backend, input, None, b.array, b.node
-                array, kind = y, type(input)
+                array, last, kind = y, y, type(input)
                 fits = (kind is float or kind is int) and y.dtype.char in "fd"
             if fits or not promotes:
                 if device_contexts:
                     z = on_device_of(backend, function, x, y)
                 elif operator is None:
                     z = function(backend, x, y)
-                elif (least := backend.one_pass_from) and array.size >= least:
+                elif (least := backend.one_pass_from) and (
+                    array.size >= least or last.size >= least
+                ):
                     z = backend.in_one_pass(function, x, y)
                 else:
                     z = operator(x, y)

@@ -28,6 +28,8 @@ SHAPES = [
     ((4, 70), (4, 1)),
     ((4, 70), ()),
     ((4, 70), (1, 1, 1)),
+    ((2, 3, 4, 40), (3, 1, 40)),  # rows along three axes
+    ((2, 5, 3, 40), (5, 1, 1)),
     ((0, 3), (0, 3)),
 ]
 
@@ -80,7 +82,7 @@ def test_operators_give_numpys_bits(call: Any, dtype: str, started: list[Any]) -
     for number in (2.5, -0.0, 3, np.inf, np.nan, 16777217):
         assert_same(in_one_pass(function, x, number), function(None, x, number))
         assert_same(in_one_pass(function, number, x), function(None, number, x))
-    assert len(started) == 12 + len(SHAPES) - 2  # not one of more axes, and not an empty one
+    assert len(started) == 12 + len(SHAPES) - 1  # not an empty one
 
 
 @pytest.mark.parametrize("name", ["mul", "div", "exp", "log", "sqrt", "rsqrt", "tanh"])
@@ -106,10 +108,39 @@ def test_gradients_of_large_tensors_are_kernels(name: str, started: list[Any]) -
     assert len(started) == forward + len(inputs)
 
 
-def test_what_kernels_do_not_take_is_numpys(started: list[Any]) -> None:
+def assert_numpys_sum(a: Any, b: Any) -> None:
+    with np.errstate(all="ignore"):
+        found, expected = in_one_pass(lambda be, a, b: a + b, a, b), a + b
+    assert found.dtype == expected.dtype and found.strides == expected.strides
+    assert np.array_equal(found, expected, equal_nan=True)
+
+
+def test_operands_of_other_strides(started: list[Any]) -> None:
     x = np.random.default_rng(0).standard_normal((6, 80), np.float32)
+    images = np.random.default_rng(1).standard_normal((6, 40, 9, 16), np.float32)
     fixed = x.copy()
     fixed.flags.writeable = False
+    channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    calls = [
+        (x, fixed),
+        (x, x[:, :1]),
+        (x[:, :, None], x[0]),
+        (images[:, :20], images[:, 20:]),
+        (images, channels_last),  # which is copied first
+        (np.broadcast_to(images[:, :, :1], images.shape), images),
+        (np.broadcast_to(images[:, :, :1], images.shape), images[:1]),
+        (np.broadcast_to(images[..., :1], images.shape), images[:, :, :1]),
+    ]
+    for a, b in calls:
+        assert_numpys_sum(a, b)
+        assert_numpys_sum(b, a)
+    assert len(started) == 2 * len(calls) + 2
+    assert_numpys_sum(channels_last, channels_last)  # as is the result of NumPy
+    assert len(started) == 2 * len(calls) + 2
+
+
+def test_what_kernels_do_not_take_is_numpys(started: list[Any]) -> None:
+    x = np.random.default_rng(0).standard_normal((6, 80), np.float32)
     for a, b in [
         (x.T, x.T),
         (x[:, ::2], x[:, ::2]),
@@ -117,15 +148,11 @@ def test_what_kernels_do_not_take_is_numpys(started: list[Any]) -> None:
         (x.astype(np.int64), x.astype(np.int64)),
         (x > 0, x > 0),
         (x.astype(np.complex64), x.astype(np.complex64)),
-        (x, fixed),
-        (x, x[:, :1]),
-        (x[:, :, None], x[0]),
+        (x, x[:, ::-1]),
         (np.float32(2), x),
+        (x.reshape(2, 3, 2, 4, 2, 5), x[0, :60].reshape(3, 1, 4, 1, 5)),  # five axes
     ]:
-        with np.errstate(all="ignore"):
-            found, expected = in_one_pass(lambda be, a, b: a + b, a, b), a + b
-        assert found.dtype == expected.dtype and found.strides == expected.strides
-        assert np.array_equal(found, expected, equal_nan=True)
+        assert_numpys_sum(a, b)
     with pytest.raises(ValueError, match="broadcast"):
         in_one_pass(elementwise.add.op.function, x, x[:, :3].copy())
     assert in_one_pass(lambda be, g: g, x) is x

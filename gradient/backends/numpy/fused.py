@@ -56,7 +56,20 @@ F4, F8 = np.float32, np.float64
 
 @{kind}_kernel
 def fused({parameters}):
-    for i in range(start, stop):
+"""
+
+ONE_AXIS = """    for i in range(start, stop):
+"""
+
+THREE_AXES = """    i, j, k = start // n2 // n1, start // n2 % n1, start % n2
+    for _ in range(start, stop):
+"""
+
+NEXT_ROW = """        k += 1
+        if k == n2:
+            j, k = j + 1, 0
+            if j == n1:
+                i, j = i + 1, 0
 """
 
 
@@ -68,10 +81,31 @@ class Rows(NamedTuple):
     columns: int
     strides: tuple[int, ...]
     moves: tuple[bool, ...]
+    sizes: tuple[int, ...] = ()
+    """If rows are along three axes, the sizes of the last two; an array then has three strides."""
+
+    def arguments(self, arrays: Sequence[np.ndarray]) -> list[Any]:
+        """What a kernel takes after `start` and `stop`, for flat arrays."""
+        given: list[Any] = [self.columns, *self.sizes]
+        count = len(self.strides) // len(self.moves)
+        for i, x in enumerate(arrays):
+            given += (x, *self.strides[i * count : (i + 1) * count])
+        return given
+
+    def spans(self) -> list[int]:
+        """For each array, from its first element to its last."""
+        outer = [self.rows]
+        if self.sizes:
+            outer = [self.rows // math.prod(self.sizes), *self.sizes]
+        return [
+            sum((n - 1) * self.strides[i * len(outer) + axis] for axis, n in enumerate(outer))
+            + (self.columns if moves else 1)
+            for i, moves in enumerate(self.moves)
+        ]
 
 
 def rows_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Rows | None:
-    """The traversal of arrays of (shape, strides, itemsize) that broadcast to `shape`; None if two
+    """The traversal of arrays of (shape, strides, itemsize) that broadcast to `shape`; None if four
     axes are not enough."""
     full = []
     for own, strides, _ in layouts:
@@ -86,7 +120,7 @@ def rows_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Rows | None:
             merged[-1] = (merged[-1][0] * n, steps)
         else:
             merged.append((n, steps))
-    if len(merged) > 2 or any(0 in own for own, _, _ in layouts):
+    if len(merged) > 4 or any(0 in own for own, _, _ in layouts):
         return None
     if not merged:  # one element
         merged = [(1, tuple(itemsize for _, _, itemsize in layouts))]
@@ -95,16 +129,21 @@ def rows_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Rows | None:
         # Split into parts for threads.
         rows = math.gcd(n, 1 << (n // SHORTEST).bit_length() - 1) if n > CHUNK else 1
         merged = [(rows, tuple(s * (n // rows) for s in steps)), (n // rows, steps)]
-    (rows, across), (columns, along) = merged
+    *outer, (columns, along) = merged
     sizes = [itemsize for _, _, itemsize in layouts]
     if any(step not in (0, size) for step, size in zip(along, sizes, strict=True)):
         return None
-    if any(step < 0 or step % size for step, size in zip(across, sizes, strict=True)):
-        return None
+    for _, across in outer:
+        if any(step < 0 or step % size for step, size in zip(across, sizes, strict=True)):
+            return None
+    rows = math.prod(n for n, _ in outer)
     if columns < 8 < rows:  # each short row would need its own loop
         return None
-    strides = tuple(step // size for step, size in zip(across, sizes, strict=True))
-    return Rows(rows, columns, strides, tuple(step != 0 for step in along))
+    if len(outer) > 1:
+        outer = [(1, (0,) * len(layouts))] * (3 - len(outer)) + outer
+    strides = tuple(across[i] // size for i, size in enumerate(sizes) for _, across in outer)
+    moves = tuple(step != 0 for step in along)
+    return Rows(rows, columns, strides, moves, tuple(n for n, _ in outer[1:]))
 
 
 def _walks(shape: tuple[int, ...], layouts: Sequence[Layout]) -> bool:
@@ -114,33 +153,37 @@ def _walks(shape: tuple[int, ...], layouts: Sequence[Layout]) -> bool:
 FUSING = Fusing(frozenset(TEXTS), "fd?", _walks, activations=frozenset({"relu"}))
 
 
-def source(expression: Expression, moves: Sequence[bool], exact: bool = False) -> str:
-    """The source of the kernel. `moves` says for operands, then results, whether they move along a
-    row. If `exact`, each step is rounded separately."""
+def source(expression: Expression, walk: Rows, exact: bool = False) -> str:
+    """The source of the kernel for such a traversal of operands, then results. If `exact`, each
+    step is rounded separately."""
+    moves = walk.moves
     count = len(expression.inputs)
     names = [*(f"x{i}" for i in range(count)), *(f"y{i}" for i in range(len(expression.kept)))]
-    parameters = ["start", "stop", "columns"]
+    parameters = ["start", "stop", "columns", *(("n1", "n2") if walk.sizes else ())]
     loads = []
     for name, move in zip(names, moves, strict=True):
-        parameters += [name, f"s_{name}"]
-        at = f"i * s_{name}"
+        strides = [f"{axis}_{name}" for axis in ("ijk" if walk.sizes else "i")]
+        parameters += [name, *strides]
+        at = " + ".join(f"{stride[0]} * {stride}" for stride in strides)
         # Slice the row first: then LLVM knows that no index is negative, and vectorises.
         loads.append(f"r_{name} = {name}[{at} : {at} + columns]" if move else
                      f"r_{name} = {name}[{at}]")  # fmt: skip
 
     def operand(x: Input | Result | float, dtype: str) -> str:
         if isinstance(x, Input):
-            return f"r_x{int(x)}[j]" if moves[x] else f"r_x{int(x)}"
+            return f"r_x{int(x)}[m]" if moves[x] else f"r_x{int(x)}"
         if isinstance(x, Result):
             return f"v{int(x)}"
         return f"{TYPES[dtype]}({_number(x)})"
 
     body = [f"v{n} = {_text(expression, step, operand)}" for n, step in enumerate(expression.steps)]
-    body += [f"r_y{i}[j] = v{int(step)}" for i, step in enumerate(expression.kept)]
-    lines = [" " * 8 + line for line in (*loads, "for j in range(columns):")]
+    body += [f"r_y{i}[m] = v{int(step)}" for i, step in enumerate(expression.kept)]
+    lines = [" " * 8 + line for line in (*loads, "for m in range(columns):")]
     lines += [" " * 12 + line for line in body]
-    kind = "ordered" if exact else "strict"
-    return HEAD.format(kind=kind, parameters=", ".join(parameters)) + "\n".join(lines) + "\n"
+    head = HEAD.format(kind="ordered" if exact else "strict", parameters=", ".join(parameters)) + (
+        THREE_AXES if walk.sizes else ONE_AXIS
+    )
+    return head + "\n".join(lines) + "\n" + (NEXT_ROW if walk.sizes else "")
 
 
 def _number(x: float) -> str:
@@ -179,11 +222,8 @@ def bound(
     rows = rows_of(results[0].shape, [(x.shape, x.strides, x.itemsize) for x in every])
     if rows is None or not all(rows.moves[len(arrays) :]) or not kernels.available():
         return None
-    kernel = kernels.load("generated").kernel_of(source(expression, rows.moves, exact))
-    arguments: list[Any] = [rows.columns]
-    for x, stride, moves in zip(every, rows.strides, rows.moves, strict=True):
-        span = (rows.rows - 1) * stride + (rows.columns if moves else 1)
-        arguments += [flat(x, span), stride]
+    kernel = kernels.load("generated").kernel_of(source(expression, rows, exact))
+    arguments = rows.arguments([flat(x, n) for x, n in zip(every, rows.spans(), strict=True)])
     chunk = max(1, CHUNK // rows.columns)
     return kernel, rows.rows, chunk, tuple(arguments)
 

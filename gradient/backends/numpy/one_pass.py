@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradient.backends.base import LARGE, Backend
 from gradient.backends.expression import ElementwiseCall, Expression, Input, Result
-from gradient.backends.numpy import fused, kernels, threads
+from gradient.backends.numpy import fused, kernels, threads, transposes
 
 PATIENCE = 16
 """Calls that NumPy computes before their kernel is compiled, which takes half a second: a short
@@ -25,8 +25,8 @@ script never waits for one."""
 calls: Counter[str] = Counter()
 """How often each kernel has been asked for, by its source."""
 
-Shapes = tuple[tuple[int, ...] | None, ...]
-"""Those of operands; of Python numbers None."""
+Layouts = tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, ...]
+"""Shapes and strides of operands; of Python numbers None."""
 
 
 class OnePass(Backend[np.ndarray]):
@@ -36,36 +36,59 @@ class OnePass(Backend[np.ndarray]):
 
     def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> Any:
         found, dtype = None, None
-        shapes: list[tuple[int, ...] | None] = []
+        layouts: list[Any] = []
+        operands = _in_rows(operands)
         for x in operands:
             if type(x) is float or type(x) is int:
-                shapes.append(None)
-            elif type(x) is np.ndarray and x.flags.carray and dtype in (None, x.dtype):
+                layouts.append(None)
+            elif type(x) is np.ndarray and dtype in (None, x.dtype) and x.flags.aligned:
                 dtype = x.dtype
-                shapes.append(x.shape)
+                layouts.append((x.shape, x.strides))
             else:
                 break
         else:
             if dtype is not None:
-                found = _pass_of(function, dtype.char, tuple(shapes))
+                found = _pass_of(function, dtype.char, tuple(layouts))
         kernel = None if found is None else found.kernel()
         if found is None or kernel is None:
             return function(self, *operands)
         out = np.empty(found.shape, found.dtype)
-        arguments: list[Any] = [found.walk.columns]
-        for x, stride in zip((*operands, out), found.walk.strides, strict=True):
-            flat = x.ravel() if type(x) is np.ndarray else np.array([x], dtype)
-            arguments += (flat, stride)
-        threads.parallel_for(kernel, found.walk.rows, found.chunk, *arguments)
+        flat = [
+            _flat(x, span, dtype) for x, span in zip((*operands, out), found.spans, strict=True)
+        ]
+        threads.parallel_for(kernel, found.walk.rows, found.chunk, *found.walk.arguments(flat))
         return out
+
+
+def _flat(x: Any, span: int, dtype: Any) -> np.ndarray:
+    """The memory of an operand, from its first element to its last."""
+    if type(x) is not np.ndarray:
+        return np.array([x], dtype)
+    return x.ravel() if x.flags.carray else fused.flat(x, span)
+
+
+def _in_rows(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The operands, but of one whose axes are turned a copy in row-major order."""
+    made = list(operands)
+    for i, x in enumerate(operands):
+        if type(x) is np.ndarray and x.ndim > 1 and not x.flags.c_contiguous:
+            copy = np.empty(x.shape, x.dtype)
+            if transposes.launch(x, copy) is None:
+                continue
+            if not any(type(y) is np.ndarray and y.flags.carray and y.size >= x.size
+                       for y in operands):  # fmt: skip
+                return operands  # NumPy's result has their order
+            transposes.copied(x, copy)
+            made[i] = copy
+    return tuple(made)
 
 
 class _Pass:
     """A function on arrays of a dtype and certain shapes, and its kernel."""
 
     def __init__(self, expression: Expression, walk: fused.Rows, shape: tuple[int, ...]):
-        self.source = fused.source(expression, walk.moves, exact=True)
-        self.walk, self.shape = walk, shape
+        self.source = fused.source(expression, walk, exact=True)
+        self.walk, self.shape, self.spans = walk, shape, walk.spans()
         self.chunk = max(1, fused.CHUNK // walk.columns)
         self.dtype = np.dtype(expression.steps[-1].dtype)
         self._kernel: Any = None
@@ -80,25 +103,36 @@ class _Pass:
 
 
 @functools.lru_cache(maxsize=1024)
-def _pass_of(function: Callable[..., Any], char: str, shapes: Shapes) -> _Pass | None:
+def _pass_of(function: Callable[..., Any], char: str, given: Layouts) -> _Pass | None:
     """The pass of a function; None if NumPy computes it, for other dtypes, steps, or strides."""
-    expression = _expression(function, char, len(shapes)) if char in "fd" else None
+    expression = _expression(function, char, len(given)) if char in "fd" else None
     if expression is None:
         return None
-    shape = max((s for s in shapes if s is not None), key=lambda s: (np.prod(s), len(s)))
-    itemsize = np.dtype(char).itemsize
-    layouts = [(s, _strides(s, itemsize), itemsize) for s in (each or () for each in shapes)]
+    arrays = [layout for layout in given if layout is not None]
     try:
-        if np.broadcast_shapes(*(s for s, _, _ in layouts)) != shape:
-            return None
+        shape = np.broadcast_shapes(*(own for own, _ in arrays))
     except ValueError:  # NumPy raises the error
         return None
+    itemsize = np.dtype(char).itemsize
+    if 0 in shape or _order(shape, arrays, itemsize) != _strides(shape, itemsize):
+        return None
+    layouts = [(*(layout or ((), ())), itemsize) for layout in given]
     size = expression.steps[-1].dtype
     layouts.append((shape, _strides(shape, n := np.dtype(size).itemsize), n))
     walk = fused.rows_of(shape, layouts)
     if walk is None or not walk.moves[-1] or not kernels.available():
         return None
     return _Pass(expression, walk, shape)
+
+
+def _order(shape: tuple[int, ...], arrays: Sequence[Any], itemsize: int) -> tuple[int, ...]:
+    """The strides of NumPy's result for arrays of such shapes and strides."""
+    if (shape, _strides(shape, itemsize)) in arrays:
+        return _strides(shape, itemsize)
+    element = np.empty(1, f"f{itemsize}")
+    dummies = [np.lib.stride_tricks.as_strided(element, *each) for each in arrays]
+    made = np.nditer([*dummies, None], ["multi_index"]).operands[-1]  # reads nothing
+    return tuple(made.strides)
 
 
 def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
