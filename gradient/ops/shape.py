@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends.composed.shared import diagonal_at, sliding_window_at, strided_at
+from gradient.backends.composed.shared import diagonal_at, sliced, sliding_window_at, strided_at
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
@@ -135,6 +135,17 @@ def _piece_indices(sizes: tuple[int, ...], axis: int) -> Indices:
 def flip(be: Backend[Array], x: Array, /, *, axis: tuple[int, ...]) -> Array:
     """Reversed along the axes of the tuple `axis`; a copy."""
     return be.copy(be.flip(x, axis))
+
+
+@op(lambda g, be, by, axis: rolled(be, g, g.shape[axis] - by, axis), takes_complex=True)
+def roll(be: Backend[Array], x: Array, /, *, by: int, axis: int) -> Array:
+    """Rotated along `axis` by 0 < `by` < its size; a copy."""
+    return rolled(be, x, by, axis)
+
+
+def rolled(be: Backend, x: Any, by: int, axis: int) -> Any:
+    n = x.shape[axis]
+    return be.concatenate([sliced(be, x, axis, n - by, n), sliced(be, x, axis, 0, n - by)], axis)
 
 
 @op(lambda g, be, widths: be.getitem(g, unpadded(g.shape, widths)), takes_complex=True)

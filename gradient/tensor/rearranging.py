@@ -57,9 +57,7 @@ class Rearranging(TensorBase):
             axis = axis_of(dim, self.ndim)
             n = self.array.shape[axis] if self.ndim else 1
             if n and by % n:
-                cut = n - by % n
-                parts = [x.narrow(axis, cut, n - cut), x.narrow(axis, 0, cut)]
-                x = shape.concatenate(*parts, axis=axis)
+                x = shape.roll(x, by=by % n, axis=axis)
         return elementwise.clone(self) if x is self else x
 
     def fliplr(self: Any) -> Tensor:

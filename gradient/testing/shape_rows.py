@@ -76,6 +76,7 @@ ROWS = [
         empty=EMPTY,
     ),
     Row("flip", lambda x: shape.flip(x, axis=(0, 1)), lambda x: x[::-1, ::-1], ONE, empty=EMPTY),
+    Row("roll", lambda x: shape.roll(x, by=1, axis=1), lambda x: np.roll(x, 1, 1), ONE),
     Row(
         "pad",
         lambda x: shape.pad(x, widths=((1, 0), (2, 1)), value=0.5),
