@@ -1346,6 +1346,13 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(30, 8, 20), (a.integers(0, 30, 70, 1), a.integers(0, 8, 4)), a(70, 4, 20)),
         lambda a: (a(30, 8), (a.integers(0, 30, 5000), a.integers(-8, 8, 5000)), a(5000)),
         lambda a: (a(90, 70), (a.integers(0, 2, 90) == 1,), a(70)),
+        lambda a: (a(3, 11, 7), (slice(None), a.integers(0, 11, a.rows)), a(3, a.rows, 7)),
+        lambda a: (a(3, 11), (slice(None), a.integers(0, 11, a.rows)), a(3, a.rows)),
+        lambda a: (a(3, 11, 2), (..., a.integers(-11, 11, a.rows), slice(None)), a(3, a.rows, 2)),
+        lambda a: (
+            *(a(2, 5, 6, 3), (..., a.integers(0, 5, a.rows, 1), a.integers(0, 6, 4), slice(None))),
+            a(2, a.rows, 4, 3),
+        ),
     ],
     "full": [lambda a: ((3, 4), 2.5, a.dtype), lambda a: ((), 7, np.dtype(np.int64))],
     "arange": [lambda a: (0, 7, 2, a.dtype), lambda a: (5, 0, -1, np.dtype(np.int64))],

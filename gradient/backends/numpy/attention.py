@@ -9,6 +9,7 @@ import numpy as np
 from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy.added_slices import added_slices
 from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Index
 from gradient.dtypes import HALF_PRECISION
@@ -98,6 +99,8 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
             found = _as_rows(x, index, value)
             if found is not None and added_rows(*found, clears=False):
                 return x
+        if added_slices(x, index, value):
+            return x
         return super().index_add(x, index, value)
 
     def _add_in_float32(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:

@@ -76,3 +76,22 @@ def _are_rows(index, rows):
     for r in range(index.size):
         others |= (index[r] < -rows) | (index[r] >= rows)
     return others == 0
+
+
+@strict_kernel
+def add_slices(start, stop, x, size, inner, index, value):
+    """x[o, index[j]] += value[o, j] for each j in turn, for the parts start to stop of x (outer,
+    size, inner) and value (outer, n, inner), both flat."""
+    n = index.size
+    for o in range(start, stop):
+        part = x[o * size * inner : (o + 1) * size * inner]
+        given = value[o * n * inner : (o + 1) * n * inner]
+        if inner == 1:
+            for j in range(n):
+                part[index[j]] += given[j]
+            continue
+        for j in range(n):
+            to = part[index[j] * inner : (index[j] + 1) * inner]
+            added = given[j * inner : (j + 1) * inner]
+            for i in range(inner):
+                to[i] += added[i]
