@@ -21,6 +21,7 @@ from gradient.ops import (
     activation,
     comparison,
     complex_numbers,
+    convolution,
     decompositions,
     elementwise,
     index,
@@ -268,6 +269,27 @@ class TensorBackend(Backend):
     def concatenate(self, arrays: Any, axis: int) -> Any:
         tensors = [self._tensor(a) for a in arrays]
         return shape.concatenate(*tensors, axis=normalized_axis(axis, tensors[0]))
+
+    def unfold(self, x: Any, kernel: Any, stride: Any, dilation: Any) -> Any:
+        return shape.unfold(self._tensor(x), kernel=kernel, stride=stride, dilation=dilation)
+
+    def fold(self, x: Any, size: Any, kernel: Any, stride: Any, dilation: Any) -> Any:
+        options = {"kernel": kernel, "stride": stride, "dilation": dilation}
+        return shape.fold(self._tensor(x), shape=tuple(size), **options)
+
+    # Convolutions are each other's gradients, so those of any order have the kernels.
+
+    def convolution(self, x: Any, weight: Any, bias: Any, options: Any) -> Any:
+        given = (x, weight) if bias is None else (x, weight, bias)
+        return convolution.convolution(*map(self._tensor, given), options=options)
+
+    def convolution_input_grad(self, g: Any, weight: Any, size: Any, options: Any) -> Any:
+        given = self._tensor(g), self._tensor(weight)
+        return convolution.transposed_convolution(*given, shape=tuple(size), options=options)
+
+    def convolution_weight_grad(self, g: Any, x: Any, size: Any, options: Any) -> Any:
+        given = self._tensor(g), self._tensor(x)
+        return convolution.weight_gradient(*given, shape=tuple(size), options=options)
 
     def flip(self, x: Any, axis: Any) -> Any:
         return shape.flip(x, axis=tuple(normalized_axis(a, x) for a in axis))

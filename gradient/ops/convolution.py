@@ -1,4 +1,5 @@
-"""Convolution and its transpose, whose gradients are convolutions too."""
+"""Convolution, its transpose, and its gradient for the weight: each is bilinear, and the gradients
+of each are two of the three."""
 
 from __future__ import annotations
 
@@ -49,3 +50,20 @@ def transposed_convolution(
 ) -> Array:
     """The transpose of `convolution`: from x (N, O, *windows) to (N, C, *S), given as `shape`."""
     return be.convolution_input_grad(x, weight, shape, options)
+
+
+@op(lambda g, be, x, options: be.convolution(x, g, None, options),
+    lambda g, be, grad, x_shape, options: be.convolution_input_grad(grad, g, x_shape, options),
+    promotion="same_dtype", public_name="convolution")  # fmt: skip
+def weight_gradient(
+    be: Backend[Array],
+    grad: Array,
+    x: Array,
+    /,
+    *,
+    shape: tuple[int, ...],
+    options: ConvolutionOptions,
+) -> Array:
+    """The gradient of `convolution` for its weight, which has `shape`, from that of its result, for
+    derivatives of higher order."""
+    return be.convolution_weight_grad(grad, x, shape, options)

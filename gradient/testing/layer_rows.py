@@ -111,6 +111,18 @@ def transposed_convolve(x: Any, weight: Any) -> Any:
     return out[:, :, 1:, 1:-1]
 
 
+def weight_gradient(grad: Any, x: Any) -> Any:
+    """The gradient of `convolve` for its weight."""
+    x = np.pad(x, ((0, 0), (0, 0), *SLIDE.padding))
+    out = np.zeros((6, 2, 3, 2))
+    for i, j in np.ndindex(3, 2):
+        under = x[:, :, i : i + 3 : 2, 2 * j : 2 * j + 6]
+        for group in range(2):
+            o, c = slice(3 * group, 3 * group + 3), slice(2 * group, 2 * group + 2)
+            out[o, :, i, j] = np.einsum("nohw,nchw->oc", grad[:, o], under[:, c])
+    return out
+
+
 WINDOWS = PoolingOptions(
     kernel=(2, 2), stride=(2, 1), padding=((1, 0), (0, 1)), dilation=(1, 2), least=-math.inf
 )
@@ -261,6 +273,14 @@ ROWS = [
         ((2, 6, 2, 6), (6, 2, 3, 2)),
         tolerance=64,
         empty=((0, 6, 2, 6), (6, 2, 3, 2)),
+    ),
+    Row(
+        "weight_gradient",
+        lambda grad, x: convolution.weight_gradient(grad, x, shape=(6, 2, 3, 2), options=SLIDE),
+        weight_gradient,
+        ((2, 6, 2, 6), (2, 4, 5, 6)),
+        tolerance=64,
+        empty=((0, 6, 2, 6), (0, 4, 5, 6)),
     ),
     Row(
         "max_pool",
