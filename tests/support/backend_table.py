@@ -1658,8 +1658,19 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(2, 4), 1, 4, 1),
         lambda a: (a(2, 4), 0, 0, 1),
     ],
-    "unfold": [lambda a: (a(2, 3, 7, 6), *WINDOWS)],
-    "fold": [lambda a: (a(2, 3, 6, 3, 4), (2, 3, 7, 6), *WINDOWS)],
+    "unfold": [
+        lambda a: (a(a.rows, 3, 7, 6), *WINDOWS),
+        lambda a: (a(2, a.rows, 9), (3,), (2,), (2,)),
+        lambda a: (a(2, a.rows, 4, 5, 6), (2, 3, 1), (1, 2, 2), (2, 1, 1)),
+    ],
+    "fold": [
+        lambda a: (a(a.rows, 3, 6, 3, 4), (a.rows, 3, 7, 6), *WINDOWS),
+        lambda a: (a(2, a.rows, 3, 3), (2, a.rows, 9), (3,), (2,), (2,)),
+        lambda a: (
+            *(a(2, a.rows, 6, 2, 2, 3), (2, a.rows, 4, 5, 6)),
+            *((2, 3, 1), (1, 2, 2), (2, 1, 1)),
+        ),
+    ],
     # Random numbers
     "philox": [
         lambda a: (0, 0, a.rows),

@@ -24,6 +24,7 @@ from gradient.backends.numpy.copies import CopyKernels
 from gradient.backends.numpy.decompositions import DecompositionsOnOneThread
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.few_numbers import FewNumbers
+from gradient.backends.numpy.folding import FoldingKernels
 from gradient.backends.numpy.fourier import FourierOnThreads
 from gradient.backends.numpy.fused import FUSING
 from gradient.backends.numpy.gemm import GemmKernels
@@ -67,6 +68,7 @@ class NumpyBackend(
     ConvolutionKernels,
     BatchNormKernels,
     PoolingKernels,
+    FoldingKernels,
     RecurrentKernels,
     ElementwiseKernels,
     LossKernels,
