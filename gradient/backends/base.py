@@ -21,6 +21,7 @@ from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.complex_numbers import ComplexDefaults
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.decompositions import DecompositionDefaults
+from gradient.backends.composed.grid_sampling import GridSamplingDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.optimizers import OptimizerDefaults
@@ -46,6 +47,7 @@ class Backend(
     ConvolutionDefaults[Array],
     BatchNormDefaults[Array],
     PoolingDefaults[Array],
+    GridSamplingDefaults[Array],
     RecurrentDefaults[Array],
     DecompositionDefaults[Array],
     NormDefaults[Array],

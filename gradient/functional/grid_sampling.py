@@ -11,6 +11,7 @@ from gradient.dtypes import bool_
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats, one_dtype, rounded_once
 from gradient.functional.vision import cubic_weights
+from gradient.ops import pooling
 from gradient.tensor import Tensor
 from gradient.tensor.creation import linspace, ones, ones_like
 from gradient.tensor.joining import stack, where
@@ -94,6 +95,9 @@ def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align_corners
         if mode != "bicubic":
             place = _inside(place, size, padding, align_corners)
         places.append(place)
+    if mode == "bilinear" and len(sizes) == 2:
+        values = pooling.bilinear_sample(input, stack(places[::-1], -1))
+        return values.reshape(*input.shape[:2], *grid.shape[1:-1])
     taps = []  # of each dimension: pairs of whole places and their weights
     for place, size in zip(places, sizes, strict=True):
         if mode == "nearest":

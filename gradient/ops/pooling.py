@@ -1,4 +1,4 @@
-"""Max pooling, average pooling and resizing."""
+"""Max pooling, average pooling, resizing, and images between their pixels."""
 
 from __future__ import annotations
 
@@ -83,3 +83,13 @@ def weighted_taps(
 ) -> Array:
     """The sum over t of weights[t] x[places[t]] along `axis`, for weights (T, n)."""
     return be.weighted_taps(x, weights, places, axis)
+
+
+@op(
+    lambda g, be, x_shape, places: be.bilinear_sample_grad(g, places, x_shape),
+    lambda g, be, x, places: be.bilinear_sample_places_grad(g, x, places),
+    promotion="same_dtype", public_name="grid_sample",
+)  # fmt: skip
+def bilinear_sample(be: Backend[Array], x: Array, places: Array, /) -> Array:
+    """x (N, C, H, W) at places (N, P, 2), column and row in pixels: (N, C, P)."""
+    return be.bilinear_sample(x, places)

@@ -123,6 +123,16 @@ def weight_gradient(grad: Any, x: Any) -> Any:
     return out
 
 
+def bilinear_sample(x: Any, places: Any) -> Any:
+    """Each pixel of x (N, C, H, W), by how near it is to a place: as tents of width 2."""
+    column, row = places[..., 0], places[..., 1]
+    near = [
+        np.maximum(1 - np.abs(at[..., None] - np.arange(n)), 0)
+        for at, n in ((row, x.shape[2]), (column, x.shape[3]))
+    ]
+    return np.einsum("nchw,nph,npw->ncp", x, *near)
+
+
 WINDOWS = PoolingOptions(
     kernel=(2, 2), stride=(2, 1), padding=((1, 0), (0, 1)), dilation=(1, 2), least=-math.inf
 )
@@ -281,6 +291,14 @@ ROWS = [
         ((2, 6, 2, 6), (2, 4, 5, 6)),
         tolerance=64,
         empty=((0, 6, 2, 6), (0, 4, 5, 6)),
+    ),
+    Row(
+        "bilinear_sample",
+        pooling.bilinear_sample,
+        bilinear_sample,
+        ((2, 3, 4, 5), (2, 6, 2)),
+        tolerance=16,
+        empty=((0, 3, 4, 5), (0, 6, 2)),
     ),
     Row(
         "max_pool",

@@ -975,6 +975,19 @@ CASES: dict[str, list[Case]] = {
     "weighted_taps": [*(taps(axis) for axis in (1, 2, 3)), taps(3, one_channel_nan)],
     "weighted_taps_grad": [*(taps_grad(axis) for axis in (1, 2, 3)), taps_grad(2, one_channel_nan)],
     "weighted_taps_weights_grad": [lambda a: (a(a.rows, 6, 3), a(a.rows, 5, 3), TAPS, 1)],
+    "bilinear_sample": [
+        lambda a: (a(2, 3, 5, 6), a(2, a.rows, 2, low=-2, high=7)),
+        lambda a: (a(2, 3, a.rows, 6), a(2, 600, 2, low=-2, high=7)),
+        lambda a: (a(1, 11, 4, 4), np.rint(a(1, a.rows, 2, low=-2, high=7)).astype(a.dtype)),
+    ],
+    "bilinear_sample_grad": [
+        lambda a: (a(2, 3, a.rows), a(2, a.rows, 2, low=-2, high=7), (2, 3, 5, 6)),
+        lambda a: (a(1, 11, a.rows), a(1, a.rows, 2, low=-2, high=7), (1, 11, 4, 4)),
+    ],
+    "bilinear_sample_places_grad": [
+        lambda a: (a(2, 3, a.rows), a(2, 3, 5, 6), a(2, a.rows, 2, low=-2, high=7)),
+        lambda a: (a(1, 11, a.rows), a(1, 11, 4, 4), a(1, a.rows, 2, low=-2, high=7)),
+    ],
     # Convolution
     "convolution": [c.forward for c in CONVOLUTIONS],
     "convolution_input_grad": [c.input_grad for c in CONVOLUTIONS],

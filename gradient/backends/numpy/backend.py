@@ -28,6 +28,7 @@ from gradient.backends.numpy.folding import FoldingKernels
 from gradient.backends.numpy.fourier import FourierOnThreads
 from gradient.backends.numpy.fused import FUSING
 from gradient.backends.numpy.gemm import GemmKernels
+from gradient.backends.numpy.grid_sampling import GridSamplingKernels
 from gradient.backends.numpy.grouped import GroupedKernels
 from gradient.backends.numpy.linear import LinearKernels, is_small
 from gradient.backends.numpy.losses import LossKernels
@@ -69,6 +70,7 @@ class NumpyBackend(
     BatchNormKernels,
     PoolingKernels,
     FoldingKernels,
+    GridSamplingKernels,
     RecurrentKernels,
     ElementwiseKernels,
     LossKernels,
