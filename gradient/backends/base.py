@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gradient.backends.composed.alignments import AlignmentDefaults
 from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.complex_numbers import ComplexDefaults
@@ -49,6 +50,7 @@ class Backend(
     PoolingDefaults[Array],
     GridSamplingDefaults[Array],
     RecurrentDefaults[Array],
+    AlignmentDefaults[Array],
     DecompositionDefaults[Array],
     NormDefaults[Array],
     NormalDefaults[Array],

@@ -115,5 +115,17 @@ def mean_nll(
     return mean, {"count": count}
 
 
+@op(lambda g, be, log_probs, labels, steps, sizes, alpha, losses:
+    be.ctc_grad(g, log_probs, labels, steps, sizes, alpha, losses),
+    promotion="float_only", public_name="ctc_loss")  # fmt: skip
+def ctc(
+    be: Backend[Array], log_probs: Array, /, *, labels: Any, steps: Any, sizes: Any
+) -> tuple[Array, dict[str, Array]]:
+    """-log p (N,) of labels (N, L), with blanks between them, under log_probs (T, N, C), of which
+    `steps` and of the labels 2 `sizes` + 1 count (`composed.alignments`)."""
+    losses, alpha = be.ctc(log_probs, labels, steps, sizes)
+    return losses, {"alpha": alpha, "losses": losses}
+
+
 def _wide(be: Backend, x: Any) -> Any:
     return be.astype(x, float32.numpy) if x.dtype in HALF_PRECISION else x

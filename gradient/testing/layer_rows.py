@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from gradient.backends.options import (
     adaptive_windows,
 )
 from gradient.dtypes import float32
-from gradient.ops import activation, convolution, fused, pooling, recurrent
+from gradient.ops import activation, convolution, fused, loss, pooling, recurrent
 from gradient.random import rand
 from gradient.tensor.generator import Generator
 from gradient.testing.row import Row
@@ -131,6 +132,24 @@ def bilinear_sample(x: Any, places: Any) -> Any:
         for at, n in ((row, x.shape[2]), (column, x.shape[3]))
     ]
     return np.einsum("nchw,nph,npw->ncp", x, *near)
+
+
+CTC_LABELS = np.array([[0, 1, 0, 2, 0], [0, 2, 0, 2, 0], [0, 1, 0, 0, 0]])
+CTC_STEPS, CTC_SIZES = np.array([4, 3, 4]), np.array([2, 2, 1])
+
+
+def ctc(log_probs: Any) -> Any:
+    """-log of the sum over all sequences of classes that are the labels after joining equal
+    neighbours and leaving out blanks."""
+    losses = []
+    for n, (labels, steps, size) in enumerate(zip(CTC_LABELS, CTC_STEPS, CTC_SIZES, strict=True)):
+        text, total = labels[1 : 2 * size : 2].tolist(), 0.0
+        for way in itertools.product(range(3), repeat=int(steps)):
+            joined = [c for i, c in enumerate(way) if c and (i == 0 or way[i - 1] != c)]
+            if joined == text:
+                total += np.exp(sum(log_probs[t, n, c] for t, c in enumerate(way)))
+        losses.append(-np.log(total))
+    return np.array(losses)
 
 
 WINDOWS = PoolingOptions(
@@ -299,6 +318,18 @@ ROWS = [
         ((2, 3, 4, 5), (2, 6, 2)),
         tolerance=16,
         empty=((0, 3, 4, 5), (0, 6, 2)),
+    ),
+    Row(
+        "ctc",
+        lambda x: loss.ctc(
+            x,
+            labels=constant(x, CTC_LABELS),
+            steps=constant(x, CTC_STEPS),
+            sizes=constant(x, CTC_SIZES),
+        ),
+        ctc,
+        ((4, 3, 3),),
+        tolerance=16,
     ),
     Row(
         "max_pool",

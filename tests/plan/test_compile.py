@@ -813,3 +813,23 @@ def test_a_loss_beside_an_expanded_target() -> None:
     compiled, x = gradient.compile(loss, fullgraph=True), gradient.randn(8, 40, 50)
     for _ in range(4):
         assert compiled(x).item() == pytest.approx(loss(x).item(), rel=1e-6)
+
+
+def test_classes_and_lengths_are_checked_in_a_replay() -> None:
+    def classes(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+        return (x * F.one_hot(y, 3)).sum()
+
+    def texts(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+        steps = gradient.full((2,), 6, dtype=gradient.long)
+        return F.ctc_loss(x.log_softmax(-1), y, steps, (y != 0).sum(1) + y[:, 0] // 9)
+
+    for function, x, first, other, wrong in (
+        (classes, gradient.randn(2, 3), [0, 1], [2, 2], [0, 3]),
+        (texts, gradient.randn(6, 2, 12), [[1, 2], [3, 0]], [[4, 4], [0, 0]], [[9, 2], [1, 1]]),
+    ):
+        compiled = gradient.compile(function, fullgraph=True)
+        for y in (first, first, first, other):
+            y = gradient.tensor(y)
+            assert compiled(x, y).item() == pytest.approx(function(x, y).item(), rel=1e-6)
+        with pytest.raises(ArgumentError, match="from 0 to 2"):
+            compiled(x, gradient.tensor(wrong))

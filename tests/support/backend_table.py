@@ -383,6 +383,27 @@ def lstm_grad(steps: int, size: int) -> Case:
     return arguments
 
 
+def ctc(steps: int, labels: int) -> Case:
+    """Rows of 0 to `labels` labels and up to `steps` steps; some have no alignment."""
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        text = np.zeros((a.rows, 2 * labels + 1), np.int64)
+        text[:, 1::2] = a.integers(1, 4, a.rows, labels)
+        lengths = a.integers(0, steps + 1, a.rows), a.integers(0, labels + 1, a.rows)
+        return -abs(a(steps, a.rows, 4)), text, *lengths
+
+    return arguments
+
+
+def ctc_grad(steps: int, labels: int) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        given = ctc(steps, labels)(a)
+        losses, alpha = BARE.ctc(*given)
+        return a(a.rows), *given, alpha, losses
+
+    return arguments
+
+
 def gru(steps: int, size: int) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         weight = a(3 * size, size, low=-0.3, high=0.3)
@@ -1052,6 +1073,8 @@ CASES: dict[str, list[Case]] = {
     },
     "lstm": [lstm(3, 7), lstm(1, 20), lstm(5, 9)],
     "lstm_grad": [lstm_grad(3, 7), lstm_grad(1, 20), lstm_grad(5, 9)],
+    "ctc": [ctc(7, 3), ctc(1, 1), ctc(5, 0)],
+    "ctc_grad": [ctc_grad(7, 3), ctc_grad(1, 1), ctc_grad(5, 0)],
     "gru": [gru(3, 7), gru(1, 20), gru(5, 9)],
     "gru_grad": [gru_grad(3, 7), gru_grad(1, 20), gru_grad(5, 9)],
     "rnn": [rnn(3, 7, False), rnn(1, 20, True), rnn(5, 9, True)],

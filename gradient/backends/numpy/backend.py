@@ -11,6 +11,7 @@ import numpy as np
 from gradient.backends import small_calls
 from gradient.backends.array_api import Array, ArrayAPIBackend
 from gradient.backends.numpy import blas, memory
+from gradient.backends.numpy.alignments import AlignmentKernels
 from gradient.backends.numpy.along import AlongKernels
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.batch_norm import BatchNormKernels
@@ -72,6 +73,7 @@ class NumpyBackend(
     FoldingKernels,
     GridSamplingKernels,
     RecurrentKernels,
+    AlignmentKernels,
     ElementwiseKernels,
     LossKernels,
     NormKernels,
@@ -108,6 +110,8 @@ class NumpyBackend(
     kept_whole = ArrayAPIBackend.kept_whole | {
         *(
             "accumulate",
+            "ctc",
+            "ctc_grad",
             "embedding",
             "cross_entropy",
             "cross_entropy_grad",
