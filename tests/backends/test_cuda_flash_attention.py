@@ -392,15 +392,15 @@ def test_parts_of_a_gpu_of_many_multiprocessors(
 
 
 BARRIERS = [
-    ("flash_attention", "this tile came; the one before was read"),
-    ("flash_attention_grad", "this tile came; the one before was read"),
-    ("warpgroup_attention", "this tile came; the one before was read"),
-    ("warpgroup_attention_grad", "this tile came; the one before was read"),
-    ("flash_cached_attention", "it is found"),
-    ("decode_attention", "the queries came"),
-    ("decode_attention", "all tiles were read"),
-    ("decode_attention", "all statistics are there"),
-    ("decode_attention", "all sums are there"),
+    ("flash_attention", "this tile is loaded; the previous one is no longer read"),
+    ("flash_attention_grad", "this tile is loaded; the previous one is no longer read"),
+    ("warpgroup_attention", "this tile is loaded; the previous one is no longer read"),
+    ("warpgroup_attention_grad", "this tile is loaded; the previous one is no longer read"),
+    ("flash_cached_attention", "`places` are written"),
+    ("decode_attention", "queries are loaded"),
+    ("decode_attention", "tiles are no longer read"),
+    ("decode_attention", "all statistics are written"),
+    ("decode_attention", "all sums are written"),
 ]
 LINES = [
     *((family, f"__syncthreads();  // {barrier}") for family, barrier in BARRIERS),

@@ -187,14 +187,17 @@ def test_caches(
 
 
 BARRIERS = [
-    ("attention_float32", "__syncthreads();  // the keys came; the values before were read"),
-    ("attention_float32", "__syncthreads();  // the values came; the keys were read"),
-    ("attention_float32", "__syncwarp();  // the piece is there"),
-    ("attention_float32_grad", "__syncthreads();  // the tiles before were read"),
-    ("attention_float32_grad", "__syncthreads();  // the tiles came"),
-    ("attention_decode_float32", "__syncthreads();  // the queries are there"),
-    ("attention_decode_float32", "__syncthreads();  // all statistics are there"),
-    ("attention_decode_float32", "__syncthreads();  // all sums are there"),
+    (
+        "attention_float32",
+        "__syncthreads();  // keys are loaded; previous values are no longer read",
+    ),
+    ("attention_float32", "__syncthreads();  // values are loaded; the keys are no longer read"),
+    ("attention_float32", "__syncwarp();  // the piece is written"),
+    ("attention_float32_grad", "__syncthreads();  // previous tiles are no longer read"),
+    ("attention_float32_grad", "__syncthreads();  // tiles are loaded"),
+    ("attention_decode_float32", "__syncthreads();  // queries are loaded"),
+    ("attention_decode_float32", "__syncthreads();  // all statistics are written"),
+    ("attention_decode_float32", "__syncthreads();  // all sums are written"),
 ]
 
 

@@ -8,13 +8,13 @@
 // one that comes first in the line wins, so the order of comparison does not matter. The smallest is the
 // largest of -x.
 // Bytes: each number is read once; in rows, a thread has four loads of 16 bytes in flight.
-// Grid: of argmax_rows, one block a part; of argmax_of_parts, one a row; of argmax_columns, one block of
-// 32 x 8 threads for 32 neighbours along the inner axis.
+// Grid: argmax_rows: one block per part; argmax_of_parts: one per row; argmax_columns: one block of
+// 32 x 8 threads per 32 neighbours along the inner axis.
 #include "rows.cuh"
 
 template <class A> struct Place {
     A value;
-    Int at;  // -1: nothing above -infinity was seen
+    Int at;  // -1: no number above -infinity found
     __device__ Place from_lane_xor(unsigned mask, int distance) const {
         return {__shfl_xor_sync(mask, value, distance), __shfl_xor_sync(mask, at, distance)};
     }
@@ -37,7 +37,7 @@ template <class A> __device__ inline void look(Place<A>& best, A value, Int at) 
     if (is_above(value, best.value)) best = {value, at};
 }
 
-// Of the numbers of this thread, of those of a block that share `count` ones.
+// The result of one thread's numbers, and of the `count` results in a block.
 template <class T> __device__ Place<computed<T>> first_seen(const T* x, Int count, Int smallest) {
     typedef computed<T> A;
     Place<A> best = nowhere<A>();

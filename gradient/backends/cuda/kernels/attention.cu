@@ -1,16 +1,17 @@
-// Attention: softmax(scale q k^T + mask) v, without a (T, S) array (Dao et al. 2022).
+// Attention: out = softmax(scale q k^T + mask) v, without a (T, S) array (Dao et al. 2022).
 //
-// A block has 16 rows of a group of heads that share their keys, 4 to a warp, and goes over the keys
-// in tiles of 32, one for each lane (`attend`).
-// Grid: (row tiles, B * Hk, parts): the keys are divided into parts where there are few rows, as in
-// decoding (Dao et al. 2023, "Flash-Decoding"); a second kernel joins the parts.
-// Computed in float32 (float64) with FMA: the bound is arithmetic. 16-bit floats in heads of whole
-// pieces of 16 bytes go to tensor cores (flash_attention.cu).
+// A block computes 16 rows of a group of heads that share their keys, 4 per warp, and loops over
+// the keys in tiles of 32, one per lane (`attend`).
+// Grid: (row tiles, B * Hk, parts): with few rows, as in decoding, the keys are split into parts
+// (Dao et al. 2023, "Flash-Decoding"), and a second kernel combines them.
+// Bytes: q and out once; k and v once for each row tile, mostly from the L2 cache. Products use FMA
+// in float32 (float64): arithmetic is the bound. 16-bit floats use tensor cores if heads are whole
+// packs of 16 bytes (flash_attention.cu).
 #include <following.cuh>
 
 #include "attention_rows.cuh"
 
-// Keys and values in arrays, and a mask.
+// Keys and values in arrays, with a mask.
 template <class T> struct Arrays {
     typedef computed<T> A;
     const Group& group;
@@ -42,21 +43,21 @@ __device__ void attention(const T* q, const T* k, const T* v, const void* mask,
     attend<T, COLUMNS>(q, source, group, begin, end, results, memory);
 }
 
-// Joins the parts (parts, rows, E + 2) of each row: values that were weighted, the largest score and
-// the sum of weights. A block a row, whose warps share out the parts, so that what is read is under way
-// together; up to 512 parts, 256 columns. `high_out` and `log_sum_out` may be null.
-constexpr int JOINING = 8, MOST_PARTS = 512;  // warps
+// Combines the parts (parts, rows, E + 2) of each row: the weighted values, the largest score and
+// the sum of weights. One block per row; its warps divide the parts, so that their loads overlap.
+// At most 512 parts and 256 columns. `high_out` and `log_sum_out` may be null.
+constexpr int JOIN_WARPS = 8, MOST_PARTS = 512;
 
 template <class T>
 __device__ void join_parts(const computed<T>* partial, T* out, computed<T>* high_out,
                            computed<T>* log_sum_out, Int parts, Int rows, Int width) {
     typedef computed<T> A;
-    __shared__ A factors[MOST_PARTS], sums[JOINING][256];
+    __shared__ A factors[MOST_PARTS], sums[JOIN_WARPS][256];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, count = int(parts), columns = int(width);
     const Int row = blockIdx.x, step = rows * (width + 2);
     const A* of_row = partial + row * (width + 2);
-    let_the_next_begin();
-    wait_for_the_one_before();
+    trigger_next_kernel();
+    wait_for_previous_kernel();
     A high = -infinity<A>(), sum = 0;
     for (int i = lane; i < count; i += 32) {
         const A other = of_row[i * step + columns];
@@ -74,13 +75,13 @@ __device__ void join_parts(const computed<T>* partial, T* out, computed<T>* high
     for (int c = lane; c < columns; c += 32) {
         A x = 0;
 #pragma unroll 8
-        for (int i = warp; i < count; i += JOINING) x += of_row[i * step + c] * factors[i];
+        for (int i = warp; i < count; i += JOIN_WARPS) x += of_row[i * step + c] * factors[i];
         sums[warp][c] = x;
     }
     __syncthreads();
-    for (int c = threadIdx.x; c < columns; c += 32 * JOINING) {
+    for (int c = threadIdx.x; c < columns; c += 32 * JOIN_WARPS) {
         A x = 0;
-        for (int w = 0; w < JOINING; w++) x += sums[w][c];
+        for (int w = 0; w < JOIN_WARPS; w++) x += sums[w][c];
         out[row * width + c] = T(sum == 0 ? A(0) : x / sum);
     }
     if (threadIdx.x == 0) Results<T>{out, high_out, log_sum_out}.set_statistics(row, high, sum);

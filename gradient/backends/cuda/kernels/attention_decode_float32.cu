@@ -1,29 +1,30 @@
-// Attention of few queries, as in decoding, in float32; to arrays, or to a key-value cache that is read
-// where it lies, in rows of slots or in pages, in floats or in int8 and int4 codes.
+// Attention of few queries, as in decoding, in float32. Keys and values are arrays or a key-value
+// cache, read in place: rows of slots or pages, of floats or int8 and int4 codes.
 //
 //     out[b, h, t] = softmax_s(scale q[b, h, t] . k[b, g, s]) v[b, g, s],  g = h / (H / Hk)
 //
-// A block has 4 or 8 rows of a group of heads that share their keys, so that a vector is read once for
-// all of them. Each of its warps takes every fourth step of 8 keys of 128 columns (16 of 64): a lane
-// loads 4 columns of 8 keys and of 8 values, 8 KiB a warp, before it waits for any of them. The products
-// of 8 keys and 4 rows are added up by 31 shuffles that leave each lane with the score of one key and
-// one row. At the end the warps join what they found. Grid: (row tiles, B * Hk, parts of the keys);
-// `join_parts` (attention.cu) joins the parts (Dao et al. 2023, "Flash-Decoding").
+// A block computes 4 or 8 rows of a group of heads that share their keys, so each vector is read
+// once for all of them. Each warp takes every fourth step of 8 keys of 128 columns (16 of 64): a
+// lane loads 4 columns of 8 keys and of 8 values, 8 KiB per warp, before it waits for any of them.
+// For 8 keys and 4 rows, 31 shuffles sum the products and leave each lane with the score of one key
+// and one row. At the end the warps' results are combined. Grid: (row tiles, B * Hk, parts of the
+// keys); `join_parts` (attention.cu) combines the parts (Dao et al. 2023, "Flash-Decoding").
 //
-// Memory is the bound: 4 (D + E) bytes a key and, of each part, E + 2 floats a row. A step of 8 KiB takes
-// a warp some 450 instructions for 4 rows; 12 warps of a multiprocessor keep up to 96 KiB on their way,
+// Bytes: 4 (D + E) per key, and E + 2 floats per row of each part; memory is the bound. A step of 8
+// KiB takes a warp about 450 instructions for 4 rows. The 12 warps of a multiprocessor have up to
+// 96 KiB in flight; the memory latency of an H100 needs about 40.
 // of some 40 that the latency of an H100's memory needs.
 #include "attention_sources.cuh"
 
-constexpr int AT_A_TIME = 8;          // keys that a lane loads
-constexpr unsigned ALL = 0xffffffffu;  // lanes
+constexpr int AT_A_TIME = 8;          // keys that a lane loads at once
+constexpr unsigned ALL = 0xffffffffu;  // all lanes of a warp
 
 struct FloatArrays {
     const Group& group;
     const float *keys, *values;
     const void* mask;
 
-    // What a row of the group sees; nothing if it is not there.
+    // The keys that a row of the group sees; none if the row does not exist.
     struct Row {
         int begin, end;
         Int mask;
@@ -53,7 +54,7 @@ struct FloatArrays {
 };
 
 struct FloatCache {
-    const Cache<float> cache;  // where slots lie, and which of them queries may see
+    const Cache<float> cache;  // where the slots are, and which of them queries may see
 
     typedef Int Row;  // the position of its query
     __device__ Row row(int row) const {
@@ -72,7 +73,7 @@ struct FloatCache {
     }
     typedef Int Place;
     __device__ Place at(int slot) const { return cache.at(slot); }
-    // 4 neighbouring numbers of a vector, whose codes have one scale.
+    // 4 consecutive elements of a vector; their codes share a scale.
     __device__ float4 numbers(const Stored& from, Int at, int column, int width) const {
         if (!from.scales)
             return *reinterpret_cast<const float4*>(static_cast<const float*>(from.codes) + at * width + column);
@@ -81,7 +82,7 @@ struct FloatCache {
         unsigned codes = *reinterpret_cast<const unsigned*>(piece + column - (upper ? width / 2 : 0));
         const Int of_scale = at * from.groups + column / (width / int(from.groups));
         const float scale = float(from.scales[of_scale]);
-        // int8: from -128..127 to 0..255
+        // int8: maps -128..127 to 0..255
         const float lowest = halves ? float(from.minimums[of_scale]) : -128 * scale;
         codes = halves ? codes >> (upper ? 4 : 0) & 0x0f0f0f0f : codes ^ 0x80808080;
         return make_float4(code_at(codes, 0) * scale + lowest, code_at(codes, 1) * scale + lowest,
@@ -95,8 +96,8 @@ struct FloatCache {
     }
 };
 
-// Adds up 2 HALF values of each of 2 DISTANCE lanes: each gets the sums of as many values, which follow
-// one another, as come to one of these lanes, in the first places.
+// Transposing sum over 2 DISTANCE lanes, each with 2 HALF values: each lane gets the sums of an
+// equal share of consecutive values, in value[0], value[1], ...
 template <int DISTANCE, int HALF> __device__ void sum_transposed(float (&value)[32]) {
     const bool upper = threadIdx.x & DISTANCE;
 #pragma unroll
@@ -111,7 +112,8 @@ template <int DISTANCE, int HALF> __device__ void sum_transposed(float (&value)[
 template <int HEAD, int R, class SOURCE>
 __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row, const SOURCE& source,
                               const Group& group, const Results<float>& results) {
-    // Lanes of a key, keys side by side, scores of a lane for 4 rows, keys of a step of a warp and block.
+    // Lanes per key, keys side by side, scores per lane for 4 rows, keys per step of a warp and of
+    // a block.
     constexpr int LANES = HEAD / 4, BESIDE = 32 / LANES, SCORES = BESIDE, STEP = AT_A_TIME * BESIDE;
     constexpr int OF_BLOCK = WARPS * STEP;
     __shared__ float4 q_rows[R][LANES];
@@ -132,7 +134,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
     source.narrow(first, first + count - 1, begin, end);
     part_of_keys<OF_BLOCK>(begin, end, results.parts, from, until);
 
-    // The lane's scores of rows 4 chunk .. + 3 are of value SCORES * of_key + i = 4 u + row.
+    // The lane's scores of rows 4 chunk .. + 3 are those of value SCORES * of_key + i = 4 u + row.
     typename SOURCE::Row seen[R / 4][SCORES];
     float high[R / 4][SCORES], sum[R / 4][SCORES], out[R][4] = {};
 #pragma unroll
@@ -142,9 +144,9 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
             seen[chunk][i] = source.row(first + 4 * chunk + (SCORES * of_key + i) % 4);
             high[chunk][i] = -infinity<float>(), sum[chunk][i] = 0;
         }
-    __syncthreads();  // the queries are there
+    __syncthreads();  // queries are loaded
 
-    // Keys are on their way while the ones before are weighed, and values while products are made.
+    // Keys are loaded while the previous ones are processed, and values while scores are computed.
     float4 of_keys[AT_A_TIME], of_values[AT_A_TIME];
     typename SOURCE::Place of_lane = 0;
     auto load_keys = [&](int key) {
@@ -216,7 +218,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
         }
     }
 
-    // What the warps found is joined.
+    // Combine the warps' results.
 #pragma unroll
     for (int chunk = 0; chunk < R / 4; chunk++)
 #pragma unroll
@@ -229,7 +231,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
             if (value < 4)
                 highs[warp][4 * chunk + value] = high[chunk][i], totals[warp][4 * chunk + value] = total;
         }
-    __syncthreads();  // all statistics are there
+    __syncthreads();  // all statistics are written
     auto high_of = [&](int r) {
         return fmaxf(fmaxf(highs[0][r], highs[1][r]), fmaxf(highs[2][r], highs[3][r]));
     };
@@ -246,7 +248,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
         }
         if (lane < LANES) sums[warp][r][lane] = make_float4(out[r][0], out[r][1], out[r][2], out[r][3]);
     }
-    __syncthreads();  // all sums are there
+    __syncthreads();  // all sums are written
     const Int query = group.query(first);
     for (int i = threadIdx.x; i < count * HEAD; i += THREADS) {
         const int r = i / HEAD, c = i % HEAD;

@@ -4,17 +4,17 @@
 //     score = softcap tanh(scale q k^T / softcap), -inf where masked
 //     high  = the largest score of a row so far, sum = of e^(score - high), out = of e^(score - high) v
 //
-// A block has 128 rows of a group of heads that share their keys (64 of heads of more than 64 columns),
-// a quarter of them to a warp, and goes over the keys in tiles of 64 (32); tiles that none of its rows
-// sees are left out, and those that a warp does not see by this warp. While scores are made, the values
-// are on their way to shared memory; while values are added up, the next keys. Causal rows that come
-// late see the most keys: their blocks begin first. Grid: (row tiles, B * Hk, parts of the keys);
-// `join_parts` (attention.cu) joins the parts.
+// A block computes 128 rows of a group of heads that share their keys (64 for heads of more than 64
+// columns), a quarter of them per warp, and loops over the keys in tiles of 64 (32). A block skips
+// tiles that none of its rows sees, and so does each warp. Values are copied to shared memory while
+// scores are computed, and the next keys while values are summed. With causal masks late rows see
+// the most keys, so their blocks start first. Grid: (row tiles, B * Hk, parts of the keys);
+// `join_parts` (attention.cu) combines the parts.
 //
-// The bound is arithmetic: B H T S (D + E) multiply-adds, of which a lane does 256 for each 16 loads of
-// 16 bytes from shared memory, or 8192 a tile and beside them 64 exponentials and some 600 other
-// instructions. Memory: q and out once, k and v once for each row tile, mostly from the L2 cache.
-// For rows of whole pieces of 16 bytes, up to 128 columns; others are attention.cu's.
+// Bytes: q and out once, k and v once for each row tile, mostly from the L2 cache. Arithmetic is
+// the bound: B H T S (D + E) multiply-adds. A lane does 256 for each 16 loads of 16 bytes from
+// shared memory, or 8192 per tile, and besides 64 exponentials and about 600 other instructions.
+// Rows must be whole packs of 16 bytes, of up to 128 columns; attention.cu computes the others.
 #include "attention_float32.cuh"
 
 template <int HEAD, int R, int KEYS>
@@ -36,7 +36,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
     int from, until;
     key_range(p, first, rows.last(), begin, end);
     part_of_keys<KEYS>(begin, end, results.parts, from, until);
-    int sees_from = 0, sees_until = 0;  // this warp
+    int sees_from = 0, sees_until = 0;  // keys that this warp's rows see
     if (here > 0) {
         key_range(p, row, row + here - 1, begin, end);
         sees_from = int(begin), sees_until = int(end);
@@ -52,7 +52,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
     if (from < until) load_keys(from);
     cp_async_commit();
 
-    // The largest score of the row i that has the lane's place among those of 8 lanes.
+    // `high`: the largest score of row i, where i is the lane's number among its 8 lanes.
     float high = -infinity<float>(), sum[R], out[R][HEAD / 8];
 #pragma unroll
     for (int i = 0; i < R; i++) {
@@ -64,7 +64,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
         const bool seen = here > 0 && key < sees_until && key + KEYS > sees_from;
         float score[R][J];
         cp_async_wait<0>();
-        __syncthreads();  // the keys came; the values before were read
+        __syncthreads();  // keys are loaded; previous values are no longer read
         load_floats<HEAD, KEYS>(v_tile, until - key, int(p.value_width),
                                 [&](int i) { return values + (key + i) * p.v_row; });
         cp_async_commit();
@@ -72,7 +72,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
             float_products<HEAD>(score, lane_rows<HEAD, R>(q_tile), lane_columns<HEAD>(k_tile),
                                  int(p.width));
         cp_async_wait<0>();
-        __syncthreads();  // the values came; the keys were read
+        __syncthreads();  // values are loaded; the keys are no longer read
         if (key + KEYS < until) load_keys(key + KEYS);
         cp_async_commit();
         if (!seen) continue;
@@ -121,7 +121,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
         for (int n = 0; n < HEAD / 32; n++) {
             const int column = lane % 8 * 4 + 32 * n;
             if (column >= width) continue;
-            if (parts > 1) {  // which need not lie at multiples of 16 bytes
+            if (parts > 1) {  // parts may be unaligned
 #pragma unroll
                 for (int c = 0; c < 4; c++) to[column + c] = out[i][4 * n + c];
             } else {

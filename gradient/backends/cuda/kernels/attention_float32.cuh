@@ -1,22 +1,22 @@
-// What the attention kernels of float32 share: tiles in shared memory, and products of them by blocks
-// of numbers in registers.
+// Shared by the attention kernels of float32: tiles in shared memory, and their products, computed
+// by blocks of sums in registers.
 //
-// A block has 4 warps. The 32 lanes of a warp lie as 4 x 8: lane i has R rows of the warp's 4 R, rows
-// i / 8, i / 8 + 4, ..., and of them what belongs to columns i % 8, i % 8 + 8, ... of the other side's
-// tile. So a lane reads 16 bytes of R rows and of J columns for 4 R J multiply-adds: with 8 x 8 of them
-// 16 loads for 256. Rows lie HEAD + 4 numbers apart: neighbours begin in different groups of 4 banks,
-// and 8 lanes' loads of 16 bytes have no conflict.
+// A block has 4 warps. The 32 lanes of a warp form a 4 x 8 grid: lane i has R of the warp's 4 R
+// rows, i / 8, i / 8 + 4, ..., and in these columns i % 8, i % 8 + 8, ..., which are rows of the
+// other side's tile. So a lane reads 16 bytes of R rows and of J columns for 4 R J multiply-adds:
+// if both are 8, 16 loads for 256. Rows are HEAD + 4 elements apart: adjacent rows start in
+// different groups of 4 banks, so the 16-byte loads of 8 lanes have no bank conflict.
 //
-// Weights go to the rows' warp through shared memory, 32 columns at a time, 40 apart: its 32 lanes
-// write to different banks.
+// Weights pass through shared memory to the other lanes of their warp, 32 columns at a time, with
+// rows 40 apart: the 32 lanes write to different banks.
 #pragma once
 #include "attention_tiles.cuh"
 
-constexpr int PIECE = 32, PIECE_PITCH = PIECE + 8;  // weights of a row that lie in shared memory
+constexpr int PIECE = 32, PIECE_PITCH = PIECE + 8;  // columns of weights in shared memory
 template <int HEAD> constexpr int float_pitch = HEAD + 4;
 
-// Begins to copy `count` rows, row_at(0), row_at(1), ..., into a tile of ROOM rows; what is not there
-// becomes zeros. All threads of the block call it.
+// Starts copying `count` rows, row_at(0), row_at(1), ..., to a tile of ROOM rows; the others become
+// zeros. All threads of the block call it.
 template <int HEAD, int ROOM, class F>
 __device__ void load_floats(float* tile, int count, int width, F row_at) {
     constexpr int PIECES = HEAD / 4, STEP = THREADS / PIECES;
@@ -32,7 +32,8 @@ __device__ void load_floats(float* tile, int count, int width, F row_at) {
     }
 }
 
-// Where a lane's rows of the warp's part of a tile begin, and its columns, which are another's rows.
+// The first of a lane's rows in the warp's part of a tile, and of its columns, which are rows of
+// the other tile.
 template <int HEAD, int R> __device__ const float* lane_rows(const float* tile) {
     return tile + (threadIdx.x / 32 * 4 * R + threadIdx.x % 32 / 8) * float_pitch<HEAD>;
 }
@@ -40,7 +41,7 @@ template <int HEAD> __device__ const float* lane_columns(const float* tile) {
     return tile + threadIdx.x % 8 * float_pitch<HEAD>;
 }
 
-// out = a b^T of the lane's rows, over `width` numbers.
+// out = a b^T for the lane's rows and columns, over `width` elements.
 template <int HEAD, int R, int J>
 __device__ void float_products(float (&out)[R][J], const float* a, const float* b, int width) {
     constexpr int PITCH = float_pitch<HEAD>;
@@ -68,8 +69,8 @@ __device__ void float_products(float (&out)[R][J], const float* a, const float* 
     }
 }
 
-// sum += weights b: `weights` of the lane's rows, one for each row of tile `b`. `piece` has room for
-// the 4 R rows of the warp. The lane has columns 4 (lane % 8) .. + 3 of each 32.
+// sum += weights b. `weights` are those of the lane's rows, one for each row of tile `b`. `piece`
+// has room for the warp's 4 R rows. The lane has columns 4 (lane % 8) .. + 3 of each 32.
 template <int HEAD, int R, int J>
 __device__ void add_weighted_floats(float (&sum)[R][HEAD / 8], const float (&weights)[R][J], const float* b,
                                     float* piece) {
@@ -78,13 +79,13 @@ __device__ void add_weighted_floats(float (&sum)[R][HEAD / 8], const float (&wei
     float* own = piece + lane / 8 * PIECE_PITCH;
 #pragma unroll
     for (int part = 0; part < J / OF_PIECE; part++) {
-        __syncwarp();  // the piece before was read
+        __syncwarp();  // the previous piece is no longer read
 #pragma unroll
         for (int i = 0; i < R; i++)
 #pragma unroll
             for (int j = 0; j < OF_PIECE; j++)
                 own[4 * i * PIECE_PITCH + lane % 8 + 8 * j] = weights[i][part * OF_PIECE + j];
-        __syncwarp();  // the piece is there
+        __syncwarp();  // the piece is written
         const float* rows = b + part * PIECE * float_pitch<HEAD> + lane % 8 * 4;
 #pragma unroll 1
         for (int k = 0; k < PIECE; k += 4) {
@@ -111,7 +112,7 @@ __device__ void add_weighted_floats(float (&sum)[R][HEAD / 8], const float (&wei
     }
 }
 
-// Products become scores: scaled and capped.
+// From products to scores: scales and caps them.
 template <int R, int J> __device__ void cap_floats(float (&score)[R][J], const Problem& p) {
     const float softcap = float(p.softcap);
     const float inner = softcap > 0 ? float(p.scale / p.softcap) : float(p.scale);
@@ -126,7 +127,7 @@ template <int R, int J> __device__ void cap_floats(float (&score)[R][J], const P
             for (int j = 0; j < J; j++) score[i][j] = softcap * quick_tanh(score[i][j]);
 }
 
-// The keys begin..end that a row of the group may see, as far as causality and the window say.
+// The keys begin..end that a row of the group may see by causality and the window.
 __device__ inline void keys_of_row(const Problem& p, int row, int& begin, int& end) {
     begin = 0, end = row < int(p.group_rows()) ? int(p.keys) : 0;
     if (!p.causal) return;
@@ -135,8 +136,8 @@ __device__ inline void keys_of_row(const Problem& p, int row, int& begin, int& e
     if (p.window) begin = t - int(p.window) + 1;
 }
 
-// Scores of a row and of COUNT keys, first_key and those APART from one another behind it, become -inf
-// where the row may not see the key; a mask's numbers are added. score(i) is that of the i-th key.
+// Masks the scores of a row and COUNT keys, first_key, first_key + APART, ...: -inf if the row may
+// not see the key; an additive mask is added. score(i) is that of the i-th key.
 template <int COUNT, int APART, class F>
 __device__ void mask_row(F score, const Group& group, const void* mask, int row, int first_key) {
     const Problem& p = group.problem;
@@ -159,7 +160,7 @@ __device__ void mask_row(F score, const Group& group, const void* mask, int row,
         if (APART * i < begin || APART * i >= end) score(i) = -infinity<float>();
 }
 
-// The same of rows first_row + 4 i and keys first_key + 8 j.
+// The same for rows first_row + 4 i and keys first_key + 8 j.
 template <int R, int J>
 __device__ void mask_floats(float (&score)[R][J], const Group& group, const void* mask, int first_row,
                             int first_key) {
@@ -168,7 +169,7 @@ __device__ void mask_floats(float (&score)[R][J], const Group& group, const void
         mask_row<J, 8>([&](int j) -> float& { return score[i][j]; }, group, mask, first_row + 4 * i, first_key);
 }
 
-// The same of keys first_key + 4 i and rows first_row + 8 j.
+// The same for keys first_key + 4 i and rows first_row + 8 j.
 template <int R, int J>
 __device__ void mask_transposed_floats(float (&score)[R][J], const Group& group, const void* mask,
                                        int first_row, int first_key) {

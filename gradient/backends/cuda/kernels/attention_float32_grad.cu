@@ -1,21 +1,25 @@
-// The gradients of attention of float32. Probabilities are made again from each row's largest score
-// and logarithm of its sum (Dao 2023, "FlashAttention-2", algorithm 2).
+// Gradients of attention in float32. Probabilities are recomputed from each row's largest score and
+// the logarithm of its sum (Dao 2023, "FlashAttention-2", algorithm 2).
 //
-//     p = e^(score - high - log_sum)        of v = p^T g
+//     p = e^(score - high - log_sum)        gv = p^T g
 //     delta = sum(g * out) of a row         ds = p (g v^T - delta) (1 - (score / softcap)^2)
-//     of q = scale ds k                     of k = scale ds^T q
+//     gq = scale ds k                       gk = scale ds^T q
 //
-// Two kernels, as in flash_attention_grad.cu, of what attention_statistics.cu puts into 16 bytes for each
-// row of queries: that for q has 64 rows in its blocks and goes over the keys; that for k and v has 64
-// keys in its blocks, goes over the rows of all heads that share them, and makes everything transposed. Scores are made twice for it, 7 products of matrices instead of 5; but nothing is added up
-// atomically, and gradients are the same in every run. The bound is arithmetic, as of the forward kernel
-// (attention_float32.cu): a lane does 128 multiply-adds for each 12 loads of 16 bytes from shared memory.
-// Two blocks share a multiprocessor: one computes while the other's tiles come.
+// Two kernels, as in flash_attention_grad.cu; both read 16 bytes per row of queries, written by
+// attention_statistics.cu. In the kernel for q, a block has 64 rows and loops over the keys. In the
+// kernel for k and v, a block has 64 keys, loops over the rows of all heads that share them, and
+// computes everything transposed. So scores are computed twice: 7 matrix products instead of 5. But
+// there are no atomic additions, and gradients are deterministic.
+//
+// Bytes: a block's rows once, the other side once for each 64 rows, mostly from the L2 cache.
+// Arithmetic is the bound, as in the forward kernel (attention_float32.cu): a lane does 128
+// multiply-adds for each 12 loads of 16 bytes from shared memory. Two blocks share a
+// multiprocessor: one computes while the other waits for its tiles.
 #include "attention_float32.cuh"
 #include "attention_gradients.cuh"
 
-// Probabilities of scores, and what they and dots become: the gradient for q k^T, without `scale`.
-// `statistics(i, j)` of the row: high, log_sum to base 2, delta.
+// From scores and dots to probabilities and gradients for q k^T, without `scale`. `statistics(i,
+// j)` of the row: high, log_sum to base 2, delta.
 template <int R, int J, class F, class M>
 __device__ void differentiate(float (&score)[R][J], float (&dot)[R][J], const Problem& p, F statistics,
                               M mask) {
@@ -39,7 +43,8 @@ __device__ void differentiate(float (&score)[R][J], float (&dot)[R][J], const Pr
         }
 }
 
-// Writes the lane's rows of the warp, `here` of which are there, times `scale`, to row_at(0), row_at(1), ...
+// Writes the first `here` of the lane's rows of the warp, times `scale`, to row_at(0), row_at(1),
+// ...
 template <int HEAD, int R, class F>
 __device__ void store_floats(F row_at, int width, int here, const float (&values)[R][HEAD / 8], float scale) {
     const int lane = threadIdx.x % 32;
@@ -59,8 +64,8 @@ __device__ void store_floats(F row_at, int width, int here, const float (&values
     }
 }
 
-// Rows' statistics lie behind their numbers in a tile.
-template <int HEAD> __device__ float4 behind(const float* row) {
+// The statistics of a row follow its elements in a tile.
+template <int HEAD> __device__ float4 statistics_of(const float* row) {
     return *reinterpret_cast<const float4*>(row + HEAD);
 }
 template <int HEAD, int ROOM>
@@ -70,7 +75,7 @@ __device__ void load_statistics(float* tile, const float4* statistics, const Gro
                  statistics + group.query(row + min(int(threadIdx.x), count - 1)));
 }
 
-// gq (B, H, T, D), of any strides; or `partial`, of several parts of the keys.
+// gq (B, H, T, D), of any strides; with several parts of the keys, `partial`.
 template <int HEAD, int R, int KEYS>
 __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, const float* q, Int q_batch,
                            Int q_head, Int q_row, const float* k, const float* v, const void* mask,
@@ -103,21 +108,21 @@ __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, c
     float result[R][HEAD / 8] = {};
     const float* own_rows = lane_rows<HEAD, R>(q_tile);
     for (int key = from; key < until; key += KEYS) {
-        __syncthreads();  // the tiles before were read
+        __syncthreads();  // previous tiles are no longer read
         load_floats<HEAD, KEYS>(k_tile, until - key, int(p.width),
                                 [&](int i) { return keys + (key + i) * p.k_row; });
         load_floats<HEAD, KEYS>(v_tile, until - key, int(p.value_width),
                                 [&](int i) { return values + (key + i) * p.v_row; });
         cp_async_commit();
         cp_async_wait<0>();
-        __syncthreads();  // the tiles came
+        __syncthreads();  // tiles are loaded
         if (here <= 0) continue;
         float score[R][J], dot[R][J];
         float_products<HEAD>(score, own_rows, lane_columns<HEAD>(k_tile), int(p.width));
         float_products<HEAD>(dot, lane_rows<HEAD, R>(g_tile), lane_columns<HEAD>(v_tile),
                              int(p.value_width));
         differentiate(
-            score, dot, p, [&](int i, int) { return behind<HEAD>(own_rows + 4 * i * PITCH); },
+            score, dot, p, [&](int i, int) { return statistics_of<HEAD>(own_rows + 4 * i * PITCH); },
             [&] {
                 if (!sees_all(p, row, row + ROWS_OF_WARP - 1, key, key + KEYS - 1))
                     mask_floats(score, group, mask, row + lane / 8, key + lane % 8);
@@ -130,7 +135,7 @@ __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, c
     else if (here > 0)
         store_floats<HEAD>(GroupRows<float>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here,
                            result, float(p.scale));
-    cp_async_wait<0>();  // where there was no key
+    cp_async_wait<0>();  // if the loop had no keys
 }
 
 // gk (B, Hk, S, D) and gv (B, Hk, S, E), of any strides.
@@ -163,7 +168,7 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
     int row = next_tile<QUERIES>(p, 0, first, own.last());
     while (row < rows) {
         const int there = min(QUERIES, rows - row);
-        __syncthreads();  // the tiles before were read
+        __syncthreads();  // previous tiles are no longer read
         load_floats<HEAD, QUERIES>(q_tile, there, int(p.width),
                                    GroupRows<const float>(q, q_batch, q_head, q_row, group, row));
         load_floats<HEAD, QUERIES>(g_tile, there, int(p.value_width),
@@ -171,14 +176,14 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
         load_statistics<HEAD, QUERIES>(q_tile, statistics, group, row, there);
         cp_async_commit();
         cp_async_wait<0>();
-        __syncthreads();  // the tiles came
+        __syncthreads();  // tiles are loaded
         if (here > 0) {
             float score[R][J], dot[R][J];
             float_products<HEAD>(score, lane_rows<HEAD, R>(k_tile), columns, int(p.width));
             float_products<HEAD>(dot, lane_rows<HEAD, R>(v_tile), lane_columns<HEAD>(g_tile),
                                  int(p.value_width));
             differentiate(
-                score, dot, p, [&](int, int j) { return behind<HEAD>(columns + 8 * j * PITCH); },
+                score, dot, p, [&](int, int j) { return statistics_of<HEAD>(columns + 8 * j * PITCH); },
                 [&] {
                     if (!sees_all(p, row, row + QUERIES - 1, key, key + KEYS_OF_WARP - 1))
                         mask_transposed_floats(score, group, mask, row + lane % 8, key + lane / 8);
@@ -188,7 +193,7 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
         }
         row = next_tile<QUERIES>(p, row + QUERIES, first, own.last());
     }
-    cp_async_wait<0>();  // where there was no row
+    cp_async_wait<0>();  // if the loop had no rows
     if (here <= 0) return;
     gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
     store_floats<HEAD>([=](int i) { return gk + i * gk_row; }, int(p.width), here, of_key, float(p.scale));

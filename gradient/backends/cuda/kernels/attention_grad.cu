@@ -1,12 +1,16 @@
-// The gradients of attention. The probabilities are made again from each row's largest score and
-// logarithm, so that nothing of size (T, S) is kept (Dao et al. 2022, algorithm 4).
+// Gradients of attention. Probabilities are recomputed from each row's largest score and the
+// logarithm of its sum, so that nothing of size (T, S) is stored (Dao et al. 2022, algorithm 4).
 //
-// Two kernels: one for q, whose blocks have 16 rows and go over the keys, as the forward kernel; one
-// for k and v, whose blocks have 16 keys and go over the rows of all heads that share them, so that
-// nothing is added up atomically and the order of sums never changes.
+//     p = e^(score - high - log_sum)        gv = p^T g
+//     delta = sum(g * out) of a row         ds = p (g v^T - delta) (1 - (score / softcap)^2)
+//     gq = scale ds k                       gk = scale ds^T q
+//
+// Two kernels. In the one for q, a block has 16 rows and loops over the keys, as in the forward
+// kernel. In the one for k and v, a block has 16 keys and loops over the rows of all heads that
+// share them. So there are no atomic additions, and the order of sums is fixed.
 #include "attention.cuh"
 
-// p = e^(score - high - log_sum), and the gradient for q k^T from `dot`, which is g v^T.
+// p = e^(score - high - log_sum), and the gradient for q k^T from `dot` = g v^T.
 template <class T, class A>
 __device__ void probability_grad(const Group& group, const void* mask, Int row, Int key, A product,
                                  A high, A log_sum, A dot, A delta, A& probability, A& grad) {
@@ -18,7 +22,7 @@ __device__ void probability_grad(const Group& group, const void* mask, Int row, 
     if (p.softcap > 0) grad *= 1 - score / A(p.softcap) * (score / A(p.softcap));
 }
 
-// delta = sum(g * out) of each row of E numbers. One warp a row.
+// delta = sum(g * out) of each row of E elements. One warp per row.
 template <class T>
 __device__ void row_products(const T* g, const T* out, computed<T>* delta, Int rows, Int width) {
     typedef computed<T> A;
@@ -78,7 +82,7 @@ __device__ void query_grad(const T* g, const T* q, const T* k, const T* v, const
     }
 }
 
-// gk (B, Hk, S, D) and gv (B, Hk, S, E), without gaps.
+// gk (B, Hk, S, D) and gv (B, Hk, S, E), contiguous.
 template <class T, int COLUMNS>
 __device__ void key_grad(const T* g, const T* q, const T* k, const T* v, const void* mask,
                          const computed<T>* high, const computed<T>* log_sum,
@@ -102,7 +106,7 @@ __device__ void key_grad(const T* g, const T* q, const T* k, const T* v, const v
     for (Int start = 0; start < rows; start += TILE) {
         Int here = min(Int(TILE), rows - start), begin, end;
         key_range(p, start, start + here - 1, begin, end);
-        if (end <= first || begin >= first + count) continue;  // none of them sees these keys
+        if (end <= first || begin >= first + count) continue;  // no row sees these keys
         Int query = group.query(start);
         __syncthreads();
         load_rows(q_tile, pitch, q + query * p.width, p.width, p.width, here, Int(TILE));
@@ -114,7 +118,7 @@ __device__ void key_grad(const T* g, const T* q, const T* k, const T* v, const v
         products(v_rows + warp * ROWS_OF_WARP * p.value_width, g_tile + lane * value_pitch, p.value_width, dot);
         for (int r = 0; r < ROWS_OF_WARP; r++) {
             Int key = first + warp * ROWS_OF_WARP + r;
-            Int row = lane < here ? start + lane : rows;  // rows: a row that is not there
+            Int row = lane < here ? start + lane : rows;  // rows: past the end
             probability_grad<T>(group, mask, row, key, score[r], high[of], log_sum[of], dot[r],
                                 delta[of], probability[r], score[r]);
         }

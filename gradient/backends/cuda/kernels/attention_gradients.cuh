@@ -1,14 +1,14 @@
-// What the gradients of attention make of scores, in the kernels of warps and of warpgroups, and the
-// parameters of these and of attention_float32_grad.cu.
+// Gradients of scores in the attention kernels of warps and of warpgroups, and the parameters of
+// these kernels and of attention_float32_grad.cu.
 #pragma once
 #include "attention_tiles.cuh"
 
-// Of a score that is still to be multiplied by `later`.
+// The probability of a score that still has to be multiplied by `later`.
 __device__ inline float probability(float score, float later, const float4& of) {
     return power_of_two(fmaf(fmaf(score, later, -of.x), LOG2_E, -of.y));
 }
 
-// Dots, of which delta(m, n, i) has yet to be subtracted, times the derivative of the cap.
+// Multiplies dots, from which delta(m, n, i) is subtracted later, by the derivative of the cap.
 template <int M, int N, class F>
 __device__ void differentiate_cap(float (&dot)[M][N][4], const float (&score)[M][N][4], float softcap,
                                   F delta) {
@@ -25,7 +25,7 @@ __device__ void differentiate_cap(float (&dot)[M][N][4], const float (&score)[M]
             }
 }
 
-// Scores become probabilities, of(m, n, i) being what belongs to the row.
+// From scores to probabilities; of(m, n, i) are the statistics of the row.
 template <int M, int N, class F>
 __device__ void probabilities(float (&score)[M][N][4], float later, F of) {
 #pragma unroll
@@ -36,7 +36,7 @@ __device__ void probabilities(float (&score)[M][N][4], float later, F of) {
             for (int i = 0; i < 4; i++) score[m][n][i] = probability(score[m][n][i], later, of(m, n, i));
 }
 
-// Dots become the gradients of scores: p (dot - delta).
+// From dots to gradients of scores: p (dot - delta).
 template <int M, int N, class F>
 __device__ void differentiate_softmax(float (&dot)[M][N][4], const float (&p)[M][N][4], F of) {
 #pragma unroll
@@ -47,15 +47,15 @@ __device__ void differentiate_softmax(float (&dot)[M][N][4], const float (&p)[M]
             for (int i = 0; i < 4; i++) dot[m][n][i] = p[m][n][i] * (dot[m][n][i] - of(m, n, i).z);
 }
 
-// Where the block's part of the keys has its gradient for row `row` of the group: (parts, B, H, T, D),
-// gridDim.z of them, to be added up.
+// The gradient for row `row` of the group from the block's part of the keys, in `partial` (parts,
+// B, H, T, D); the gridDim.z parts are summed later.
 __device__ inline float* of_part(float* partial, const Group& group, int row) {
     const Problem& p = group.problem;
     const Int all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
     return partial + (blockIdx.z * all + group.query(row)) * p.width;
 }
 
-// Writes `count` of the warp's rows times `scale` there, from row `first` of the group on.
+// Writes the warp's first `count` rows times `scale` there, from row `first` of the group on.
 template <int M, int N>
 __device__ void store_part(float* partial, const Group& group, int first, int count,
                            const float (&values)[M][N][4], float scale) {
@@ -75,10 +75,10 @@ __device__ void store_part(float* partial, const Group& group, int first, int co
         }
 }
 
-// The rows of queries that see some of the keys first..last, in tiles of SIZE rows of one head each.
+// The rows of queries that see any of the keys first..last, in tiles of SIZE rows of one head.
 template <int SIZE> struct RowTiles {
     const Problem& p;
-    int begin, end;  // of each head the rows begin..end-1
+    int begin, end;  // rows begin..end-1 of each head
     int head, t;     // this tile's first row
 
     __device__ RowTiles(const Problem& p, int first, int last)
@@ -99,7 +99,8 @@ template <int SIZE> struct RowTiles {
     }
 };
 
-// Scores (keys, rows) become -inf where a row of the tile may not see a key, from `first_key` on.
+// Scores (keys, rows) become -inf where a row of the tile may not see a key; keys count from
+// `first_key`.
 template <class T, int M, int N>
 __device__ void mask_transposed(float (&score)[M][N][4], const Group& group, const void* mask,
                                 const RowTiles<8 * N>& rows, int first_key) {
@@ -111,7 +112,7 @@ __device__ void mask_transposed(float (&score)[M][N][4], const Group& group, con
         for (int i = 0; i < 2; i++) {
             const int of_tile = 8 * n + lane % 4 * 2 + i, t = rows.t + of_tile;
             const int key = first_key + lane / 4;
-            int begin = 0, end = t < rows.end ? int(p.keys) : 0;  // what the row may see
+            int begin = 0, end = t < rows.end ? int(p.keys) : 0;  // keys that the row may see
             if (p.causal) {
                 end = min(end, t + 1);
                 if (p.window) begin = t - int(p.window) + 1;
@@ -130,7 +131,7 @@ __device__ void mask_transposed(float (&score)[M][N][4], const Group& group, con
         }
 }
 
-// The parameters of kernels of gradients.
+// The parameters of the gradient kernels.
 #define GIVEN(T)                                                                                    \
     const T *g, Int g_batch, Int g_head, Int g_row, const T *q, Int q_batch, Int q_head, Int q_row, \
         const T *k, const T *v, const void *mask, const float4 *statistics

@@ -1,11 +1,11 @@
-// The attention of a block's rows to keys that a `source` brings, tile by tile: for each row the
-// largest score so far, the sum of e^(score - largest), and the weighted sum of the values, which
-// shrink when a larger score comes (Dao et al. 2022, "FlashAttention", section 3.1).
+// Attention of a block's rows to the keys of a `source`, tile by tile. For each row: the largest
+// score so far, the sum of e^(score - largest), and the weighted sum of the values; a larger score
+// rescales both sums (Dao et al. 2022, "FlashAttention", section 3.1).
 //
-// source.load_keys(tile, pitch, key, here) and load_values(...) put keys from `key` on, as many as
-// `here`, into shared memory, zeros behind them; source.masked(row, key, score) is -inf where a row
-// may not see a key. `memory` is shared, of the launch's size. Row tiles lie along gridDim.x, groups
-// along y, parts of begin..end along z.
+// source.load_keys(tile, pitch, key, here) and load_values(...) copy `here` keys from `key` on to
+// shared memory, followed by zeros; source.masked(row, key, score) is -inf if a row may not see a
+// key. `memory` is dynamic shared memory. Row tiles are along gridDim.x, groups along y, parts of
+// begin..end along z.
 #pragma once
 #include "attention.cuh"
 
@@ -31,7 +31,7 @@ __device__ void attend(const T* q, const SOURCE& source, const Group& group, Int
     Int from = begin + blockIdx.z * of_part * TILE, until = min(end, from + of_part * TILE);
     for (Int key = from; key < until; key += TILE) {
         Int here = min(Int(TILE), end - key);
-        __syncthreads();  // the tiles before were read
+        __syncthreads();  // previous tiles are no longer read
         source.load_keys(k_tile, pitch, key, here);
         source.load_values(v_tile, p.value_width, key, here);
         __syncthreads();

@@ -1,12 +1,12 @@
-// The softmax of scores that come tile by tile (Dao 2023, "FlashAttention-2", algorithm 1).
+// Online softmax: of scores that come tile by tile (Dao 2023, "FlashAttention-2", algorithm 1).
 #pragma once
 #include "attention_tiles.cuh"
 
-// What a lane has of its 2 M rows: `high` and `sum` are of its own columns until they are added up at the
-// end. Scores are still to be multiplied by `later`. Powers are of what a score is above `base`, the
-// row's largest score some tiles ago: only when one of the warp's rows has a score that is GROWTH
-// powers of two above it, which is seldom after the first tile, do its lanes agree upon a new base,
-// and its sum and result are brought down to it.
+// A lane's state for its 2 M rows. `high` and `sum` cover only its own columns until `add_up`.
+// Scores still have to be multiplied by `later`. Exponentials are relative to `base`, the row's
+// largest score some tiles ago. Only if a row of the warp has a score that exceeds it by GROWTH
+// powers of two, which is rare after the first tile, do the lanes agree on a new base and rescale
+// the row's sum and result.
 template <int M, int HEAD> struct Softmax {
     static constexpr float GROWTH = 8;
     float base[M][2], high[M][2], sum[M][2], out[M][HEAD / 8][4];
@@ -24,20 +24,20 @@ template <int M, int HEAD> struct Softmax {
         }
     }
 
-    // The score of which a row's power is 1.
+    // The score whose exponential is 1 in this row.
     __device__ float origin(int m, int half) const {
         return base[m][half] == -infinity<float>() ? 0.f : base[m][half];
     }
-    // The power of two of what `score` is above `origin`. What is still to be multiplied by `later` is
-    // so before it is subtracted, and `origin` rounded then, which the products of a tile are not: all
-    // sums have a factor too much, which `add_up` takes off.
+    // log2 of the weight of `score` relative to `origin`. If `later` is not 1, both are multiplied
+    // by it before the subtraction. This rounds the product of `origin`, but not that of a score
+    // (FMA), so all sums have a common factor, which `add_up` removes.
     __device__ static float above(float score, float origin, float later) {
         const float factor = later * LOG2_E;
         return later == 1 ? (score - origin) * LOG2_E : fmaf(score, factor, -__fmul_rn(origin, factor));
     }
 
-    // Takes a tile's scores in; they become e^(later (score - base)). Each step waits for the one before:
-    // it is done for all of the lane's rows before the next one, if there are registers for that.
+    // Adds a tile's scores; they become e^(later (score - base)). The steps depend on each other:
+    // each is done for all of the lane's rows before the next one, if there are enough registers.
     template <int N> __device__ void take(float (&score)[M][N][4], float later) {
         const float factor = later * LOG2_E;
         bool grows = false;
@@ -93,7 +93,7 @@ template <int M, int HEAD> struct Softmax {
         }
     }
 
-    // Makes the largest score the base of rows that have grown.
+    // The largest score becomes the base in rows that have grown.
     __device__ void raise(float later) {
 #pragma unroll
         for (int m = 0; m < M; m++)
@@ -113,8 +113,8 @@ template <int M, int HEAD> struct Softmax {
             }
     }
 
-    // Adds up what the four lanes of a row have, as powers of what scores are above the largest; `high`
-    // becomes that, multiplied by `later`.
+    // Sums over the four lanes of a row, relative to the largest score; `high` becomes that score
+    // times `later`.
     __device__ void add_up(float later) {
 #pragma unroll
         for (int m = 0; m < M; m++)

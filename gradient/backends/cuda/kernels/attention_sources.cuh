@@ -1,10 +1,10 @@
-// Where the tensor-core kernels get keys and values from, and which of them a row sees: arrays with a
-// mask, or a key-value cache.
+// Sources of keys and values for the tensor-core kernels, and the keys that a row sees: arrays with
+// a mask, or a key-value cache.
 //
-//     narrow(first, last, begin, end)   the keys that some of the rows first..last may see
-//     load_keys, load_values            `count` keys from `key` on into a tile of ROOM rows, by BY
-//                                       threads; `at(i)` is where the i-th of them lies in a cache
-//     seen_by_all                       the keys, one after the other, that all of some rows see
+//     narrow(first, last, begin, end)   the keys that any of the rows first..last may see
+//     load_keys, load_values            copy `count` keys from `key` on to a tile of ROOM rows, by BY
+//                                       threads; in a cache, the i-th of them is at `at(i)`
+//     seen_by_all                       a range of keys that all of some rows see
 //     mask                              scores of the warp's rows become -inf where they see no key
 #pragma once
 #include "attention_tiles.cuh"
@@ -12,7 +12,7 @@
 
 template <class T> struct Arrays {
     static constexpr bool scattered = false;  // whether `at` is needed
-    static __device__ bool in_order(const Problem& p) { return p.causal; }  // see more and more
+    static __device__ bool in_order(const Problem& p) { return p.causal; }  // later rows see more keys
     const Group& group;
     const T *keys, *values;
     const void* mask_numbers;
@@ -40,18 +40,18 @@ template <class T> struct Arrays {
     }
 };
 
-// Code `i` of four: 2^23 + code is a float whose last bits are the code's.
+// Code `i` of four: 2^23 + code is a float whose last bits are those of the code.
 __device__ inline float code_at(unsigned word, int i) {
     return __uint_as_float(0x4b000000u | (word >> 8 * i & 255)) - 8388608.f;
 }
 
-// A tile of vectors at(0), at(1), ... that are stored in codes, as `load_tile`, but waited for. Each
-// thread makes 8 neighbouring numbers at a time, of some vectors, so that their loads are under way
-// together.
+// As `load_tile`, for a tile of quantized vectors at(0), at(1), ..., but waits for the loads. Each
+// thread converts 8 consecutive elements at a time, of several vectors, so that their loads
+// overlap.
 template <int HEAD, int ROOM, int BY, class T, class F>
 __device__ void load_codes(T* tile, const Stored& from, int count, int width, F at) {
     constexpr int PIECES = HEAD / 8, TOGETHER = HEAD % 64 ? 2 : 4;
-    const bool halves = from.minimums != nullptr;  // of bytes
+    const bool halves = from.minimums != nullptr;  // 4-bit codes, two per byte
     const int bytes = halves ? width / 2 : width, size = width / int(from.groups);
 #pragma unroll 1
     for (int first = threadIdx.x % BY; first < ROOM * PIECES; first += BY * TOGETHER) {
@@ -73,7 +73,7 @@ __device__ void load_codes(T* tile, const Stored& from, int count, int width, F 
                 lowest[j] = float(from.minimums[group]);
                 codes[j].x = codes[j].x >> (upper ? 4 : 0) & 0x0f0f0f0f;
                 codes[j].y = codes[j].y >> (upper ? 4 : 0) & 0x0f0f0f0f;
-            } else {  // from -128..127 to 0..255
+            } else {  // maps -128..127 to 0..255
                 lowest[j] = -128 * scale[j];
                 codes[j].x ^= 0x80808080, codes[j].y ^= 0x80808080;
             }
@@ -139,7 +139,7 @@ template <class T> struct Cache {
         if (slots.window) first = max(first, latest - slots.window + 1 - start);
         from = int(min(first, group.problem.keys));
     }
-    // `until` is the first key that is not in the tile.
+    // `until` is the first key after the tile.
     template <int M, int N>
     __device__ void mask(float (&score)[M][N][4], int first_row, int key, int until) const {
         const int lane = threadIdx.x % 32, rows = int(group.problem.group_rows());
@@ -164,7 +164,7 @@ template <class T> struct Cache {
     }
 };
 
-// In a kernel with CACHE_PARAMETERS and SIZE_PARAMETERS: its `source` and `group`.
+// Defines `source` and `group` in a kernel with CACHE_PARAMETERS and SIZE_PARAMETERS.
 #define SOURCE_OF_CACHE(T)                                                                         \
     const Problem p =                                                                              \
         problem_of_cache(heads, key_heads, queries, extent, width, value_width, scale, softcap);   \
@@ -172,7 +172,7 @@ template <class T> struct Cache {
     const Stored of_keys = KEYS_OF_CACHE, of_values = VALUES_OF_CACHE;                             \
     const Slots slots = SLOTS;                                                                     \
     const Cache<T> source{group, of_keys, of_values, slots, first};
-// In one with `k`, `v`, `mask` and PROBLEM_PARAMETERS.
+// The same in a kernel with `k`, `v`, `mask` and PROBLEM_PARAMETERS.
 #define SOURCE_OF_ARRAYS(T)                                                                        \
     const Problem p = PROBLEM;                                                                     \
     const Group group(p);                                                                          \

@@ -1,16 +1,16 @@
-// What the gradients of attention need of each row of queries, one float4 each, for the kernels with tiles
-// (flash_attention_grad.cu, warpgroup_attention_grad.cu, attention_float32_grad.cu):
+// What the gradients of attention need from each row of queries: one float4, for the kernels with
+// tiles (flash_attention_grad.cu, warpgroup_attention_grad.cu, attention_float32_grad.cu).
 //
 //     high       the row's largest score
 //     log_sum    the logarithm of its sum of e^(score - high), to base 2
 //     delta      sum(g * out) (Dao 2023, "FlashAttention-2", algorithm 2, line 4)
 //     0
 //
-// 8 lanes a row, each of which loads 16 bytes of g and of out at a time. Memory: both are read once, by
-// neighbours; 16 bytes a row are written.
+// 8 lanes per row; each loads 16 bytes of g and of out at a time, adjacent to its neighbours'.
+// Bytes: g and out are read once, 16 bytes per row are written.
 #include "attention_tiles.cuh"
 
-// g and out (B, H, T, E), of any strides; their rows are whole pieces of 16 bytes.
+// g and out (B, H, T, E), of any strides; rows are whole packs of 16 bytes.
 template <class T>
 __device__ void row_statistics(const T* g, Int g_batch, Int g_head, Int g_row, const T* out,
                                Int out_batch, Int out_head, Int out_row, const float* high,

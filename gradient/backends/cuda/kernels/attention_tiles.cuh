@@ -1,17 +1,18 @@
-// What the attention kernels of 16-bit floats share: tiles in shared memory, and what tensor cores
-// make of them (Dao 2023, "FlashAttention-2").
+// Shared by the attention kernels of 16-bit floats: tiles in shared memory, and their products by
+// tensor cores (Dao 2023, "FlashAttention-2").
 //
-// A tile has rows of HEAD numbers, of which those that are not there are zeros. They lie HEAD + 8
-// apart: the 16 bytes between them put 8 rows into 8 different groups of banks, so that no ldmatrix
-// has a conflict, and have room for what belongs to a row.
+// A tile has rows of HEAD elements; missing rows are zeros. Rows are HEAD + 8 elements apart: the
+// 16 bytes between them put 8 rows into 8 different groups of banks, so that ldmatrix has no
+// conflicts, and have room for a row's statistics.
 //
-// A block has 4 warps. Each of them has M times 16 rows of one tile for itself, and N times 8 rows of
-// the other side's tile, which all share, at a time. Attention and its gradients are products of two
-// kinds (`row_products`, `add_weighted`); the registers that the first leaves are what the second
-// takes, so that neither scores nor probabilities ever lie in memory.
+// A block has 4 warps. Each warp has M times 16 rows of one tile, and processes N times 8 rows of
+// the other side's tile, which all warps share, at a time. Attention and its gradients are products
+// of two kinds (`row_products`, `add_weighted`). The second kind takes its operands in the
+// registers in which the first leaves its results, so scores and probabilities are never stored in
+// memory.
 //
-//     scores  q k^T, k q^T    out    p v       of k   ds^T q
-//     dots    g v^T, v g^T    of q   ds k      of v   p^T g
+//     scores  q k^T, k q^T    out  p v        gk  ds^T q
+//     dots    g v^T, v g^T    gq   ds k       gv  p^T g
 #pragma once
 #include <tensor_cores.cuh>
 
@@ -22,7 +23,7 @@ constexpr float LOG2_E = 1.44269504f;
 
 template <int HEAD> constexpr int pitch = HEAD + 8;
 
-// Rows of an array (B, H, T, width) that belong to one group, from its row `first` on.
+// The rows of an array (B, H, T, width) that belong to one group, from its row `first` on.
 template <class T> struct GroupRows {
     T* group;
     Int of_head, of_row;
@@ -44,12 +45,12 @@ template <class T> struct GroupRows {
     }
 };
 
-// Begins to copy `count` rows, row_at(0), row_at(1), ..., into a tile of ROOM rows; the others become
-// zeros. All of BY threads call it: the block, or a warp.
+// Starts copying `count` rows, row_at(0), row_at(1), ..., to a tile of ROOM rows; the others become
+// zeros. All BY threads (a block, or a warp) call it.
 template <int HEAD, int ROOM, int BY = THREADS, class T, class F>
 __device__ void load_tile(T* tile, int count, int width, F row_at) {
     constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
-    if constexpr (BY % PIECES == 0) {  // a thread has the same columns of each row
+    if constexpr (BY % PIECES == 0) {  // a thread copies the same columns of each row
         const int first = threadIdx.x % BY / PIECES, column = threadIdx.x % PIECES * 8;
         const bool inside = column < width;
         T* to = tile + first * pitch<HEAD> + column;
@@ -71,8 +72,8 @@ __device__ void load_tile(T* tile, int count, int width, F row_at) {
     }
 }
 
-// The same of rows that lie `apart` from one another, from `first` on: a load costs its address an
-// addition. Of rows that are not there nothing is read, wherever they would lie.
+// The same for rows that are `apart` elements apart, from `first` on: the address of a load costs
+// an addition. Missing rows are not read.
 template <int HEAD, int ROOM, int BY = THREADS, class T>
 __device__ void load_rows_apart(T* tile, int count, int width, const T* first, Int apart) {
     constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
@@ -92,7 +93,7 @@ __device__ void load_rows_apart(T* tile, int count, int width, const T* first, I
     }
 }
 
-// The warp's rows of tile `a`, a step of 16 columns at a time.
+// The warp's rows of tile `a`, in steps of 16 columns.
 template <int HEAD, class T> struct TileRows {
     const T* at;
     __device__ explicit TileRows(const T* a)
@@ -102,7 +103,7 @@ template <int HEAD, class T> struct TileRows {
     }
 };
 
-// The same in registers, for rows that meet many tiles: they are read from shared memory once.
+// The same in registers, for rows that are multiplied by many tiles: read once from shared memory.
 template <int HEAD, class T, int M> struct HeldRows {
     unsigned of[HEAD / 16][M][4];
     __device__ explicit HeldRows(const T* a) {
@@ -121,7 +122,7 @@ template <int HEAD, class T, int M> struct HeldRows {
 template <bool FIRST, class A, class B> struct Either { typedef A type; };
 template <class A, class B> struct Either<false, A, B> { typedef B type; };
 
-// out += a b^T: the warp's rows `a` with the rows of tile `b`.
+// out += a b^T: the warp's rows `a` times the rows of tile `b`.
 template <int HEAD, class ROWS_OF_A, class T, int M, int N>
 __device__ void add_row_products(float (&out)[M][N][4], const ROWS_OF_A& a, const T* b) {
     const int lane = threadIdx.x % 32;
@@ -157,7 +158,8 @@ __device__ void row_products(float (&out)[M][N][4], const ROWS_OF_A& a, const T*
     add_row_products<HEAD>(out, a, b);
 }
 
-// sum += weights b: `weights` of the warp's rows, one for each row of tile `b`, rounded to T.
+// sum += weights b. `weights` are those of the warp's rows, one for each row of tile `b`, rounded
+// to T.
 template <int HEAD, class T, int M, int N>
 __device__ void add_weighted(float (&sum)[M][HEAD / 8][4], const float (&weights)[M][N][4], const T* b) {
     const int lane = threadIdx.x % 32;
@@ -186,8 +188,8 @@ __device__ void add_weighted(float (&sum)[M][HEAD / 8][4], const float (&weights
     }
 }
 
-// Rounds the warp's rows times `scale` and writes `count` of them, by 16 bytes, to row_at(0), row_at(1),
-// ..., by way of a tile's rows that the warp has for itself.
+// Rounds the warp's rows times `scale` and writes `count` of them, in packs of 16 bytes, to
+// row_at(0), row_at(1), ..., through a tile's rows that only this warp uses.
 template <int HEAD, class T, int M, class F>
 __device__ void store_rows(F row_at, int width, int count, const float (&values)[M][HEAD / 8][4],
                            float scale, T* rows) {
@@ -212,7 +214,7 @@ __device__ void store_rows(F row_at, int width, int count, const float (&values)
     }
 }
 
-// tanh with a multiplication, an exponential and a division; to 7 digits of 1.
+// tanh by a multiplication, an exponential and a division; accurate to 7 digits relative to 1.
 __device__ inline float quick_tanh(float x) {
     return 1 - __fdividef(2.f, power_of_two(2 * LOG2_E * x) + 1);
 }
@@ -226,7 +228,7 @@ __device__ inline bool sees_all(const Problem& p, int first_row, int last_row, i
            (p.window == 0 || first_key > last_row - begin - int(p.window));
 }
 
-// The keys, one after the other, that all of the rows first_row..last_row may see.
+// A range of keys that all of the rows first_row..last_row may see.
 __device__ inline void seen_by_all(const Problem& p, int first_row, int last_row, int& from, int& until) {
     from = 0, until = p.mask_kind ? 0 : int(p.keys);
     if (!p.causal) return;
@@ -236,7 +238,7 @@ __device__ inline void seen_by_all(const Problem& p, int first_row, int last_row
     if (p.window) from = (one_head ? last_row - head * queries : queries - 1) - int(p.window) + 1;
 }
 
-// Multiplies scores by `scale` and caps them, where `softcap` is not 0.
+// Scales scores, and caps them if `softcap` is not 0.
 template <int M, int N>
 __device__ void cap_scores(float (&score)[M][N][4], float scale, float softcap) {
     const float inner = softcap > 0 ? scale / softcap : scale;
@@ -255,9 +257,9 @@ __device__ void cap_scores(float (&score)[M][N][4], float scale, float softcap) 
                 for (int i = 0; i < 4; i++) score[m][n][i] = softcap * quick_tanh(score[m][n][i]);
 }
 
-// What a product q k^T is multiplied by to be a score: at once, or (`later` is not 1) where the power is
-// taken, which saves two instructions. That is for scores without a cap or a mask's numbers, and factors
-// that neither turn -inf over nor make a finite number infinite.
+// The factor from a product q k^T to a score. It is applied at once, or (`later` is not 1) with the
+// exponential, which saves two instructions. The latter needs scores without a cap or an additive
+// mask, and a factor that neither changes the sign of -inf nor makes a finite number infinite.
 struct Scaling {
     float now, later, softcap;
     __device__ explicit Scaling(const Problem& p)
@@ -269,8 +271,8 @@ struct Scaling {
     }
 };
 
-// Scores become -inf where one of the warp's rows, from row `first_row` of the group on, may not see
-// one of the keys from `first_key` on; a mask's numbers are added.
+// Masks scores: -inf if one of the warp's rows, from row `first_row` of the group on, may not see a
+// key from `first_key` on; an additive mask is added.
 template <class T, int M, int N>
 __device__ void mask_scores(float (&score)[M][N][4], const Group& group, const void* mask,
                             int first_row, int first_key) {
@@ -282,7 +284,7 @@ __device__ void mask_scores(float (&score)[M][N][4], const Group& group, const v
         for (int half = 0; half < 2; half++) {
             const int row = first_row + 16 * m + 8 * half + lane / 4, t = row % queries;
             const int key = first_key + lane % 4 * 2;
-            int begin = 0, end = row < rows ? int(p.keys) : 0;  // what the row may see
+            int begin = 0, end = row < rows ? int(p.keys) : 0;  // keys that the row may see
             if (p.causal) {
                 end = min(end, t + 1);
                 if (p.window) begin = t - int(p.window) + 1;
@@ -309,7 +311,7 @@ __device__ void mask_scores(float (&score)[M][N][4], const Group& group, const v
         }
 }
 
-// The first tile of QUERIES rows, from row `row` on in steps of QUERIES, of which some row sees one of
+// The first tile of QUERIES rows, from row `row` on in steps of QUERIES, in which a row sees any of
 // the keys first..last.
 template <int QUERIES>
 __device__ int next_tile(const Problem& p, int row, int first, int last) {
@@ -318,7 +320,7 @@ __device__ int next_tile(const Problem& p, int row, int first, int last) {
         Int begin, end;
         key_range(p, row, min(row + QUERIES, rows) - 1, begin, end);
         if (begin <= last && end > first) break;
-        const int t = row % queries;  // rows of this head see the keys from `first` on, until the window ends
+        const int t = row % queries;  // rows of this head see keys from `first` on, up to the end of the window
         row += max(1, ((t < first ? min(first, queries) : queries) - t) / QUERIES) * QUERIES;
     }
     return row;

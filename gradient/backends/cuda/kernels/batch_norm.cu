@@ -9,7 +9,7 @@
 // multiprocessors of an H100. `weight` and `bias` may be null. Grid: one block per channel.
 #include "rows.cuh"
 
-// Where a channel's numbers lie: counted in 32 bits, for a division by 64 bits takes long.
+// How a channel's elements are stored. Indices have 32 bits, because 64-bit division is slow.
 struct Channel {
     unsigned count, size;
     Int start, step;
@@ -38,7 +38,7 @@ __device__ void batch_norm(const T* x, const T* weight, const T* bias, T* y, com
         mine.a += apart, mine.b += apart * apart;
     });
     const auto whole = block_sums(mine.a, mine.b);
-    const A rest = whole.a / A(channel.count);  // what the rounding of the mean left over
+    const A rest = whole.a / A(channel.count);  // correction for the rounding of the mean
     const A scale = 1 / sqrt(whole.b / A(channel.count) - rest * rest + eps);
     if (threadIdx.x == 0) mean[blockIdx.x] = centre + rest, rstd[blockIdx.x] = scale;
     const A times = weight ? A(weight[blockIdx.x]) : A(1), plus = bias ? A(bias[blockIdx.x]) : A(0);

@@ -5,8 +5,8 @@
 typedef unsigned char Byte;
 constexpr Int NO_POSITION = Int(1) << 62;
 
-// What is stored of keys or values: floats T; int8 codes (..., D) and scales (..., G); or bytes
-// (..., D / 2) whose low halves are the first half's codes, scales and minimums.
+// Storage of keys or values: floats T; or int8 codes (..., D) and scales (..., G); or int4 codes in
+// bytes (..., D / 2), the first half of the vector in their low halves, with scales and minimums.
 struct Stored {
     const void* codes;
     const __half *scales, *minimums;
@@ -25,7 +25,7 @@ struct Stored {
     }
 };
 
-// Where slots lie, in vectors: `table` (B, n) holds the pages of a row, or is null.
+// The layout of slots, in vectors: `table` (B, n) has the pages of each row, or is null.
 struct Slots {
     const Int *positions, *start, *table;
     Int offset, size, pages, of_batch, of_head, of_slot;
@@ -33,21 +33,21 @@ struct Slots {
 
     __device__ Int at(Int batch, Int head, Int slot) const {
         if (!table) return batch * of_batch + head * of_head + (offset + slot) * of_slot;
-        const int of_page = int(slot) % int(size);  // in 32 bits: a division by 64 takes long
+        const int of_page = int(slot) % int(size);  // 32 bits: 64-bit division is slow
         const Int page = table[batch * pages + int(slot) / int(size)];
         return page * of_batch + head * of_head + of_page * of_slot;
     }
-    // The position that a slot holds, where the row's last query is at `newest`.
+    // The position that a slot holds, if the row's last query is at `newest`.
     __device__ Int held(Int batch, Int slot, Int newest) const {
         Int position = slot;
         if (start) position += start[batch];
-        if (wraps) {  // the last written of those that it may hold
+        if (wraps) {  // the newest position that maps to this slot
             const int back = int(newest - slot) % int(size);
             position = newest - (back < 0 ? back + size : back);
         }
         return position < 0 ? NO_POSITION : position;
     }
-    // Whether a query sees what lies `held`.
+    // Whether a query at `position` sees the key at position `held`.
     __device__ bool sees(Int position, Int held) const {
         return held <= position && (window == 0 || held > position - window);
     }
@@ -60,7 +60,7 @@ struct Slots {
     }
 };
 
-// What kernels get of a cache, and the sizes of the problem.
+// Kernel parameters: a cache, and the sizes of the problem.
 #define CACHE_PARAMETERS                                                                           \
     const void *keys, const __half *key_scales, const __half *key_minimums, Int key_groups,        \
         const void *values, const __half *value_scales, const __half *value_minimums,              \

@@ -1,13 +1,13 @@
-// Attention of a few queries, as in decoding, to a key-value cache that is read where it lies: in
-// rows of slots or in pages, in floats or in int8 and int4 codes, which become numbers in shared
-// memory. Which slots a query sees is found from positions on the device.
+// Attention of few queries, as in decoding, to a key-value cache that is read in place: rows of
+// slots or pages, of floats or int8 and int4 codes, which are dequantized in shared memory. The
+// slots that a query sees are computed from positions on the device.
 //
 //     out[b, h, t] = softmax_s(scale q[b, h, t] . k[b, g, s]) v[b, g, s],  g = h / (H / Hk)
 //
-// A block has 16 of the rows of a group of heads that share their keys, so that a cached vector is
-// read once for all of them: a step costs the bytes of the slots up to the last position, and for
-// each of several parts E + 2 numbers a row. Grid: (row tiles, B * Hk, parts of the slots);
-// `join_parts` (attention.cu) joins the parts (Dao et al. 2023, "Flash-Decoding").
+// A block computes 16 rows of a group of heads that share their keys, so a cached vector is read
+// once for all of them. Bytes: the slots up to the last position once; with several parts also E +
+// 2 floats per row of each. Grid: (row tiles, B * Hk, parts of the slots); `join_parts`
+// (attention.cu) combines the parts (Dao et al. 2023, "Flash-Decoding").
 #include "attention_rows.cuh"
 #include "cache_slots.cuh"
 
@@ -17,7 +17,8 @@ template <class T> struct Cache {
     Stored keys, values;
     const Slots& slots;
 
-    // A warp takes a vector at a time, so that where it lies is found once, and reads neighbours.
+    // A warp loads one vector at a time, so its address is computed once and lanes read adjacent
+    // elements.
     __device__ void load(const Stored& from, A* to, Int pitch, Int width, Int key, Int here) const {
         const int wide = int(width);
         for (int row = threadIdx.x / 32; row < TILE; row += WARPS) {

@@ -11,7 +11,7 @@
 #include "rows.cuh"
 #include "windows.cuh"
 
-// Number `tap` of N windows, of which `count` are there.
+// Element `tap` of N windows, of which `count` exist.
 template <int N, class T>
 __device__ inline Pack<T, N> numbers(const Slide& s, const T* image, Place window, const Place& tap,
                                      unsigned count) {
@@ -32,7 +32,7 @@ __device__ inline Pack<T, N> numbers(const Slide& s, const T* image, Place windo
     return made;
 }
 
-// The same of windows side by side, which differ by their last place alone.
+// The same for windows in one row of the image, which differ only by their last index.
 template <int N, class T>
 __device__ inline Pack<T, N> numbers_of_row(const Slide& s, const T* image, const Place& window,
                                             const Place& tap) {

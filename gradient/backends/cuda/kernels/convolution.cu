@@ -23,11 +23,12 @@
 #include "tile_product.cuh"
 #include "windows.cuh"
 
-// What a step needs to know of one number along depth: the place, and where the image and the other
-// factor have it; `other` is -1 behind the end.
+// One element along depth in a step: its place, and its offset in the image and in the other
+// factor; `other` is -1 past the end.
 struct Along { Int offset, other; Place place; };
 
-// A factor from an image of `size`. PLACES says where rows are (`row`) and numbers along depth (`along`).
+// A factor from an image of `size`. PLACES has the places of rows (`row`) and of elements along
+// depth (`along`).
 template <class T, class PLACES> struct Gathered {
     static constexpr bool ALONG_DEPTH = PLACES::ALONG_DEPTH;
     struct Row { Int offset; Place place; };
@@ -59,8 +60,8 @@ template <class T, class PLACES> struct Gathered {
     }
 };
 
-// The other factor: number (i, k) at numbers[i * stride + other of k].
-template <class T> struct Beside {
+// The other factor: element (i, k) at numbers[i * stride + other of k].
+template <class T> struct OtherFactor {
     static constexpr bool ALONG_DEPTH = true;
     typedef const T* Row;
     const T* numbers;
@@ -93,7 +94,7 @@ __device__ inline Int at_tap(const Slide& s, unsigned number, Place& place) {
     return Int(number / count) * s.plane() + place.offset(s.size);
 }
 
-// Rows are windows from `first` on; depth is channels and taps.
+// Rows are windows from `first` on; depth is (channel, tap).
 struct WindowsByTaps {
     static constexpr bool ALONG_DEPTH = false;
     const Slide& s;
@@ -109,7 +110,7 @@ struct WindowsByTaps {
     }
 };
 
-// The other way round. `other` is where g has the window.
+// Transposed: rows are (channel, tap), depth is windows. `other` is the offset of the window in g.
 struct TapsByWindows {
     static constexpr bool ALONG_DEPTH = true;
     const Slide& s;
@@ -127,8 +128,8 @@ struct TapsByWindows {
     }
 };
 
-// Rows are places of the input from `first` on; depth is outputs and taps. `other` is where the weight
-// has these.
+// Rows are places of the input from `first` on; depth is (output, tap). `other` is the offset of
+// these in the weight.
 struct PlacesByTaps {
     static constexpr bool ALONG_DEPTH = false;
     const Slide& s;
@@ -187,7 +188,7 @@ __device__ void input_grad(const T* g, const T* weight, T* gx, const Slide& s) {
     const Int depth = Int(outputs) * r.all_taps(), output = Int(group) * outputs;
     const PlacesByTaps places = {s, r, column};
     tile_product<T>(
-        Beside<T>{weight + (output * s.inputs() + row) * s.taps(), s.inputs() - row, s.taps(), table},
+        OtherFactor<T>{weight + (output * s.inputs() + row) * s.taps(), s.inputs() - row, s.taps(), table},
         Gathered<T, PlacesByTaps>{g + output * s.windows_of_image(), places, depth, table}, 0, depth,
         [&](int i, int j, computed<T> sum) {
             const unsigned number = column + j;
@@ -201,8 +202,8 @@ __device__ void input_grad(const T* g, const T* weight, T* gx, const Slide& s) {
         });
 }
 
-// Grid: (tiles of channels and taps, tiles of outputs, groups by parts of the windows). Part p of the
-// gradient goes to parts[p]; out is null then.
+// Grid: (tiles of channels and taps, tiles of outputs, groups by parts of the windows). With
+// several parts, out is null, and part p of the gradient goes to parts[p].
 template <class T>
 __device__ void weight_grad(const T* g, const T* x, T* out, computed<T>* parts, const Slide& s,
                             Int windows_of_part) {
@@ -215,7 +216,7 @@ __device__ void weight_grad(const T* g, const T* x, T* out, computed<T>* parts, 
     const Int output = Int(group) * outputs + row;
     const TapsByWindows places = {s, column};
     tile_product<T>(
-        Beside<T>{g + output * s.windows_of_image(), outputs - row, s.windows_of_image(), table},
+        OtherFactor<T>{g + output * s.windows_of_image(), outputs - row, s.windows_of_image(), table},
         Gathered<T, TapsByWindows>{x + Int(group) * s.inputs() * s.plane(), places, last, table},
         first, last, [&](int i, int j, computed<T> sum) {
             if (row + i >= outputs || column + j >= columns) return;
@@ -225,7 +226,7 @@ __device__ void weight_grad(const T* g, const T* x, T* out, computed<T>* parts, 
         });
 }
 
-// out = the parts added up in their order. Grid: blocks of 256 numbers.
+// out = the sum of the parts, in order. Grid: blocks of 256 elements.
 template <class T> __device__ void join(const computed<T>* parts, T* out, Int count, Int numbers) {
     const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at >= numbers) return;

@@ -1,37 +1,44 @@
-// Convolution of 16-bit images and its gradients by tensor cores (implicit GEMM), channels last: what would
-// be the columns of windows is copied from the image to shared memory, where a step needs it, eight
-// channels of a place at a time.
+// Convolution of 16-bit images and its gradients by tensor cores (implicit GEMM), channels last:
+// the columns of windows are copied from the image to shared memory when a step needs them, eight
+// channels of a place at a time, and never stored in global memory.
 //
 //     out[n, o, q] = sum over (k, c) of weight[o, k, c] * x[n, place of number k of window q, c]
 //     gx[n, c, y]  = sum over (k, o) of weight[c, k, o] * g[n, the window whose number k is at y, o]
 //     gw[o, k, c]  = sum over (n, q) of g[n, q, o] * x[n, place of number k of window q, c]
 //
-//     x (images, ..., channels), g (images, windows, outputs), the weight (outputs, taps, channels) or, where
-//     these come by 32, (outputs, channels / 32, taps, 32), for a gx of several remainders (channels, taps,
-//     outputs); of what is summed over there are a multiple of 8 (for gw, of both); out and gx have channels first
+//     x             (images, ..., channels)
+//     g             (images, windows, outputs)
+//     out, gx       channels first
+//     weight        (outputs, taps, channels); (outputs, channels / 32, taps, 32) if channels are a
+//                   multiple of 32; (channels, taps, outputs) for a gx of several remainders
 //
-//     product   rows        columns             summed over
+// The summed dimension must be a multiple of 8 (for gw: both channels and outputs).
+//
+//     product   rows        columns             summed over ("depth")
 //     out       outputs o   windows (n, q)      taps and channels (k, c)
 //     gx        inputs c    places (n, y)       those taps that meet the place, and outputs
 //     gw        outputs o   (k, c)              windows (n, q), in parts that a second kernel adds up
 //
-// Gradient by the input: each remainder of places by the stride is a product of its own (`Remainder`).
-// For each of its windows along depth a thread keeps where it begins, and which taps are inside of the
-// image: a bit each, of which there are up to 32. So what a pack costs is an addition and a bit. For gw,
-// where windows change from step to step, a warp puts their places into shared memory.
+// Gradient for the input: places with the same remainder modulo the stride are a separate product
+// (`Remainder`). For each of its windows a thread stores the address of the first element, and a
+// bit mask of the taps that are inside of the image (at most 32). So a pack costs an addition and a
+// test of a bit. For gw, whose windows change at each step, one warp writes their places to shared
+// memory.
 //
-// Where channels come by 32, depth is 32 channels of all taps, then the next 32 (the weight lies so, too): steps
-// one after the other read nearly the same places, which the L1 cache keeps (31 KiB for 3 x 3 and lines of 56).
+// If channels are a multiple of 32, depth is ordered as 32 channels of all taps, then the next 32,
+// like the weight. So consecutive steps read almost the same places, which stay in the L1 cache (31
+// KiB for 3 x 3 and rows of 56).
 //
-// Bytes: x about taps * outputs / 128 times from the L1 cache, taps times fewer from the L2 cache where channels
-// come by 32, and hardly more than once from memory.
+// Bytes: x about taps * outputs / 128 times from the L1 cache; 1 / taps of that from the L2 cache
+// if channels are a multiple of 32; hardly more than once from memory.
 #include "wide_tiles.cuh"
 #include "windows.cuh"
 
-constexpr int OUTSIDE = -(1 << 30);  // whatever is added
+constexpr int OUTSIDE = -(1 << 30);  // stays outside, whatever is added
 
-// What a thread's pack of the next step is of: a tap of a kernel of this size, and eight of `channels`. Taps
-// come one after the other, of 32 channels if channels come by 32, else of all.
+// The position along depth of a thread's pack in the next step: a tap of a kernel of this size, and
+// eight of `channels`. Taps advance first within 32 channels if channels are a multiple of 32, else
+// channels advance first.
 struct TapsByChannels {
     const int (&size)[3];
     int channels;
@@ -61,8 +68,9 @@ struct TapsByChannels {
     __device__ bool there() const { return tap.at[0] < size[0] && channel < channels; }
 };
 
-// Rows are windows of `first` and after; depth is taps and channels. The same of g, whose windows are
-// places: WINDOWS says where row `number` begins, how far its tap is from there, and what is inside.
+// Rows are windows from `first` on; depth is (tap, channel). For the gradient of the input, rows
+// are places, and depth is the windows of g. WINDOWS gives the start of row `number`, the
+// displacement of a tap, and the size that bounds both.
 template <class T, class WINDOWS> struct WindowsAlong : LaidAlong<T> {
     const WINDOWS& of;
     const T* begin[COPIES];
@@ -120,7 +128,7 @@ struct OfImage {
     }
 };
 
-// Places of a remainder of the input, which meet windows of g.
+// Places of the input with one remainder, as windows of g.
 struct OfRemainder {
     const Slide& s;
     const Remainder& r;
@@ -141,8 +149,8 @@ struct OfRemainder {
     }
 };
 
-// Rows are channels of the weight (channels, taps, outputs) from `first` on; depth is the taps that a
-// remainder meets, and outputs.
+// Rows are channels of the weight (channels, taps, outputs) from `first` on; depth is the taps of
+// the remainder, and outputs.
 template <class T> struct WeightOfRemainder : LaidAlong<T> {
     const Slide& s;
     const Remainder& r;
@@ -169,19 +177,19 @@ template <class T> struct WeightOfRemainder : LaidAlong<T> {
     }
 };
 
-// Rows are taps and channels from `first` on; depth is the windows first_window to last - 1.
-constexpr int TOLD = 2 * STAGES;
-struct alignas(16) Told { int number; Place begin; };  // of the places of all images
+// Rows are (tap, channel) from `first` on; depth is the windows first_window to last - 1.
+constexpr int TABLE_STEPS = 2 * STAGES;
+struct alignas(16) WindowStart { int number; Place begin; };  // `number`: index among the places of all images
 template <class T> struct WindowsAcross : LaidAcross<T> {
     const Slide& s;
-    Told (*table)[WIDE_STEP];
+    WindowStart (*table)[WIDE_STEP];
     const T* x;  // at this thread's tap and channel
     Place tap;
     unsigned first, last, step;
     int lands;
 
     __device__ WindowsAcross(const T* x, const Slide& s, int row, unsigned first, unsigned last,
-                             Told (*table)[WIDE_STEP])
+                             WindowStart (*table)[WIDE_STEP])
         : s(s), table(table), first(first), last(last), step(0), lands(this->landing()) {
         row += this->pack() * 8;
         const bool there = row < s.taps() * s.channels;
@@ -193,25 +201,25 @@ template <class T> struct WindowsAcross : LaidAcross<T> {
         if (threadIdx.x >= WIDE_STEP) return;
         const unsigned number = first + step * WIDE_STEP + threadIdx.x;
         const unsigned count = s.windows_of_image(), image = number / count;
-        Told told = {0, {{OUTSIDE, 0, 0}}};
+        WindowStart start = {0, {{OUTSIDE, 0, 0}}};
         if (number < last) {
-            told.begin = of_window(s, number % count);
-            told.number = int(image) * s.plane() + int(told.begin.offset(s.size));
+            start.begin = of_window(s, number % count);
+            start.number = int(image) * s.plane() + int(start.begin.offset(s.size));
         }
-        table[step % TOLD][threadIdx.x] = told;
+        table[step % TABLE_STEPS][threadIdx.x] = start;
     }
     __device__ void copy(T* to) {
 #pragma unroll
         for (int i = 0; i < COPIES; i++) {
-            const Told& told = table[step % TOLD][this->at(i)];
-            const bool there = (told.begin + tap).inside(s.size);
-            cp_async(to + lands + this->after(i), x + Int(told.number) * s.channels, there ? 16 : 0);
+            const WindowStart& start = table[step % TABLE_STEPS][this->at(i)];
+            const bool there = (start.begin + tap).inside(s.size);
+            cp_async(to + lands + this->after(i), x + Int(start.number) * s.channels, there ? 16 : 0);
         }
         step++;
     }
 };
 
-// Grid: tiles of windows by tiles of outputs, which take the same windows one after the other.
+// Grid: tiles of windows by tiles of outputs; consecutive blocks share the windows.
 template <class T>
 __device__ void convolution_wide(void* memory, const T* x, const T* weight, const T* bias, T* out,
                                  const Slide& s) {
@@ -222,7 +230,7 @@ __device__ void convolution_wide(void* memory, const T* x, const T* weight, cons
     wide_tile<T>(memory, WideAlong<T>(weight + row * depth, s.outputs - row, depth, depth),
                  WindowsAlong<T, OfImage>(x, windows, first), [&](int j) {
                      const unsigned window = first + j, image = window / count, q = window - image * count;
-                     const unsigned after = s.images * count - window;  // and this one
+                     const unsigned after = s.images * count - window;  // windows from this one on
                      const int rows = window < s.images * count ? s.outputs - row : 0;
                      T* const plane = out + (Int(image) * s.outputs + row) * count + q;
                      const Int apart = q + 1 < count ? 1 : Int(s.outputs - 1) * count + 1;
@@ -237,7 +245,8 @@ __device__ void convolution_wide(void* memory, const T* x, const T* weight, cons
                  });
 }
 
-// Grid: (tiles of places, which may be more than a remainder has, by tiles of channels; remainders).
+// Grid: (tiles of places by tiles of channels, remainders). A remainder may have fewer tiles of
+// places.
 template <class T>
 __device__ void convolution_wide_input_grad(void* memory, const T* g, const T* weight, T* gx,
                                             const Slide& s) {
@@ -247,7 +256,7 @@ __device__ void convolution_wide_input_grad(void* memory, const T* g, const T* w
     const int tiles = (s.channels + WIDE - 1) / WIDE, row = int(blockIdx.x) % tiles * WIDE;
     const unsigned first = blockIdx.x / tiles * WIDE, count = r.places();
     if (first >= s.images * count) return;
-    // Where place `number` is in the tile's first plane; null behind the last.
+    // The address of place `number` in the tile's first plane; null past the end.
     const auto find = [&](unsigned number) -> T* {
         if (number >= s.images * count) return nullptr;
         Place place = place_of(number % count, r.count);
@@ -273,7 +282,7 @@ __device__ void convolution_wide_input_grad(void* memory, const T* g, const T* w
 template <class T>
 __device__ void convolution_wide_weight_grad(void* memory, const T* g, const T* x, float* parts,
                                              const Slide& s, Int windows_of_part) {
-    __shared__ Told table[TOLD][WIDE_STEP];
+    __shared__ WindowStart table[TABLE_STEPS][WIDE_STEP];
     const int row = blockIdx.y * WIDE, column = blockIdx.x * WIDE, columns = s.taps() * s.channels;
     const Int first = blockIdx.z * windows_of_part;
     const Int last = min(first + windows_of_part, Int(s.images) * s.windows_of_image());
@@ -290,8 +299,8 @@ __device__ void convolution_wide_weight_grad(void* memory, const T* g, const T* 
                  });
 }
 
-// gw (outputs, channels, taps) = the parts (outputs, taps, channels) added up in their order. Grid: blocks of
-// 256 numbers.
+// gw (outputs, channels, taps) = the sum of the parts (outputs, taps, channels), in order. Grid:
+// blocks of 256 elements.
 template <class T>
 __device__ void convolution_wide_join(const float* parts, T* gw, const Slide& s, Int count) {
     const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x, taps = s.taps();

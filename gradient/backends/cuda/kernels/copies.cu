@@ -12,8 +12,7 @@
 
 constexpr int MOST_AXES = 6;
 
-// Axes from the fastest on: their sizes, and the numbers between neighbours in what is read and in what
-// is written.
+// Axes from the fastest on: their sizes, and the strides of source and destination, in elements.
 struct Walk {
     int axes, unused;
     Divisor size[MOST_AXES];
@@ -44,10 +43,10 @@ template <class T> struct Cast<T, T> {
     static __device__ T of(T x) { return x; }
 };
 
-// How many numbers a thread writes as 16 bytes: a warp's lie side by side, so that no 32 bytes of memory
-// are written in halves. And how many such packs a thread has under way: 64 bytes of the wider type.
+// Elements per 16-byte store: adjacent lanes write adjacent packs, so that no 32-byte sector of
+// memory is written in halves. And packs in flight per thread: 64 bytes of the wider type.
 template <class From, class To> constexpr int PACK = 16 / sizeof(To);
-template <class From, class To> constexpr int UNDER_WAY =
+template <class From, class To> constexpr int IN_FLIGHT =
     64 / (PACK<From, To> * (sizeof(From) < sizeof(To) ? sizeof(To) : sizeof(From)));
 
 template <class To, class From, int N> __device__ inline void store_cast(To* out, const Pack<From, N>& pack) {
@@ -57,9 +56,9 @@ template <class To, class From, int N> __device__ inline void store_cast(To* out
     *reinterpret_cast<Pack<To, N>*>(out) = made;
 }
 
-// Grid: a block for every 256 * UNDER_WAY packs; the last numbers are those of the last block.
+// Grid: one block per 256 * IN_FLIGHT packs; the last block also copies the remaining elements.
 template <class From, class To> __device__ void cast(const From* x, To* out, Int count) {
-    constexpr int N = PACK<From, To>, MANY = UNDER_WAY<From, To>;
+    constexpr int N = PACK<From, To>, MANY = IN_FLIGHT<From, To>;
     const Int begin = Int(blockIdx.x) * (256 * MANY * N);
     const Int end = min(begin + 256 * MANY * N, count);
     const bool aligned = is_aligned<16 / sizeof(From)>(x) && is_aligned<16 / sizeof(To)>(out);
@@ -81,7 +80,7 @@ template <class From, class To> __device__ void cast(const From* x, To* out, Int
     for (Int i = in_packs + threadIdx.x; i < end; i += 256) out[i] = Cast<To, From>::of(x[i]);
 }
 
-// Item by item of N numbers. Grid: a block for every 256 * UNDER_WAY items.
+// Items of N elements. Grid: one block per 256 * IN_FLIGHT items.
 template <int N, int MANY, class From, class To>
 __device__ void copy_items(const From* x, To* out, const Walk& walk, unsigned items) {
     const unsigned first = blockIdx.x * (256 * MANY) + threadIdx.x;
@@ -98,7 +97,7 @@ __device__ void copy_items(const From* x, To* out, const Walk& walk, unsigned it
         if (first + i * 256 < items) store_cast<To, From, N>(out + to[i], packs[i]);
 }
 
-// Grid: a block for every 4096 numbers of a row, of which a thread has 16 under way.
+// Grid: one block per 4096 elements of a row; a thread has 16 of them in flight.
 template <class From, class To>
 __device__ void copy_rows(const From* x, To* out, const Walk& walk, Int columns, unsigned of_row) {
     constexpr int MANY = 16;
@@ -115,7 +114,7 @@ __device__ void copy_rows(const From* x, To* out, const Walk& walk, Int columns,
         if (begin + i * 256 < columns) out[begin + i * 256] = Cast<To, From>::of(numbers[i]);
 }
 
-// x[... + a + b * from_b] to out[... + a * to_a + b]. Grid: a block for each tile of 64 a and 64 b.
+// x[... + a + b * from_b] to out[... + a * to_a + b]. Grid: one block per tile of 64 a and 64 b.
 template <class From, class To>
 __device__ void copy_tiles(const From* x, To* out, const Walk& walk, int size_a, int size_b, Int from_b,
                            Int to_a) {
@@ -158,7 +157,7 @@ __device__ void copy_tiles(const From* x, To* out, const Walk& walk, int size_a,
 #define EXPORT_TO(NAME, T, TO_NAME, TO)                                                              \
     extern "C" __global__ void __launch_bounds__(256) packs_to_##TO_NAME##_##NAME(                   \
         const T* x, TO* out, const __grid_constant__ Walk walk, Int items) {                         \
-        copy_items<PACK<T, TO>, UNDER_WAY<T, TO>>(x, out, walk, unsigned(items));                    \
+        copy_items<PACK<T, TO>, IN_FLIGHT<T, TO>>(x, out, walk, unsigned(items));                    \
     }                                                                                                \
     extern "C" __global__ void __launch_bounds__(256) elements_to_##TO_NAME##_##NAME(                \
         const T* x, TO* out, const __grid_constant__ Walk walk, Int items) {                         \
@@ -173,7 +172,7 @@ __device__ void copy_tiles(const From* x, To* out, const Walk& walk, int size_a,
         Int to_a) {                                                                                  \
         copy_tiles(x, out, walk, int(size_a), int(size_b), from_b, to_a);                            \
     }
-// What is of one type and without gaps, the driver copies.
+// Contiguous copies of one type are made by the driver.
 #define CASTS_float32(T)                              \
     EXPORT_CAST(float32, T, float64, double)          \
     EXPORT_CAST(float32, T, float16, __half)          \

@@ -12,15 +12,15 @@
 // about 15 instructions: less time than its 2 bytes. Grid: one block per row, several on a multiprocessor.
 #include "rows.cuh"
 
-// Blocks have up to 512 threads, of 64 registers.
+// Blocks of up to 512 threads, with up to 64 registers each.
 #define CLASS_KERNEL extern "C" __global__ void __launch_bounds__(512, 2)
 
-// The larger number; the other one of NaN.
+// The larger number; if one is NaN, the other.
 __device__ inline float larger_number(float a, float b) { return fmaxf(a, b); }
 __device__ inline double larger_number(double a, double b) { return fmax(a, b); }
 
-// Has `taker` take the numbers of a row that are this thread's, by packs where these are whole: several
-// are on their way at a time.
+// Calls taker.take with this thread's numbers of a row: in whole packs where possible, with several
+// loads in flight.
 template <class T, class Taker> __device__ inline void take_row(const T* x, Int columns, Taker& taker) {
     typedef computed<T> A;
     constexpr int N = 16 / sizeof(T), MANY = sizeof(T) == 8 ? 1 : 4;
@@ -51,7 +51,7 @@ template <class T, class Taker> __device__ inline void take_row(const T* x, Int 
     }
 }
 
-// The largest number met, but NaN, and the sum of e^(x - high), which is NaN if one was.
+// The largest number except NaN, and the sum of e^(x - high), which is NaN if any number was.
 template <class A> struct Exponentials {
     A high, sum;
     template <int N> __device__ void take(const A (&x)[N]) {
@@ -84,8 +84,8 @@ template <class A> struct Distances {
     }
 };
 
-// The loss of each row, its largest logit, and the logarithm of its sum of e^(logit - largest).
-// A target that is no class sets *fault, and its loss is NaN. L is the type of losses.
+// The loss of each row, its largest logit, and the logarithm of its sum of e^(logit - largest). A
+// target that is no class sets *fault and gives a loss of NaN. L is the type of losses.
 template <class T, class L>
 __device__ void cross_entropy(const T* logits, const Int* target, L* loss, computed<T>* high,
                               computed<T>* log_sum, Int columns, Int ignore_index,
@@ -117,7 +117,7 @@ __device__ void cross_entropy(const T* logits, const Int* target, L* loss, compu
     }
 }
 
-// The 16 bytes from byte `at`, below 16 and even, of `a` and `b` side by side.
+// The 16 bytes that start at byte `at` (even, below 16) of the concatenation of `a` and `b`.
 template <class P> __device__ inline P across(const P& a, const P& b, int at) {
     struct alignas(16) Words { unsigned of[4]; };
     const Words first = *reinterpret_cast<const Words*>(&a), second = *reinterpret_cast<const Words*>(&b);
@@ -135,8 +135,9 @@ template <class P> __device__ inline P across(const P& a, const P& b, int at) {
     return *reinterpret_cast<const P*>(&found);
 }
 
-// The gradient for logits without gaps; its own rows are `pitch` apart. By packs of it: a pack of logits
-// comes of the two that it lies across, of which a neighbour reads one, too.
+// The gradient for contiguous logits; rows of gx are `pitch` apart. Packs are aligned in gx: a pack
+// of logits is combined from the two aligned packs that it overlaps, one of which the next thread
+// reads too.
 template <class T, class L>
 __device__ void cross_entropy_grad(const L* g, const T* logits, const Int* target,
                                    const computed<T>* high, const computed<T>* log_sum, T* gx,
@@ -148,8 +149,8 @@ __device__ void cross_entropy_grad(const L* g, const T* logits, const Int* targe
     const A scale = label == ignore_index ? A(0) : A(g[row]);
     const A largest = high[row], logarithm = log_sum[row], each = smoothing / A(columns);
     auto gradient = [&](A x) { return exp(x - largest - logarithm) - each; };
-    // Packs begin where those of gx do, from the first on whose logits lie within the row wherever
-    // they begin, up to the last.
+    // Packs are aligned in gx, from the first to the last whose two packs of logits are inside of
+    // the row.
     Int before = min(before_load(gx), columns);
     const int off = int(reinterpret_cast<unsigned long long>(logits + before) % 16);
     if (off) before = min(before + N, columns);
@@ -206,7 +207,7 @@ __device__ void mean_of_counted(const T* losses, const Int* target, T* mean, com
     if (threadIdx.x == 0) *mean = T(all.a / all.b), *count = all.b;
 }
 
-// Losses of the logits' type, and in float32 for logits of 16 bits.
+// Losses in the logits' type, and in float32 for 16-bit logits.
 #define EXPORT_CROSS_ENTROPY(SUFFIX, NAME, T, L)                                                     \
     CLASS_KERNEL cross_entropy##SUFFIX##_##NAME(                                                     \
         const T* logits, const Int* target, L* loss, computed<T>* high, computed<T>* log_sum,        \

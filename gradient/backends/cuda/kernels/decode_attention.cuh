@@ -1,34 +1,35 @@
-// Attention of few queries, as in decoding, in 16-bit floats by tensor cores; to arrays, or to a
-// key-value cache that is read where it lies, in rows of slots or in pages, in floats or in int8 and
-// int4 codes.
+// Attention of few queries, as in decoding, in 16-bit floats by tensor cores. Keys and values are
+// arrays or a key-value cache, read in place: rows of slots or pages, of floats or int8 and int4
+// codes.
 //
 //     out[b, h, t] = softmax_s(scale q[b, h, t] . k[b, g, s]) v[b, g, s],  g = h / (H / Hk)
 //
-// A block has 16 rows of a group of heads that share their keys, which all its warps work on: an mma
-// has room for 16, so that one query of 4 or 8 heads costs what one head would, and a vector is read
-// once for all of them. Each warp takes every fourth tile of 16 keys, in shared memory of its own: it
-// waits for its own copies and for no other warp, until the four join what they found. Grid: (row
-// tiles, B * Hk, parts of the keys); `join_parts` (attention.cu) joins the parts (Dao et al. 2023,
+// A block computes 16 rows of a group of heads that share their keys, with all its warps. An mma
+// has 16 rows, so one query of 4 or 8 heads costs as much as one head, and a vector is read once
+// for all of them. Each warp takes every fourth tile of 16 keys, in its own shared memory. It waits
+// only for its own copies, until the four warps combine their results. Grid: (row tiles, B * Hk,
+// parts of the keys); `join_parts` (attention.cu) combines the parts (Dao et al. 2023,
 // "Flash-Decoding").
 //
-// Memory is the bound: (D + E) bytes times 2, 1 or 1/2 for a key, read by 16 (codes: 8) bytes a lane,
-// neighbours by neighbours; of each part E + 2 floats a row are written and read. Per 16 keys of 128
-// columns, 8 KiB, a warp does 32 mma, 24 ldmatrix and 8 exponentials a lane: some 700 cycles, of which
-// 12 to 16 warps of a multiprocessor make 8 times what an H100's memory brings (15 bytes a cycle).
-// Each of them has the next 8 KiB on their way meanwhile, 100 KiB in all, of some 40 that its latency
-// needs. (An H100 showed 50 % of bandwidth with 8,192 keys.) Of
-// short ones, of up to 128 keys, all copies are under way at once, those of the queries too.
+// Bytes: (D + E) times 2, 1 or 1/2 per key, in loads of 16 bytes per lane (codes: 8), coalesced;
+// and E + 2 floats per row of each part. Memory is the bound. For 16 keys of 128 columns, 8 KiB, a
+// warp does 32 mma, 24 ldmatrix and 8 exponentials per lane, in about 700 cycles. So the 12 to 16
+// warps of a multiprocessor can process 8 times what an H100's memory delivers (15 bytes per
+// cycle). Each warp has the next 8 KiB in flight, 100 KiB in all; the memory latency needs about
+// 40. (An H100 reached 50 % of its bandwidth with 8,192 keys.) With up to 128 keys, all copies are
+// in flight at once, including those of the queries.
 #pragma once
 #include "attention_softmax.cuh"
 #include "attention_sources.cuh"
 
 constexpr int KEYS_OF_WARP = 16, KEYS_OF_BLOCK = WARPS * KEYS_OF_WARP;
 constexpr unsigned ALL_LANES = 0xffffffffu;
-// Where a warp's tiles lie: the next one comes while one is worked on, of heads that leave room for it.
+// Tiles per warp in shared memory: two, to load the next one during computation, if heads are not
+// too wide.
 template <int HEAD> constexpr int places_of_tiles = HEAD <= 128 ? 2 : 1;
 
-// Joins what the warps found of the same 16 rows and writes it: `memory` has room for 16 rows of
-// statistics and, behind the first 16 of HEAD + 8 numbers T, for the warps' sums.
+// Combines the warps' results for the same 16 rows and writes them. `memory` has room for the
+// statistics of 16 rows and, after the first 16 rows of HEAD + 8 elements T, for the warps' sums.
 template <class T, int HEAD>
 __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, const Problem& p, Int query,
                            int count, T* memory) {
@@ -38,13 +39,13 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
     float* joined = totals + 16 * WARPS;              // (2, 16): of all warps
     float* sums = reinterpret_cast<float*>(memory + 16 * pitch<HEAD>);  // (4, 16, HEAD)
     of.add_up(1.f);
-    __syncthreads();  // all tiles were read
+    __syncthreads();  // tiles are no longer read
     if (lane % 4 == 0)
         for (int half = 0; half < 2; half++) {
             const int at = 16 * warp + 8 * half + lane / 4;
             highs[at] = of.high[0][half], totals[at] = of.sum[0][half];
         }
-    __syncthreads();  // all statistics are there
+    __syncthreads();  // all statistics are written
     auto high_of = [&](int row) {
         return fmaxf(fmaxf(highs[row], highs[16 + row]), fmaxf(highs[32 + row], highs[48 + row]));
     };
@@ -69,7 +70,7 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
         for (int w = 0; w < WARPS; w++) total += totals[16 * w + row] * shrink(highs[16 * w + row], high);
         joined[row] = high, joined[16 + row] = total;
     }
-    __syncthreads();  // all sums are there
+    __syncthreads();  // all sums are written
     for (int i = 4 * threadIdx.x; i < count * HEAD; i += 4 * THREADS) {
         const int row = i / HEAD, column = i % HEAD;
         float4 sum = *reinterpret_cast<const float4*>(sums + i);
@@ -80,7 +81,7 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
         }
         const float high = joined[row], total = joined[16 + row];
         const Int of_row = query + row;
-        if (results.parts > 1) {  // which need not lie at multiples of 16 bytes
+        if (results.parts > 1) {  // parts may be unaligned
             float* to = results.of_part(p, of_row);
             if (column < width)
                 to[column] = sum.x, to[column + 1] = sum.y, to[column + 2] = sum.z, to[column + 3] = sum.w;
@@ -95,8 +96,8 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
     }
 }
 
-// Queries as an array has them. What a kernel brings otherwise (decode_cached_attention.cu) it begins and
-// ends to bring by the same methods, and puts what it knows of tiles into them.
+// Queries in an array. Kernels with another source (rope_attention.cu) implement the same methods:
+// begin and end load the queries, and put_key and put_value change the tiles.
 template <class T, int HEAD> struct Queries {
     const T* q;
     Int of_batch, of_head, of_row;
@@ -127,7 +128,7 @@ __device__ void decode(const QUERIES& queries, SOURCE source, const Group& group
     int from, until;
     source.narrow(first, first + count - 1, begin, end);
     part_of_keys<KEYS_OF_BLOCK>(begin, end, results.parts, from, until);
-    auto load = [&](int key, int place) {  // two groups of copies, of nothing behind the last key
+    auto load = [&](int key, int place) {  // two commit groups; nothing past the last key is copied
         T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
         const int here = min(KEYS_OF_WARP, until - key);
         const Int of_lane = here > 0 ? source.at(key + min(int(threadIdx.x % KEYS_OF_WARP), here - 1)) : 0;
@@ -142,10 +143,10 @@ __device__ void decode(const QUERIES& queries, SOURCE source, const Group& group
     load(key, 0);
     queries.end(q_tile);
     cp_async_wait<2>();
-    __syncthreads();  // the queries came
+    __syncthreads();  // queries are loaded
     queries.store();
 
-    int all_from, all_until;  // what all rows see: those behind the group's last are never written
+    int all_from, all_until;  // keys that all rows see; rows past the group's last are never written
     source.seen_by_all(first, first + count - 1, all_from, all_until);
     all_until = min(all_until, until);
     Softmax<1, HEAD> softmax;
@@ -154,24 +155,24 @@ __device__ void decode(const QUERIES& queries, SOURCE source, const Group& group
         float score[1][2][4];
         if constexpr (PLACES == 2) load(key + KEYS_OF_BLOCK, place ^= 1);
         cp_async_wait<2 * PLACES - 1>();
-        __syncwarp();  // the keys came
+        __syncwarp();  // keys are loaded
         queries.put_key(k_tile, key);
         row_products<HEAD>(score, TileRows<HEAD, T>(q_tile), k_tile);
         cap_scores(score, float(p.scale), float(p.softcap));
         if (key < all_from || key + KEYS_OF_WARP > all_until)
             source.mask(score, first, key, min(key + KEYS_OF_WARP, until));
-        softmax.take(score, 1.f);  // scaled: time is memory's, and registers are scarce
+        softmax.take(score, 1.f);  // already scaled: memory is the bound, and registers are scarce
         cp_async_wait<2 * PLACES - 2>();
-        __syncwarp();  // the values came
+        __syncwarp();  // values are loaded
         queries.put_value(k_tile + TILE_SIZE, key);
         add_weighted<HEAD>(softmax.out, score, k_tile + TILE_SIZE);
-        __syncwarp();  // the tile was read
+        __syncwarp();  // the tile is no longer read
         if constexpr (PLACES == 1) load(key + KEYS_OF_BLOCK, 0);
     }
     join_warps(softmax, results, p, group.query(first), count, q_tile);
 }
 
-// DECODE(columns, blocks that share a multiprocessor, ...) for each size of heads.
+// DECODE(columns, blocks per multiprocessor, ...) for each head size.
 #define EACH_HEAD(DECODE, NAME, T) \
     DECODE(32, 4, NAME, T)         \
     DECODE(64, 4, NAME, T)         \

@@ -8,8 +8,8 @@
         decode_cached_attention_##HEAD##_##NAME(const T* q, Int q_batch, Int q_head, Int q_row,    \
             CACHE_PARAMETERS, T* out, float* partial, Int parts, SIZE_PARAMETERS) {                \
         extern __shared__ uint4 memory[];                                                          \
-        let_the_next_begin();                                                                      \
-        wait_for_the_one_before();                                                                 \
+        trigger_next_kernel();                                                                      \
+        wait_for_previous_kernel();                                                                 \
         SOURCE_OF_CACHE(T)                                                                         \
         const Results<T> results{out, nullptr, nullptr, partial, parts};                           \
         const Queries<T, HEAD> of_q{q, q_batch, q_head, q_row, group};                             \

@@ -1,15 +1,15 @@
-// What kernels of a decoder's products share: matrices, and the RMS norm of the row that they multiply.
+// Shared by the kernels of a decoder's matrix products: matrices, and the RMS norm of the row x.
 #pragma once
 #include <tensor_cores.cuh>
 
 #include "functions.cuh"
 #include "rows.cuh"
 
-// 16 bytes that are read once: they leave the caches first. They stay words until they are used, for to
-// take numbers of 16 bits apart is to wait for them.
+// Loads 16 bytes that are used once: the caches evict them first. The result stays in words until
+// it is used, because unpacking 16-bit numbers would wait for the load.
 __device__ inline uint4 load_once(const void* at) { return __ldcs(static_cast<const uint4*>(at)); }
 
-// A matrix, of packed weights by its parts (`Packed` of packed.cuh), and where its products go.
+// A matrix (packed weights: its parts, see `Packed` of packed.cuh), and the output of its product.
 template <class T> struct Matrix {
     const void *codes, *scales;
     T* out;
@@ -17,14 +17,14 @@ template <class T> struct Matrix {
     const void* zeros = nullptr;
 };
 
-// 1 / sqrt(mean(x^2) + eps) of a row, added up as `rms_norm` of norms.cu does with a block of `threads`;
-// `first` are the numbers from 16 bytes times threadIdx.x on, where the row has these.
+// 1 / sqrt(mean(x^2) + eps) of a row, summed in the same order as `rms_norm` of norms.cu with a
+// block of `threads`. `first` are the numbers from threadIdx.x * N on, if the row has them.
 template <bool AGAIN, class T, int N>
 __device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns, computed<T> eps, int threads) {
     typedef computed<T> A;
     __shared__ A of_warp[32];
     const int lane = threadIdx.x % 32;
-    A of_first = 0;  // here, for behind a branch it would wait for a product's weights, too
+    A of_first = 0;  // before the branch: a use behind it would also wait for the loads of weights
 #pragma unroll
     for (int k = 0; k < N; k++) of_first += A(first.values[k]) * A(first.values[k]);
     for (int thread = threadIdx.x; thread < threads; thread += int(blockDim.x)) {
@@ -46,12 +46,12 @@ __device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns,
     A sum = lane < threads / 32 ? of_warp[lane] : A(0);
     for (int distance = 16; distance > 0; distance /= 2)
         sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-    if (AGAIN) __syncthreads();  // of_warp is written once more
+    if (AGAIN) __syncthreads();  // of_warp is written again
     return 1 / sqrt(sum / A(columns) + eps);
 }
 
-// x scale weight, rounded; with `round_first` x scale before that, too. Numbers of 16 bits are rounded by
-// twos, for which there is one quick instruction (F2FP): one by one they may each take a slow one (F2F).
+// x scale weight, rounded; with `round_first`, x scale is rounded too. 16-bit numbers are rounded
+// in pairs, by one fast instruction (F2FP); single ones may each take a slow one (F2F).
 template <class T, int N>
 __device__ Pack<T, N> normed(Pack<T, N> x, const Pack<T, N>& weight, computed<T> scale, bool round_first) {
     typedef computed<T> A;

@@ -3,23 +3,26 @@
 //
 //     out[n, o, q] = sum over k of weight[o, k] * x[n, c, place of number k of window q]
 //
-// `depthwise_K_S` and its gradients are of images with kernels of K x K and a stride of S in both dimensions.
-// A thread has ROWS windows, one below the other, and goes down the lines that they share: it loads K numbers
-// of a line, which are beside its neighbours', and adds them to all windows that meet it; its column is inside
-// of the image or not for all lines. For 3 x 3 that is 3.75 loads and some 30 instructions for a number, of a
-// thread for each number 9 and 300. The gradient by the weight adds up K x K numbers in a thread's registers
-// along the same lines; that by the input is the forward one turned round where S is 1, else a thread has two
-// columns and the lines between, whose taps are told apart by what they leave by the stride.
+// `depthwise_K_S` and its gradients are for two-dimensional images, kernels of K x K and a stride
+// of S in both dimensions. A thread computes a strip of ROWS windows, one below the other. It loops
+// over the image rows that they share: it loads K numbers of a row, adjacent to its neighbours',
+// and adds them to all windows that contain them. Whether its columns are inside of the image is
+// the same for all rows. For 3 x 3 that is 3.75 loads and about 30 instructions per output, where
+// one thread per output takes 9 and 300.
 //
-// The other kernels take any kernel, stride and dilation in three dimensions: a thread for each number, and a
-// block for nine numbers of the weight.
+// The gradient for the weight sums K x K numbers in a thread's registers along the same rows. The
+// gradient for the input is the forward kernel with the weight flipped if S is 1. Otherwise a
+// thread has two columns, and rows in pairs; their taps differ by the remainder modulo the stride.
 //
-// Bytes: x and out are read and written once. Sums never depend on chance.
+// The other kernels are for any kernel, stride and dilation in up to three dimensions: one thread
+// per output, and one block per nine elements of the weight.
+//
+// Bytes: x and out are read and written once. Sums are deterministic.
 #include "rows.cuh"
 #include "windows.cuh"
 
-// Strips of ROWS windows, or places, in all planes: `columns` beside one another, `strips` below, `planes` an
-// image.
+// Strips of ROWS windows, or places, in all planes: `columns` side by side, `strips` below each
+// other, `planes` per image.
 struct Strips {
     Divisor columns, strips, planes;
     unsigned count;
@@ -27,10 +30,10 @@ struct Strips {
 
 constexpr int STRIP_THREADS = 128;
 template <int S> constexpr int ROWS = S == 1 ? 8 : 4;
-// Lines that ROWS windows meet.
+// Image rows of ROWS windows.
 template <int K, int S> constexpr int LINES = (ROWS<S> - 1) * S + K;
 
-// K numbers of a plane's lines from column `x` on.
+// K numbers in the rows of a plane, from column `x` on.
 template <class T, int K> struct Column {
     const T* at;
     int line, lines, pitch;
@@ -41,7 +44,7 @@ template <class T, int K> struct Column {
 #pragma unroll
         for (int k = 0; k < K; k++) inside[k] = unsigned(x + k) < unsigned(size[2]);
     }
-    // Those `l` lines below; 0 outside. Whether the line is inside.
+    // Loads them from `l` rows below; 0 outside. Returns whether that row is inside.
     __device__ bool load(int l, computed<T> (&values)[K]) const {
         const bool there = unsigned(line + l) < unsigned(lines);
         const T* const from = at + l * pitch;
@@ -51,8 +54,9 @@ template <class T, int K> struct Column {
     }
 };
 
-// Adds to windows one below the other, the first of which begins with `column`, the products with a weight. TURNED
-// is for gradients: by the kernel turned round, and what is outside is no summand (an infinite weight were NaN).
+// Adds products with a weight to windows below each other, the first of which starts at `column`.
+// TURNED is for gradients: the kernel is flipped, and positions outside are skipped (an infinite
+// weight would give NaN).
 template <class T, int K, int S, bool TURNED>
 __device__ void add_windows(const Column<T, K>& column, const T* weight, computed<T> (&sums)[ROWS<S>]) {
     computed<T> taps[K][K];
@@ -95,7 +99,8 @@ __device__ void depthwise_strips(const T* x, const T* weight, const T* bias, T* 
         if (first + row < s.windows[1]) to[row * s.windows[2]] = T(sums[row] + more);
 }
 
-// Places two by two: column 2 c + e - before, whose taps e, e + 2, ... meet the windows c, c - 1, ...; rows alike.
+// Places in pairs: column 2 c + e - before; its taps e, e + 2, ... meet windows c, c - 1, ...; rows
+// alike.
 template <class T, int K>
 __device__ void add_pairs(const Column<T, (K + 1) / 2>& column, const T* weight,
                           computed<T> (&sums)[ROWS<2>][2]) {
@@ -120,8 +125,9 @@ __device__ void add_pairs(const Column<T, (K + 1) / 2>& column, const T* weight,
     }
 }
 
-// Of any number of inputs a group: where they are few, as of the first layer of images, tiles are mostly empty.
-// Grid: blocks of 128 strips, of two columns where the stride is 2.
+// Any number of inputs per group; with few, as in the first layer for images, GEMM tiles would be
+// mostly empty.
+// Grid: blocks of 128 strips, of two columns if the stride is 2.
 template <class T, int K, int S>
 __device__ void depthwise_strips_input_grad(const T* g, const T* weight, T* gx, const Slide& s,
                                             const Strips& strips) {
@@ -160,7 +166,8 @@ __device__ void depthwise_strips_input_grad(const T* g, const T* weight, T* gx, 
     }
 }
 
-// Adds to the gradient of K x K numbers of the weight the windows of a strip: of `rows` of it, all if WHOLE.
+// Adds the windows of a strip to the gradient of K x K weights: the first `rows` of it, or all if
+// WHOLE.
 template <class T, int K, int S, bool WHOLE>
 __device__ void add_strip(const T* g, int pitch, int rows, const Column<T, K>& column, computed<T> (&sums)[K][K]) {
     computed<T> of_g[ROWS<S>];
@@ -179,8 +186,8 @@ __device__ void add_strip(const T* g, int pitch, int rows, const Column<T, K>& c
     }
 }
 
-// Grid: (outputs, 1, parts of the rows of strips of all images); part p of the gradient goes to parts[p], and
-// out is null then.
+// Grid: (outputs, 1, parts of the rows of strips of all images). With several parts, out is null,
+// and part p of the gradient goes to parts[p].
 template <class T, int K, int S>
 __device__ void depthwise_strips_weight_grad(const T* g, const T* x, T* out, computed<T>* parts, const Slide& s,
                                              Int strips_of_part, const Strips& strips) {
@@ -214,14 +221,15 @@ __device__ void depthwise_strips_weight_grad(const T* g, const T* x, T* out, com
     }
 }
 
-// The plane of number `at`, planes of `size` numbers; `at` becomes its place there. Divisions of 64 bits take
-// some hundred instructions.
+// The plane of element `at`, for planes of `size` elements; `at` becomes its index in the plane. A
+// 64-bit division takes some hundred instructions.
 __device__ inline Int plane_of(Int& at, unsigned size) {
     const Int plane = at >> 32 ? at / size : Int(unsigned(at) / size);
     at -= plane * size;
     return plane;
 }
-// The image of plane number `plane`, of `count` each; the plane's number there stays.
+// The image of plane number `plane`, `count` planes per image; `plane` becomes its number in the
+// image.
 __device__ inline int image_of(Int& plane, int count) {
     const int image = plane >> 32 ? int(plane / count) : int(unsigned(plane) / unsigned(count));
     plane -= Int(image) * count;
@@ -254,7 +262,7 @@ __device__ void depthwise(const T* x, const T* weight, const T* bias, T* out, co
     out[at] = T(bias ? sum + computed<T>(bias[output]) : sum);
 }
 
-// The window along one axis whose number `tap` is at `place`; -1 where there is none.
+// The window along one axis whose element `tap` is at `place`; -1 if there is none.
 __device__ inline int window_along(const Slide& s, int axis, int place, int tap) {
     const int from = place + s.before[axis] - tap * s.dilation[axis];
     if (s.stride[axis] == 1) return from < s.windows[axis] ? from : -1;
@@ -262,7 +270,7 @@ __device__ inline int window_along(const Slide& s, int axis, int place, int tap)
     return from >= 0 && window * s.stride[axis] == from && window < s.windows[axis] ? window : -1;
 }
 
-// Grid: blocks of 256 numbers of the input.
+// Grid: blocks of 256 elements of the input.
 template <class T>
 __device__ void depthwise_input_grad(const T* g, const T* weight, T* gx, const Slide& s) {
     const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -291,9 +299,10 @@ __device__ void depthwise_input_grad(const T* g, const T* weight, T* gx, const S
     gx[at] = T(sum);
 }
 
-// TAPS numbers of the weight of an output, summed over the windows of some images: g is read once for
-// them. A thread goes from window to window by `step`, without a division. Grid: (outputs, groups of
-// TAPS taps, parts of the images); part p of the gradient goes to parts[p], and out is null then.
+// TAPS elements of an output's weight, summed over the windows of some images: g is read once for
+// all of them. A thread advances between windows by `step`, without a division. Grid: (outputs,
+// groups of TAPS taps, parts of the images). With several parts, out is null, and part p of the
+// gradient goes to parts[p].
 constexpr int TAPS = 9;
 template <class T>
 __device__ void depthwise_weight_grad(const T* g, const T* x, T* out, computed<T>* parts,

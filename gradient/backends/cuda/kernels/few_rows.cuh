@@ -1,27 +1,27 @@
-// Products of a few rows with a matrix, whose numbers a FORMAT of packed.cuh reads.
+// Products of a few rows with a matrix, whose weights a FORMAT of packed.cuh reads.
 //
 //     out[m, n] = sum_k x[m, k] * weight[n, k] (+ bias[n])
 //
-// x (count, columns) and out (count, outputs) lie row by row; there are at most BATCH rows. A block has
-// four rows of the matrix (with a BATCH above 1: two), whose 256-weight steps its warps take in turn, so
-// that each number of x that is loaded serves all of them, and loads of so many rows are under way at
-// once; the warps' sums are added up in their order, whatever that they ran in.
+// x (count, columns) and out (count, outputs) are row-major, with at most BATCH rows. A block
+// computes four rows of the matrix (two if BATCH is above 1). Its warps take steps of 256 columns
+// in turn, so each element of x that is loaded serves all rows, and the loads of several rows are
+// in flight at once. The warps' sums are added in a fixed order.
 //
-// The matrix is read once, and x again by each block, from the cache: at 2 operations (an FMA) for 0.33
-// to 2 bytes. What that takes of instructions, for a warp's step of 4 rows by 256 weights, of bfloat16
-// by one row, as compiled for sm_90 (a tenth to a fifth of them for rows that are not aligned):
+// Bytes: the matrix is read once, and x once per block, from the cache: 2 operations (an FMA) per
+// 0.33 to 2 bytes. Instructions for a warp's step of 4 rows by 256 weights, times one row of
+// bfloat16, as compiled for sm_90 (a tenth to a fifth of them handle unaligned rows):
 //
 //     Q8_0 236   int8 348   Q4_0 280   IQ4_NL 282   NF4 302   MXFP4 340   int4 373   Q4_K 482   Q6_K 569
 //
-// An H100's multiprocessor issues four a cycle, in which memory brings it some 15 bytes. So Q8_0, 1088
-// bytes a step, is bound by memory, of which 70 to 85 % are to be expected (not measured) where blocks
-// are many, as with 4,096 rows and more; the formats of four bits, 544 to 640 bytes, by instructions, at
-// 30 to 70 %.
+// An H100's multiprocessor issues four per cycle, in which memory delivers about 15 bytes. So Q8_0,
+// 1088 bytes per step, is bound by memory; 70 to 85 % of its bandwidth is expected (not measured)
+// with many blocks, as for 4,096 rows and more. The 4-bit formats, 544 to 640 bytes, are bound by
+// instructions, at 30 to 70 %.
 #pragma once
 #include "packed.cuh"
 
 constexpr int WARPS = 4;
-template <int BATCH> constexpr int ROWS = BATCH == 1 ? 4 : 2;  // of the matrix, for a block
+template <int BATCH> constexpr int ROWS = BATCH == 1 ? 4 : 2;  // of the matrix, per block
 
 __device__ inline const float* shared_table(const float* table) {
     __shared__ float held[16];
@@ -34,7 +34,7 @@ __device__ inline const float* shared_table(const float* table) {
 template <class FORMAT, int BATCH, class T>
 __device__ void product(const T* x, Packed w, const T* bias, T* out, Int outputs, int count) {
     typedef computed<T> A;
-    constexpr int SCALES = sizeof(A) == 8 ? 0 : FORMAT::SCALES;  // of float64, weights are float32's
+    constexpr int SCALES = sizeof(A) == 8 ? 0 : FORMAT::SCALES;  // float64: weights are scaled in float32 first
     __shared__ A of_warp[WARPS][ROWS<BATCH>][BATCH];
     w.table = shared_table(w.table);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -47,7 +47,7 @@ __device__ void product(const T* x, Packed w, const T* bias, T* out, Int outputs
         typename ValueOf<FORMAT>::type values[ROWS<BATCH>][8];
         Scales scales[ROWS<BATCH>];
 #pragma unroll
-        for (int r = 0; r < ROWS<BATCH>; r++) {  // past the last row the last one is read again
+        for (int r = 0; r < ROWS<BATCH>; r++) {  // past the end, the last row is read again
             FORMAT::load(w, row + r < outputs ? row + r : outputs - 1, step, lane, values[r], scales[r]);
             if constexpr (FORMAT::SCALES != SCALES)
 #pragma unroll
@@ -58,7 +58,7 @@ __device__ void product(const T* x, Packed w, const T* bias, T* out, Int outputs
             if (b >= count) break;
             A of_x[8];
             const T* of_row = x + b * w.columns;
-            if (FORMAT::second(0) == FORMAT::first(0) + 4) {  // a constant
+            if (FORMAT::second(0) == FORMAT::first(0) + 4) {  // known at compile time
                 load_eight(of_row, first, w.columns, of_x);
             } else {
                 load_four(of_row, first, w.columns, of_x);

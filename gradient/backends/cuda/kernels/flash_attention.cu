@@ -1,21 +1,22 @@
-// Attention of 16-bit floats by tensor cores: softmax(scale q k^T + mask) v, without a (T, S) array
-// (Dao 2023, "FlashAttention-2", algorithm 1).
+// FlashAttention-2 of 16-bit floats by tensor cores: softmax(scale q k^T + mask) v, without a (T,
+// S) array (Dao 2023, "FlashAttention-2", algorithm 1).
 //
 //     score = softcap tanh(scale q k^T / softcap), -inf where masked
-//     high  = the largest score of a row so far, or what it was some tiles ago (attention_softmax.cuh)
+//     high  = the largest score of a row so far, or some tiles ago (attention_softmax.cuh)
 //     sum   = of e^(score - high), out = of e^(score - high) v
 //
-// A block has 128 rows of a group of heads that share their keys (64 where heads are wide), 32 to a
-// warp, and goes over the keys in tiles; those that none of its rows sees are left out. While one tile is
-// worked on, the next one's keys and values are on their way to the other of two places.
-// Grid: (row tiles, B * Hk, parts): the keys are divided into parts where there are few rows
-// (`join_parts` of attention.cu joins them).
+// A block computes 128 rows of a group of heads that share their keys (64 if heads are wide), 32
+// per warp, and loops over the keys in tiles, except those that none of its rows sees. Tiles are
+// double-buffered: the next keys and values are copied while this tile is processed.
+// Grid: (row tiles, B * Hk, parts): with few rows, the keys are split into parts (`join_parts` of
+// attention.cu combines them).
 //
-// Of B H T S (D + E) multiplications, tensor cores do all; per tile of 64 keys and warp of 32 rows,
-// 128 columns: 256 mma, 96 ldmatrix, 64 exponentials a lane. With 64 columns, 128 mma and 32 ldmatrix: a
-// warp's queries stay in its registers. Without caps and added masks a score costs a lane one
-// multiply-add, an exponential, an addition and a maximum. Memory: q and out once, k and v once for
-// each row tile, mostly from the L2 cache. Probabilities are rounded to T before they multiply v.
+// Tensor cores do all B H T S (D + E) multiplications. Per tile of 64 keys and warp of 32 rows:
+// with 128 columns 256 mma, 96 ldmatrix, 64 exponentials per lane; with 64 columns 128 mma and 32
+// ldmatrix, because a warp's queries stay in registers. Without a cap or an additive mask a score
+// costs a lane one multiply-add, an exponential, an addition and a maximum. Bytes: q and out once,
+// k and v once for each row tile, mostly from the L2 cache. Probabilities are rounded to T before
+// they multiply v.
 #include "flash_attention.cuh"
 
 #define FLASH(HEAD, M, KEYS, NAME, T)                                                                 \

@@ -1,12 +1,12 @@
-// Attention of a block's rows to the keys that a source brings (FlashAttention-2): what
-// flash_attention.cu and flash_cached_attention.cu share. `scattered` sources say in advance where
-// each key of a tile lies: `places` in shared memory, behind the tiles.
+// FlashAttention-2 of a block's rows to the keys of a source: shared by flash_attention.cu and
+// flash_cached_attention.cu. `scattered` sources compute in advance where each key of a tile is:
+// `places` in shared memory, after the tiles.
 #pragma once
 #include "attention_softmax.cuh"
 #include "attention_sources.cuh"
 
-// Writes the warp's rows, from row `first` of its group on, `count` of which are there: `store()` what
-// is in of.out, if it is no part.
+// Writes the first `count` of the warp's rows, from row `first` of its group on. `store()` writes
+// of.out if there is only one part.
 template <class T, int HEAD, int M, class F>
 __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Group& group, int first,
                       int count, float later, F store) {
@@ -49,7 +49,7 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     const Problem& p = group.problem;
     T* q_tile = reinterpret_cast<T*>(memory);
     T* tiles_of_keys = q_tile + ROWS_OF_BLOCK * pitch<HEAD>;  // keys and values, of this tile and the next
-    // Where keys lie in a cache: of the next tile and of the one after it.
+    // Locations of keys in a cache: of the next tile and of the one after it.
     Int* places = reinterpret_cast<Int*>(tiles_of_keys + 4 * KEYS * pitch<HEAD>);
     const RowsOfBlock<ROWS_OF_BLOCK> rows(tile_of_block(SOURCE::in_order(p)), p.group_rows());
     const int first = rows.first, count = rows.count, here = rows.here, row = rows.row();
@@ -59,12 +59,12 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     int from, until;
     source.narrow(first, rows.last(), begin, end);
     part_of_keys<KEYS>(begin, end, results.parts, from, until);
-    int sees_from = 0, sees_until = 0;  // this warp
+    int sees_from = 0, sees_until = 0;  // keys that this warp's rows see
     if (here > 0) {
         source.narrow(row, row + here - 1, begin, end);
         sees_from = int(begin), sees_until = int(end);
     }
-    int clear_from = 0, clear_until = 0;  // what all rows of this warp see
+    int clear_from = 0, clear_until = 0;  // keys that all rows of this warp see
     if (here > 0) source.seen_by_all(row, row + here - 1, clear_from, clear_until);
     clear_until = min(clear_until, until);
 
@@ -80,15 +80,15 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     };
     if (from < until) find(from, 0);
     if (from + KEYS < until) find(from + KEYS, 1);
-    if (SOURCE::scattered) __syncthreads();  // it is found
+    if (SOURCE::scattered) __syncthreads();  // `places` are written
     load_tile<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
                                    GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
     if (from < until) load(from, 0);
     cp_async_commit();
 
     cp_async_wait<0>();
-    __syncthreads();  // the queries came
-    // In registers, where what a warp adds up leaves room for them.
+    __syncthreads();  // queries are loaded
+    // In registers, if the warp's sums leave enough of them.
     typedef typename Either<(M * HEAD <= 128), HeldRows<HEAD, T, M>, TileRows<HEAD, T>>::type Queries;
     const Queries queries(own_rows);
     const Scaling scaling(p);
@@ -97,7 +97,7 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     for (int key = from; key < until; key += KEYS, place ^= 1) {
         const T* k_tile = tiles_of_keys + 2 * KEYS * pitch<HEAD> * place;
         cp_async_wait<0>();
-        __syncthreads();  // this tile came; the one before was read
+        __syncthreads();  // this tile is loaded; the previous one is no longer read
         if (key + KEYS < until) load(key + KEYS, place ^ 1);
         cp_async_commit();
         if (key + 2 * KEYS < until) find(key + 2 * KEYS, place);
@@ -116,7 +116,7 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
         });
 }
 
-// FLASH(columns, m16 tiles of a warp, keys of a tile, ...) for each size of heads.
+// FLASH(columns, m16 tiles per warp, keys per tile, ...) for each head size.
 #define EACH_HEAD(FLASH, NAME, T) \
     FLASH(32, 2, 64, NAME, T)     \
     FLASH(64, 2, 64, NAME, T)     \

@@ -1,22 +1,25 @@
-// The gradients of attention of 16-bit floats by tensor cores. Probabilities are made again from each
-// row's largest score and logarithm of its sum (Dao 2023, "FlashAttention-2", algorithm 2).
+// Gradients of attention of 16-bit floats by tensor cores. Probabilities are recomputed from each
+// row's largest score and the logarithm of its sum (Dao 2023, "FlashAttention-2", algorithm 2).
 //
-//     p = e^(score - high - log_sum)        of v = p^T g
+//     p = e^(score - high - log_sum)        gv = p^T g
 //     delta = sum(g * out) of a row         ds = p (g v^T - delta) (1 - (score / softcap)^2)
-//     of q = scale ds k                     of k = scale ds^T q
+//     gq = scale ds k                       gk = scale ds^T q
 //
-// Two kernels, of what attention_statistics.cu puts into 16 bytes for each row of queries. That for q has
-// rows in its blocks and goes over the keys, as the forward kernel; that for k and v has keys in its blocks,
-// goes over the rows of all heads that share them, and makes everything transposed, so that
-// probabilities are in the registers of who needs them. Scores are made twice for it, 7 products of
-// matrices instead of 5; but nothing is added up atomically, and gradients are the same in every run.
-// Of few rows, as of one query a head, the first has the keys divided into parts (gridDim.z), whose
-// gradients for q in float32 are added up: one block to a group would read all of its keys by itself.
-// Beside the products a score costs two multiply-adds, an exponential, a multiplication and, for k and v,
-// a subtraction. Tiles of the other side come one ahead, into the second of two places.
+// Two kernels; both read 16 bytes per row of queries, written by attention_statistics.cu. In the
+// kernel for q, a block has rows and loops over the keys, as in the forward kernel. In the kernel
+// for k and v, a block has keys, loops over the rows of all heads that share them, and computes
+// everything transposed, so that probabilities are in the registers of the lanes that need them. So
+// scores are computed twice: 7 matrix products instead of 5. But there are no atomic additions, and
+// gradients are deterministic.
+//
+// With few rows, as for one query per head, the first kernel splits the keys into parts
+// (gridDim.z), whose float32 gradients for q are summed later; otherwise one block per group would
+// read all of its keys. Apart from the products, a score costs two multiply-adds, an exponential, a
+// multiplication and, for k and v, a subtraction. Bytes: a block's rows once, the other side once
+// for each block, mostly from the L2 cache. Tiles of the other side are double-buffered.
 #include "attention_gradients.cuh"
 
-// gq (B, H, T, D), of any strides; or `partial`, of several parts of the keys.
+// gq (B, H, T, D), of any strides; with several parts of the keys, `partial`.
 template <class T, int HEAD, int M, int KEYS>
 __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                            Int q_head, Int q_row, const T* k, const T* v, const void* mask,
@@ -61,12 +64,12 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
             const int r = min(of_warp + 16 * m + 8 * half + lane / 4, count - 1);
             of_row[m][half] = statistics[group.query(first + r)];
         }
-    int clear_from = 0, clear_until = 0;  // what all rows of this warp see
+    int clear_from = 0, clear_until = 0;  // keys that all rows of this warp see
     if (here > 0) seen_by_all(p, row, row + here - 1, clear_from, clear_until);
     int place = 0;
     for (int key = from; key < until; key += KEYS, place ^= 1) {
         cp_async_wait<0>();
-        __syncthreads();  // this tile came; the one before was read
+        __syncthreads();  // this tile is loaded; the previous one is no longer read
         if (key + KEYS < until) load(key + KEYS, place ^ 1);
         cp_async_commit();
         if (here <= 0) continue;
@@ -95,7 +98,7 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
         add_weighted<HEAD>(result, dot, k_tiles + place * TILE_SIZE);
     }
     cp_async_wait<0>();
-    __syncthreads();  // the queries came, where no key did
+    __syncthreads();  // queries are loaded, if there were no keys
     if (here <= 0) return;
     if (gridDim.z > 1)
         store_part(partial, group, row, here, result, float(p.scale));
@@ -104,8 +107,8 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
                          result, float(p.scale), q_tile + of_warp * pitch<HEAD>);
 }
 
-// gk (B, Hk, S, D) and gv (B, Hk, S, E), of any strides; one of them is left out where KEYS or VALUES is
-// false, as a warp has not registers for both of wide heads.
+// gk (B, Hk, S, D) and gv (B, Hk, S, E), of any strides. Only one is computed if KEYS or VALUES is
+// false: for wide heads, a warp does not have enough registers for both.
 template <class T, int HEAD, int M, int QUERIES, bool KEYS, bool VALUES>
 __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                          Int q_head, Int q_row, const T* k, const T* v, const void* mask,
@@ -129,7 +132,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         const int there = rows.count(), i = threadIdx.x;
         load_rows_apart<HEAD, QUERIES>(to, there, int(p.width), of_q(0), q_row);
         load_rows_apart<HEAD, QUERIES>(g_tiles + place * TILE_SIZE, there, int(p.value_width), of_g(0), g_row);
-        if (i < QUERIES)  // a row's statistics lie behind its numbers
+        if (i < QUERIES)  // a row's statistics follow its elements
             cp_async(to + i * pitch<HEAD> + HEAD,
                      statistics + group.query(rows.row() + min(i, there - 1)));
     };
@@ -147,7 +150,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     float of_key[M][KEYS ? HEAD / 8 : 1][4] = {}, of_value[M][VALUES ? HEAD / 8 : 1][4] = {};
     for (; tile.there(); tile.advance(), place ^= 1) {
         cp_async_wait<0>();
-        __syncthreads();  // this tile came; the one before was read
+        __syncthreads();  // this tile is loaded; the previous one is no longer read
         RowTiles<QUERIES> next(tile);
         next.advance();
         if (next.there()) load(next, place ^ 1);
@@ -174,7 +177,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         if constexpr (KEYS) add_weighted<HEAD>(of_key, dot, q_tile);
     }
     cp_async_wait<0>();
-    __syncthreads();  // the keys came, where no row did
+    __syncthreads();  // keys are loaded, if there were no rows
     if (here <= 0) return;
     if constexpr (KEYS) {
         gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
@@ -193,7 +196,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), OF_QUERIES(T), PROBLEM_PARAMETERS) { \
         query_grad<T, HEAD, M, KEYS>(GIVE, GIVE_QUERIES, PROBLEM);                             \
     }
-// Of wide heads blocks with blockIdx.z 0 make gk, those with 1 gv.
+// For wide heads, blocks with blockIdx.z 0 compute gk, those with 1 gv.
 #define GRADIENTS_OF_KEYS(HEAD, M, QUERIES, NAME, T)                                         \
     extern "C" __global__ void __launch_bounds__(128, 2)                                     \
         flash_attention_grad_key_##HEAD##_##NAME(GIVEN(T), OF_KEYS(T), PROBLEM_PARAMETERS) { \

@@ -1,10 +1,11 @@
-// Attention of many queries, as of a long prompt that comes in pieces, to a key-value cache by tensor
-// cores: flash_attention.cu's kernel over what decode_attention.cu reads, floats or codes in rows of
-// slots or in pages. Nothing is gathered into an array, and no mask is made: which slots a query sees
-// is found from positions on the device, so that rows of a batch may be of any lengths.
+// Attention of many queries, as for a long prompt in chunks, to a key-value cache by tensor cores:
+// the kernel of flash_attention.cu with the sources of decode_attention.cuh, floats or codes in
+// rows of slots or in pages. No array is gathered and no mask is made. The slots that a query sees
+// are computed from positions on the device, so the rows of a batch may have any lengths.
 //
-// Memory: q and out once, the slots that some row of a tile sees once for each row tile. Floats are
-// copied in the background; codes are waited for, while other blocks of the multiprocessor compute.
+// Bytes: q and out once; slots that any row of a tile sees, once for each row tile. Floats are
+// copied asynchronously; codes are loaded synchronously, while other blocks of the multiprocessor
+// compute.
 #include "flash_attention.cuh"
 
 #define FLASH(HEAD, M, KEYS, NAME, T)                                                                 \

@@ -3,7 +3,7 @@
 #include "numbers.cuh"
 
 template <class A> __device__ A sigmoid(A x) {
-    A e = exp(-abs(x));  // which cannot overflow
+    A e = exp(-abs(x));  // cannot overflow
     return (x < 0 ? e : A(1)) / (1 + e);
 }
 

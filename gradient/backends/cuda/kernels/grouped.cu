@@ -9,9 +9,9 @@
 // block finds its rows by the counts. E groups of `rows` rows have at most rows / size + E tiles; blocks
 // without a tile end at once. Counts that do not sum to `rows` set the fault.
 //
-// Many rows: tile_product.cuh, a block for each 64 x 64 numbers, or wide_tiles.cuh for each 128 x 128 of
-// 16 bits. Each matrix is read once for each 64 or 128 rows of its group. Few rows: few_rows.cuh, at the
-// speed of reading the matrices, packed or not, of non-empty groups.
+// Many rows: tile_product.cuh, one block per 64 x 64 results, or wide_tiles.cuh, one per 128 x 128
+// of 16 bits. Bytes: each matrix is read once for each 64 or 128 rows of its group. Few rows:
+// few_rows.cuh, at the speed of reading the matrices, packed or not, of non-empty groups.
 #include "few_rows.cuh"
 #include "tile_product.cuh"
 #include "wide_tiles.cuh"
@@ -23,8 +23,8 @@ struct Range { Int from, to, groups, rows; };
 // A group, and the rows of it that a block computes.
 struct Rows { Int group, first; int count; };
 
-// The rows of tile number `tile` of the launch's groups: up to SIZE rows of one; SIZE 0: all of a group.
-// Warp 0 scans the counts, 32 at a time; the result is in shared memory.
+// The rows of tile number `tile` of the launch's groups: up to SIZE rows of one group, or all if
+// SIZE is 0. Warp 0 scans the counts, 32 at a time; the result is in shared memory.
 template <int SIZE>
 __device__ Rows rows_of_block(const Int* counts, const Range& range, Int tile, int* fault) {
     __shared__ Rows found;
@@ -41,7 +41,7 @@ __device__ Rows rows_of_block(const Int* counts, const Range& range, Int tile, i
             const bool mine = range.from <= group && group < range.to;
             const Int tiles = !mine ? 0 : SIZE ? (count + SIZE - 1) / (SIZE ? SIZE : 1) : 1;
             wrong = wrong || count != told;
-            Int rows_up_to = count, tiles_up_to = tiles;  // of the lanes up to this one
+            Int rows_up_to = count, tiles_up_to = tiles;  // inclusive sums over the lanes
             for (int distance = 1; distance < 32; distance *= 2) {
                 const int from = max(lane - distance, 0);
                 const Int r = __shfl_sync(0xffffffffu, rows_up_to, from);
@@ -116,7 +116,7 @@ __device__ void input_grad(const T* g, const Addresses& weights, const Int* coun
                     });
 }
 
-// Grid: (tiles of K, tiles of N, groups). A group without rows has a gradient of zeros.
+// Grid: (tiles of K, tiles of N, groups). The gradient of a group without rows is 0.
 template <class T>
 __device__ void weight_grad(const T* g, const T* x, const Int* counts, const Range& range,
                             const Addresses& grads, Int outputs, Int inputs, int* fault) {
@@ -131,7 +131,7 @@ __device__ void weight_grad(const T* g, const T* x, const Int* counts, const Ran
         });
 }
 
-// Number (i, j) of a tile goes to out[i * stride + j], where there are so many rows and columns.
+// Element (i, j) of a tile goes to out[i * stride + j], if that row and column exist.
 template <class T> __device__ auto write_two(T* out, Int rows, Int columns, Int stride) {
     return [=](int j) {
         return [=](int i, float sum, float next) {
@@ -140,7 +140,8 @@ template <class T> __device__ auto write_two(T* out, Int rows, Int columns, Int 
     };
 }
 
-// The same three by wide tiles: sizes are multiples of 8, and all matrices begin at 16 bytes.
+// The same three with wide tiles: sizes are multiples of 8, and all matrices are aligned to 16
+// bytes.
 template <class T>
 __device__ void forward_wide(const T* x, const Addresses& weights, const Int* counts,
                              const Range& range, T* out, Int outputs, Int inputs, int* fault) {

@@ -1,40 +1,41 @@
-// Rows added to those of an array, or replacing them, at an index that may select a row many times.
+// Add rows to those of an array, or replace them, at an index that may select a row many times.
 //
 //     x[o, row, c] += sum of value[o, i, c] over all i with row_of[i] = row        x (outer, rows, inner)
 //     x[o, row, c] = value[o, i, c] of the last i with row_of[i] = row
 //
-//     index_rows  the row of each item of an index: of arrays, of which each gives an axis of those that
-//                 the rows are made of, or of the items' own places along the other axes. An index out of
-//                 range sets the fault, and its row is none. `last`, of zeros, gets the last item of each
-//                 row, where it is asked for. Grid: a thread an item.
-//     put_rows    the last item of each row, by `last` or `order`, as words of 1 to 16 bytes; of neither:
-//                 each row comes once. Grid: threads for (outer, items, words).
-//     add_runs    `order` sorts the rows, and keeps those that are equal in order; null: each row comes
-//                 once. So items of one row are a run. A thread adds up a part of the order, of a pack of
-//                 columns, and writes the sums of runs that begin and end within it. Those of a run that
-//                 goes on into other parts are left in `open`, two for each part: of the run that it
-//                 begins in, and of the one that it ends in. Grid: threads for (outer, parts, packs).
-//     add_parts   the same of what was left open, until there is one part.
+//     index_rows  the row of each item of an index. An axis of the rows is indexed by an array, or by
+//                 the items' own positions along other axes. An index out of range sets the fault, and
+//                 its row is `none()`. `last`, initially zeros, optionally receives the last item of each
+//                 row. Grid: one thread per item.
+//     put_rows    writes the last item of each row, by `last` or `order`, as words of 1 to 16 bytes.
+//                 Without either, rows must be distinct. Grid: threads for (outer, items, words).
+//     add_runs    `order` is a stable argsort of the rows; null: rows are distinct. So the items of
+//                 one row are a run. A thread sums a part of the order, for a pack of columns, and writes
+//                 the sums of runs that begin and end within it. The sums of a run that continues in other
+//                 parts are stored in `open`, two per part: of the run at its start, and of the run at
+//                 its end. Grid: threads for (outer, parts, packs).
+//     add_parts   the same for the sums in `open`, repeated until there is one part.
 //
-// So sums are deterministic, unlike by atomic additions. 16-bit floats are summed in float32 and rounded
-// once. Bytes: each value is read once, each selected row of x is read and written once, and open sums of
-// long runs are written and read once: 2 numbers a part. A thread has four packs in flight.
+// So sums are deterministic, unlike with atomic additions. 16-bit floats are summed in float32 and
+// rounded once. Bytes: each value is read once, each selected row of x is read and written once,
+// and the open sums of long runs are written and read once: 2 numbers per part. A thread has four
+// packs in flight.
 #include "rows.cuh"
 
-constexpr int MOST_AXES = 8, MOST_ARRAYS = 8, UNDER_WAY = 4;
+constexpr int MOST_AXES = 8, MOST_ARRAYS = 8, IN_FLIGHT = 4;
 
-// The items' axes, from the fastest on, and the arrays of int64 that say their rows.
+// The items' axes, from the fastest on, and the int64 arrays that index rows.
 struct Index {
     int axes, arrays;
     Divisor size[MOST_AXES];
-    Int start;                              // of all rows
-    Int steps[MOST_AXES];                   // rows between neighbours along the items' axes
-    Int strides[MOST_ARRAYS][MOST_AXES];    // numbers of an array between neighbours
+    Int start;                              // added to all rows
+    Int steps[MOST_AXES];                   // strides of rows along the items' axes
+    Int strides[MOST_ARRAYS][MOST_AXES];    // strides of each array, in elements
     Int least[MOST_ARRAYS], size_of[MOST_ARRAYS], step_of[MOST_ARRAYS];
-    const Int* at[MOST_ARRAYS];             // from least to size - 1; below 0 they count from the end
+    const Int* at[MOST_ARRAYS];             // from least to size - 1; negative ones count from the end
 };
 
-// Rows, in 32 bits or in 64.
+// Row numbers of 32 or 64 bits.
 struct Rows {
     void* at;
     Int wide;
@@ -77,11 +78,11 @@ __device__ inline void index_rows(const Index& index, Rows out, int* last, Int c
 
 struct Sizes { Int outer, count, rows, inner, of_part; };
 
-// What a thread is for: `item` of `items` and `column` of `columns`, those of one o side by side.
+// A thread's work: `item` of `items` and `column` of `columns`, consecutive within one o.
 struct Place { Int o, item, column; };
 
 __device__ inline Place place_of(Int thread, Int items, Int columns) {
-    if (((thread | items | columns) >> 32) == 0) {  // division takes a fifth of the time then
+    if (((thread | items | columns) >> 32) == 0) {  // 32-bit division takes a fifth of the time
         const unsigned n = unsigned(thread), rest = n / unsigned(columns), o = rest / unsigned(items);
         return {o, rest - o * unsigned(items), n - rest * unsigned(columns)};
     }
@@ -102,12 +103,12 @@ __device__ void put_rows(const void* value, Rows rows, const int* last, const In
         static_cast<const Word*>(value)[(at.o * sizes.count + item) * sizes.inner + at.column];
 }
 
-// N numbers of a run, of the type that they are added up in.
+// N sums of a run, in the compute type.
 template <class A, int N> struct Sum {
     A values[N];
     __device__ void clear() {
 #pragma unroll
-        for (int k = 0; k < N; k++) values[k] = A(-0.0f);  // which changes no number
+        for (int k = 0; k < N; k++) values[k] = A(-0.0f);  // the neutral element: keeps -0
     }
     template <class V> __device__ void add(const Pack<V, N>& pack) {
 #pragma unroll
@@ -145,17 +146,17 @@ __device__ void add_runs(const V* value, Rows rows, const Int* order, T* x, comp
             sum.store(x + row * sizes.inner);
         }
     };
-    for (Int i = begin; i < end; i += UNDER_WAY) {
-        Pack<V, N> given[UNDER_WAY];
-        Int row_of[UNDER_WAY];
+    for (Int i = begin; i < end; i += IN_FLIGHT) {
+        Pack<V, N> given[IN_FLIGHT];
+        Int row_of[IN_FLIGHT];
 #pragma unroll
-        for (int j = 0; j < UNDER_WAY; j++) {
+        for (int j = 0; j < IN_FLIGHT; j++) {
             if (i + j >= end) continue;
             const Int item = order ? order[i + j] : i + j;
             row_of[j] = rows[item], given[j] = load_pack<N>(value + item * sizes.inner);
         }
 #pragma unroll
-        for (int j = 0; j < UNDER_WAY; j++) {
+        for (int j = 0; j < IN_FLIGHT; j++) {
             if (i + j >= end) continue;
             if (row_of[j] != row) {
                 end_run();
@@ -167,7 +168,7 @@ __device__ void add_runs(const V* value, Rows rows, const Int* order, T* x, comp
     }
     if (row >= sizes.rows || end == sizes.count || rows[order ? order[end] : end] != row) {
         end_run();
-    } else {  // of a run that fills the part, the second is a zero
+    } else {  // if one run fills the part, its second sum is zero
         if (is_open) {
             end_run();
             sum.clear();

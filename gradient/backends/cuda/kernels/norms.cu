@@ -1,8 +1,9 @@
 // Layer norm (Ba et al. 2016) and RMS norm (Zhang and Sennrich 2019) over the columns of each row,
-// with their gradients.
+// with their gradients. (Formulas are at each kernel.)
 //
-// Grid of the row kernels: one block per row. A row is read from memory once: it stays in the block's
-// registers, or later reads hit the cache. `weight` and `bias` may be null.
+// Grid of the row kernels: one block per row. Bytes: a row is read from memory once (it stays in
+// the block's registers, or later reads hit the cache) and written once. `weight` and `bias` may be
+// null.
 #include "rows.cuh"
 
 template <class T> __device__ Or<T> or_one(const T* weight) { return {weight, T(1.0f)}; }
@@ -20,7 +21,7 @@ __device__ void layer_norm(const T* x, const T* weight, const T* bias, T* y, com
     Sums<A> mine = {0, 0};
     Way::each(columns, [&](Int, A x) { mine.a += x - centre, mine.b += (x - centre) * (x - centre); }, held);
     auto whole = block_sums(mine.a, mine.b);
-    A rest = whole.a / A(columns);  // what the rounding of the mean left over; NaN of infinities
+    A rest = whole.a / A(columns);  // correction for the rounding of the mean; NaN for infinities
     A scale = 1 / sqrt(whole.b / A(columns) - rest * rest + eps);
     if (threadIdx.x == 0) mean[row] = rest == rest ? centre + rest : centre, rstd[row] = scale;
     Way::map(columns, y + row * columns, [&](Int, A x, A times, A plus) {
@@ -49,8 +50,8 @@ __device__ void layer_norm_grad(const T* g, const T* x, const T* weight, const c
     }, of_g, of_x, or_one(weight));
 }
 
-// y = x * rstd * weight; with round_first the product x * rstd is rounded to T before it is
-// multiplied, as models with 16-bit weights were trained.
+// y = x * rstd * weight. With round_first, x * rstd is rounded to T before the multiplication by
+// weight, as in the training of models with 16-bit weights.
 template <class Way, class T>
 __device__ void rms_norm(const T* x, const T* weight, T* y, computed<T>* rstd, Int columns,
                          computed<T> eps, Int round_first) {
@@ -84,9 +85,9 @@ __device__ void rms_norm_grad(const T* g, const T* x, const T* weight, const com
     }, of_g, of_x, or_one(weight));
 }
 
-// The gradients for weight and bias, sums over the rows of g * n and of g. A lane has N columns, which
-// are 16 bytes where rows are aligned so, a warp 32 N, and a block the rows of its part: row r for part
-// r % gridDim.y. sums (2, parts, columns): the parts are added up afterwards, so the order never changes.
+// The gradients for weight and bias: sums over the rows of g * n and of g. A lane has N columns, 16
+// bytes if rows are aligned; a warp has 32 N; a block has the rows r of its part: r % gridDim.y is
+// the part. sums (2, parts, columns): another kernel adds the parts, so the order of sums is fixed.
 template <class T>
 __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, const computed<T>* rstd,
                             computed<T>* sums, Int rows, Int columns) {
@@ -131,10 +132,10 @@ __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, con
     }
 }
 
-// All gradients of many rows at once: a block takes the rows blockIdx.x, blockIdx.x + gridDim.x, ..., of
-// each of which a thread keeps one pack in registers, that of the next row on its way, and adds up what
-// its columns give to the gradients for weight and bias. sums is as above, with a part for each block.
-// Bytes: g and x once, gx once, and a part of two numbers a column for each block.
+// All gradients of many rows at once. A block takes rows blockIdx.x, blockIdx.x + gridDim.x, ... A
+// thread keeps one pack of a row in registers, with the next row's in flight, and sums its columns'
+// terms of the gradients for weight and bias. sums is as above, with one part per block.
+// Bytes: g and x once, gx once, and two numbers per column for each block.
 template <bool CENTRED, class T>
 __device__ void all_grads(const T* g, const T* x, const T* weight, const computed<T>* mean,
                           const computed<T>* rstd, T* gx, computed<T>* sums, Int rows, Int columns) {

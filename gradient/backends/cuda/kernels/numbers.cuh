@@ -1,4 +1,4 @@
-// The number types of the kernels, what they compute in, and the names they are exported under.
+// The number types of the kernels, their compute types, and their names in exported functions.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -14,15 +14,14 @@ template <class A> __device__ A infinity();
 template <> __device__ inline float infinity<float>() { return __int_as_float(0x7f800000); }
 template <> __device__ inline double infinity<double>() { return __longlong_as_double(0x7ff0000000000000ll); }
 
-// Whether it is compiled for GPUs after the H100, of whose registers the same text takes a few more.
+// Whether this is compiled for GPUs after the H100, where the same code takes a few more registers.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 constexpr bool AFTER_HOPPER = true;
 #else
 constexpr bool AFTER_HOPPER = false;
 #endif
 
-// A number that the host gives, or that lies on the device, where it changes from one launch of a graph
-// to the next.
+// A number from the host, or in device memory if it changes between launches of a graph.
 template <class V> struct Given {
     V value;
     const V* at;
@@ -31,20 +30,20 @@ template <class V> struct Given {
 typedef Given<double> Number;
 typedef Given<Int> Count;
 
-// Division of n < 2^31 by a number that the host gives (`divisor`; Granlund and Montgomery 1994).
+// Division of n < 2^31 by a number from the host (`divisor`; Granlund and Montgomery 1994).
 struct Divisor {
     unsigned by, factor, shift;
     __device__ unsigned divide(unsigned n) const { return (__umulhi(n, factor) + n) >> shift; }
 };
 
-// N numbers that are loaded and stored together, by one instruction where they have 16 bytes.
+// N numbers that are loaded and stored together, by one instruction if they have 16 bytes.
 template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)) Pack { T values[N]; };
 
-// EXPORT(float32, float) ...: a kernel for each number type, named after NumPy's dtype; or for the
-// one that the compiler was told (DTYPE and its C type, NUMBER). FOR_EACH_HALF is for tensor cores:
-// of 16-bit floats, and not before sm_80; FOR_EACH_NARROW is of these on any GPU, FOR_EACH_WIDE of
-// float32 and float64, FOR_FLOAT32 of float32 alone, from sm_80 on (copies in the background), and
-// FOR_EACH_SINGLE of all that are computed in float32.
+// EXPORT(float32, float) ...: one kernel per number type, named after NumPy's dtype; or only for
+// the type that the compiler was given (DTYPE and its C type, NUMBER). FOR_EACH_HALF: 16-bit
+// floats, from sm_80 on (for tensor cores). FOR_EACH_NARROW: these on any GPU. FOR_EACH_WIDE:
+// float32 and float64. FOR_FLOAT32: float32 alone, from sm_80 on (for asynchronous copies).
+// FOR_EACH_SINGLE: all whose compute type is float32.
 #ifdef DTYPE
 #define EXPORT_WITH(EXPORT, NAME, T) EXPORT(NAME, T)
 #define FOR_EACH_FLOAT(EXPORT) EXPORT_WITH(EXPORT, DTYPE, NUMBER)

@@ -1,9 +1,10 @@
 // Optimiser steps over many tensors in one launch, in place, and the norm and scaling of their gradients.
 //
 // `Tensors` is an argument by value, which a graph stores: a row of n addresses for each list of tensors
-// (parameters, gradients, states), then the number of the first block of each tensor, and the total
-// (n + 1), then the numbers of elements (n). A block computes CHUNK elements of one tensor. Bytes: each
-// number is read once, and changed ones are written once.
+// `Tensors` is a kernel argument by value, so a graph stores it. It has n addresses for each list
+// of tensors (parameters, gradients, states), then the number of each tensor's first block, and the
+// total (n + 1 numbers), then the numbers of elements (n). A block computes CHUNK elements of one
+// tensor. Bytes: each number is read once, and changed ones are written once.
 //
 // Parameters of 16 bits may have float32 master weights (Micikevicius et al. 2018, section 3.1): the
 // masters are updated, with float32 states, and the parameters receive their rounded values. Then T is
@@ -15,12 +16,12 @@ constexpr int WORDS = 438;
 
 struct Tensors { Int n, lists, words[WORDS]; };
 
-// A tensor and the part of it that a block works on.
+// A tensor, and the part of it that a block computes.
 struct Chunk { Int tensor, first, last; };
 
 __device__ inline Chunk chunk_of_block(const Tensors& tensors) {
     const Int* starts = tensors.words + tensors.lists * tensors.n;
-    Int low = 0, high = tensors.n;  // the last tensor that starts at or before this block is sought
+    Int low = 0, high = tensors.n;  // binary search: the last tensor that starts at or before this block
     while (high - low > 1) {
         const Int middle = (low + high) / 2;
         if (starts[middle] <= blockIdx.x) low = middle;
@@ -30,7 +31,7 @@ __device__ inline Chunk chunk_of_block(const Tensors& tensors) {
     return {low, first, min(first + CHUNK, starts[tensors.n + 1 + low])};
 }
 
-// The tensor of a chunk that is in a list.
+// The chunk's tensor in a list.
 template <class T> __device__ T* at(const Tensors& tensors, Int list, const Chunk& chunk) {
     return reinterpret_cast<T*>(tensors.words[list * tensors.n + chunk.tensor]);
 }
@@ -40,12 +41,12 @@ template <class F> __device__ void each_of_chunk(const Chunk& chunk, F step) {
     for (Int i = chunk.first + threadIdx.x; i < chunk.last; i += blockDim.x) step(i);
 }
 
-// AdamW (Loshchilov and Hutter 2019, algorithm 2), or Adam with an L2 term where it is not decoupled.
-// Lists: parameters or masters, gradients, first and second moments; counts of steps, t - 1 each, where
-// there is a found_inf, that is, unless that is not 0: so a loss scale's step (Micikevicius et al. 2018,
-// section 3.2) is left out without the host's knowing; and the parameters, where there are masters.
-// A thread of each block computes lr / (1 - beta1^t) and the root of 1 - beta2^t, in a graph as without
-// one: so the numbers are the same.
+// AdamW (Loshchilov and Hutter 2019, algorithm 2), or Adam with an L2 term if weight decay is not
+// decoupled. Lists: parameters or masters; gradients; first and second moments; with a found_inf,
+// counts of steps (t - 1); with masters, the parameters. If found_inf is not 0, nothing changes: so
+// a loss scale can skip a step (Micikevicius et al. 2018, section 3.2) without a synchronisation
+// with the host. A thread of each block computes lr / (1 - beta1^t) and the root of 1 - beta2^t,
+// with or without a graph, so results are the same.
 struct Adam { double beta1, beta2, eps, decay, l2, sign; };
 
 template <class T, class S>
@@ -80,9 +81,9 @@ __device__ void adamw(const Tensors& tensors, const Adam& adam, const Number& lr
     });
 }
 
-// Gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it). Lists: parameters or
-// masters, gradients; momentum buffers, where momentum is not 0; and the parameters, where there are
-// masters. Where there is a found_inf that is not 0, nothing changes.
+// Gradient descent with momentum (Sutskever et al. 2013, in PyTorch's form). Lists: parameters or
+// masters; gradients; if momentum is not 0, momentum buffers; with masters, the parameters. If
+// found_inf is not 0, nothing changes.
 struct Descent { double momentum, rest, l2, sign; Int nesterov, first_step; };
 
 template <class T, class S>
@@ -111,9 +112,9 @@ __device__ void sgd(const Tensors& tensors, const Descent& descent, const Number
     });
 }
 
-// RMSprop (Hinton 2012, lecture 6e), centred (Graves 2013, section 4.2) or not. Lists: parameters or
-// masters, gradients, means of squares; velocities, where it `moves`; means of gradients, where it is
-// `centred`; and the parameters, where there are masters. found_inf as in sgd.
+// RMSprop (Hinton 2012, lecture 6e), centred (Graves 2013, section 4.2) or not. Lists: parameters
+// or masters; gradients; means of squares; if it `moves`, momentum buffers; if `centred`, means of
+// gradients; with masters, the parameters. found_inf as in SGD.
 struct Rms { double alpha, eps, momentum, l2, sign; Int moves, centred; };
 
 template <class T, class S>
@@ -151,9 +152,9 @@ __device__ void rmsprop(const Tensors& tensors, const Rms& rms, const Number& lr
     });
 }
 
-// Lion (Chen et al. 2023, algorithm 2). Lists: parameters or masters, gradients, averages; and the
-// parameters, where there are masters. They are multiplied by `kept`, 1 - lr * weight decay. found_inf
-// as in sgd.
+// Lion (Chen et al. 2023, algorithm 2). Lists: parameters or masters; gradients; averages; with
+// masters, the parameters. Parameters are multiplied by `kept`, 1 - lr * weight decay. found_inf as
+// in SGD.
 struct Signs { double beta1, beta2, sign; };
 
 template <class T, class S>
@@ -178,13 +179,13 @@ __device__ void lion(const Tensors& tensors, const Signs& signs, const Number& l
     });
 }
 
-// Where found_inf is 0, one more step for each of the counts, the only list. A thread for each count.
+// Adds 1 to each count (the only list) if found_inf is 0. One thread per count.
 __device__ inline void count_unless(const Tensors& tensors, const float* found_inf) {
     const Int i = Int(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < tensors.n && *found_inf == 0) *reinterpret_cast<float*>(tensors.words[i]) += 1;
 }
 
-// out[block] = the sum of the squares of a block's elements.
+// out[block] = the sum of the squares of the block's elements.
 template <class T> __device__ void squares(const Tensors& tensors, computed<T>* out) {
     const Chunk chunk = chunk_of_block(tensors);
     const T* numbers = at<const T>(tensors, 0, chunk);
@@ -194,7 +195,7 @@ template <class T> __device__ void squares(const Tensors& tensors, computed<T>* 
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-// Every element times a number; found_inf becomes 1 if one of them is infinite or NaN then.
+// Multiplies every element by a number; sets found_inf to 1 if a result is infinite or NaN.
 template <class T>
 __device__ void scale(const Tensors& tensors, computed<T> factor, float* found_inf) {
     const Chunk chunk = chunk_of_block(tensors);
@@ -205,7 +206,7 @@ __device__ void scale(const Tensors& tensors, computed<T> factor, float* found_i
     });
 }
 
-// What steps are given.
+// The parameters of the kernels.
 #define ADAMW                                                                                       \
     const __grid_constant__ Tensors tensors, const __grid_constant__ Adam adam,                     \
     const __grid_constant__ Number lr, const __grid_constant__ Count step,                          \

@@ -1,28 +1,29 @@
 // Packed formats (gradient/dtypes/packed): how a warp reads 256 weights of a row.
 //
-// 32 lanes read neighbouring bytes, each those of eight weights: four from FORMAT::first on and four
-// from FORMAT::second on. `load` gives numbers that SCALES scales belong to: one for all eight, one for
-// each four, or none. Blocks that are of whole words are read where they lie, as a GGUF file has
-// them. Those of 17, 18, 34 and 210 bytes have been taken apart (planes.py): `codes` has the codes of
+// The 32 lanes read adjacent bytes, eight weights each: four from FORMAT::first on and four from
+// FORMAT::second on. `load` gives numbers and SCALES scales for them: one for all eight, one for
+// each four, or none. Blocks whose size is a multiple of 4 are read in the layout of a GGUF file.
+// Those of 17, 18, 34 and 210 bytes are repacked as planes (planes.py): `codes` has the codes of
 // all blocks, `scales` their scales, `zeros` high bits, so that each lane reads its 4 or 8 bytes of
-// codes by one load. Q5_0 and Q3_K are read by 2 bytes. Memory sees whole sectors in either case.
+// codes by one load. Q5_0 and Q3_K are read by 2 bytes. Memory accesses are whole sectors in all
+// cases.
 #pragma once
 #include "rows.cuh"
 
 typedef unsigned char Byte;
 
-// What codes of four bits stand for, an argument by value: nothing is uploaded for it, and no stream has
-// to wait. Null where formats need none, which is not `used`.
+// The values of 4-bit codes: a kernel argument by value, so nothing is uploaded and no stream
+// waits. Null if not `used`: the format needs none.
 struct Codebook {
     float of[16];
     Int used;
     __device__ operator const float*() const { return used ? of : nullptr; }
 };
 
-// The parts of a packed matrix (rows, columns), as above or as its format has them. `group`: weights
-// that share a scale, where that is not fixed by the format; `scales` and `zeros` are null where blocks
-// have all; `table`: what codes of four bits stand for, in shared memory, which lanes read at once
-// wherever each of them reads.
+// The parts of a packed matrix (rows, columns), as planes or in the format's own blocks. `group`:
+// weights per scale, if the format does not fix it. `scales` and `zeros` are null if blocks contain
+// everything. `table`: the values of 4-bit codes, in shared memory, where lanes can read different
+// entries at once.
 struct Packed {
     const Byte* codes;
     const void* scales;
@@ -34,34 +35,34 @@ struct Packed {
 __device__ inline float half_at(const void* at) {
     return float(*static_cast<const __half*>(at));
 }
-// Four bytes at an even address, the first lowest.
+// Four bytes at an even address, little-endian.
 __device__ inline unsigned four_bytes(const Byte* at) {
     const unsigned short* pairs = reinterpret_cast<const unsigned short*>(at);
     return pairs[0] | unsigned(pairs[1]) << 16;
 }
 __device__ inline unsigned word_at(const Byte* at) { return *reinterpret_cast<const unsigned*>(at); }
 __device__ inline int byte_of(unsigned word, int i) { return word >> 8 * i & 255; }
-// code - zero, both from 0 to 255: 2^23 + code is a float whose last bits are the code's, so that no
-// integer has to be converted.
+// code - zero, both from 0 to 255. 2^23 + code is a float whose last bits are those of the code, so
+// no integer conversion is needed.
 __device__ inline float code_number(unsigned code, int zero) {
     return __uint_as_float(0x4b000000u | code) - float(8388608 + zero);
 }
 
-// The number of the block of 32 that four lanes share: there are less than 2^32 in a matrix, and a
-// product of 64 bits takes four instructions.
+// The index of the block of 32 that four lanes share. It fits 32 bits; a 64-bit product takes four
+// instructions.
 __device__ inline Int block_of_32(const Packed& w, Int row, Int step, int lane) {
     return unsigned(row) * unsigned(w.columns / 32) + (unsigned(step) * 8 + lane / 4);
 }
 
-// What the first and the last four of the eight numbers that `load` gives are yet to be multiplied by:
-// a product does it after it has added them up.
+// Factors for the first and the last four of the eight numbers of `load`: a matrix product applies
+// them to sums.
 struct Scales {
     float four[2];
     Scales() = default;
     __device__ explicit Scales(float both) : four{both, both} {}
 };
 
-// scale * q, taken apart: 32 signed bytes; scale
+// scale * q, as planes: 32 signed bytes; scale
 struct q8_0 {
     static constexpr int SCALES = 1;
     static __device__ int first(int lane) { return 8 * lane; }
@@ -77,8 +78,8 @@ struct q8_0 {
     }
 };
 
-// Blocks of 32 whose last 16 bytes hold weights i and i + 16 in the halves of byte i: four lanes read
-// a block, four bytes each.
+// Blocks of 32 weights whose last 16 bytes hold weights i and i + 16 in the halves of byte i. Four
+// lanes read a block, four bytes each.
 template <int BYTES> struct HalfBytes {
     static __device__ Int number(const Packed& w, Int row, Int step, int lane) {
         return block_of_32(w, row, step, lane);
@@ -88,14 +89,14 @@ template <int BYTES> struct HalfBytes {
     static __device__ const Byte* block(const Packed& w, Int row, Int step, int lane) {
         return w.codes + number(w, row, step, lane) * BYTES;
     }
-    // The codes and the scale of a block that was taken apart.
+    // The codes of a block that is stored as planes.
     static __device__ unsigned codes_of(const Packed& w, Int block, int lane) {
         return word_at(w.codes + block * 16 + 4 * (lane % 4));
     }
     static __device__ float scale_of(const Packed& w, Int block) {
         return half_at(static_cast<const __half*>(w.scales) + block);
     }
-    // values = of(code), where code i has as fifth bit that of weight i in `high`.
+    // values = of(code), where the fifth bit of code i is the bit of weight i in `high`.
     template <class F>
     static __device__ void each(unsigned codes, unsigned high, int lane, float (&values)[8], F of) {
         high >>= 4 * (lane % 4);
@@ -107,7 +108,7 @@ template <int BYTES> struct HalfBytes {
     }
 };
 
-// scale * (q - 8), taken apart: codes; scale
+// scale * (q - 8), as planes: codes; scale
 struct q4_0 : HalfBytes<0> {
     static constexpr int SCALES = 1;
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
@@ -150,7 +151,7 @@ struct q5_1 : HalfBytes<24> {
     }
 };
 
-// scale * table[q], taken apart: codes; scale
+// scale * table[q], as planes: codes; scale
 struct iq4_nl : HalfBytes<0> {
     static constexpr int SCALES = 1;
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
@@ -160,20 +161,21 @@ struct iq4_nl : HalfBytes<0> {
     }
 };
 
-// 2^(exponent - 128) * table[q], taken apart: codes; exponent
+// 2^(exponent - 128) * table[q], as planes: codes; exponent
 struct mxfp4 : HalfBytes<0> {
     static constexpr int SCALES = 1;
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Int block = number(w, row, step, lane);
-        // Of the exponents the two smallest make a subnormal number.
+        // The two smallest exponents give a subnormal number.
         const int exponent = static_cast<const Byte*>(w.scales)[block];
         of = Scales(__int_as_float(exponent < 2 ? (exponent + 1) << 21 : (exponent - 1) << 23));
         each(codes_of(w, block, lane), 0, lane, values, [&](int code) { return w.table[code]; });
     }
 };
 
-// (d (multiple - 32)) * table[q], blocks of 136 bytes for 256: d, 2 bytes with two high bits and 4 with
-// four low ones of the multiples of eight parts, codes, of which a part has 16 bytes as above
+// (d (multiple - 32)) * table[q], blocks of 136 bytes for 256 weights: d, 2 bytes with the two high
+// bits and 4 with the four low bits of the multiples of eight parts, codes; 16 bytes of codes per
+// part, as above
 struct iq4_xs : HalfBytes<0> {
     static constexpr int SCALES = 1;
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
@@ -186,14 +188,14 @@ struct iq4_xs : HalfBytes<0> {
     }
 };
 
-// 256 weights, 64 by eight lanes: their first four and those 32 behind them.
+// 256 weights, 64 per eight lanes: a lane has four of the first 32, and those 32 later.
 struct Of256 {
     static __device__ int first(int lane) { return 64 * (lane / 8) + 4 * (lane % 8); }
     static __device__ int second(int lane) { return first(lane) + 32; }
 };
 
-// The scale and the minimum, of 6 bits, of sub-block j of Q4_K and Q5_K: 12 bytes in three words, of
-// which the first four of each lie in the low bits of bytes 0-3 and 4-7.
+// The scale and the minimum, 6 bits each, of sub-block j of Q4_K and Q5_K: 12 bytes in three words.
+// Those of the first four sub-blocks are in the low bits of bytes 0-3 and 4-7.
 __device__ inline void scale_and_minimum(const uint4& head, int j, float& scale, float& minimum) {
     const int i = j % 4;
     const unsigned first = byte_of(head.y, i), second = byte_of(head.z, i), third = byte_of(head.w, i);
@@ -203,8 +205,8 @@ __device__ inline void scale_and_minimum(const uint4& head, int j, float& scale,
 }
 
 // (d scale) q - (dmin minimum), blocks of BYTES: d, dmin, 12 bytes of scales and minimums, for Q5_K
-// 32 bytes of fifth bits, and 128 bytes of codes, of which each 32 hold two sub-blocks of 32 weights.
-// The first 16 bytes are read by one load, which serves all lanes.
+// 32 bytes of fifth bits, and 128 bytes of codes; each 32 of these hold two sub-blocks of 32
+// weights. The first 16 bytes are read by one load, the same for all lanes.
 template <int BYTES> struct AffineBlocks : Of256 {
     static constexpr int SCALES = 0;
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
@@ -229,15 +231,15 @@ template <int BYTES> struct AffineBlocks : Of256 {
 typedef AffineBlocks<144> q4_k;
 typedef AffineBlocks<176> q5_k;
 
-// Where Q2_K and Q3_K have the two bits of a lane's weights: 4 bytes, of which each holds the weights
-// 0, 32, 64 and 96 from its own; the lane's are two of these.
+// The offset of the two-bit codes of a lane's weights in Q2_K and Q3_K: 4 bytes. A byte holds the
+// weights 0, 32, 64 and 96 positions from its own; the lane has two of these.
 __device__ inline int two_bits_at(int lane) { return 32 * (lane / 16) + 4 * (lane % 8); }
 __device__ inline int two_bits_of(unsigned codes, int lane, int part, int i) {
     return byte_of(codes, i) >> (lane % 16 / 8 * 4 + 2 * part) & 3;
 }
 
-// (d scale) q - (dmin minimum), blocks of 84 bytes: 16 bytes with the scale and the minimum of 16
-// weights in their halves, 64 bytes of codes, d, dmin
+// (d scale) q - (dmin minimum), blocks of 84 bytes: 16 bytes, each with the scale and the minimum
+// of 16 weights in its halves, 64 bytes of codes, d, dmin
 struct q2_k : Of256 {
     static constexpr int SCALES = 0;
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
@@ -255,8 +257,8 @@ struct q2_k : Of256 {
     }
 };
 
-// (d (scale - 32)) (q - 4), blocks of 110 bytes: 32 bytes of third bits, of which bit j of byte i is
-// that of weight i + 32 j, 64 bytes of the other two, 12 with scales of 16 weights, d
+// (d (scale - 32)) (q - 4), blocks of 110 bytes: 32 bytes of third bits (bit j of byte i belongs to
+// weight i + 32 j), 64 bytes of the other two bits, 12 with the scales of 16 weights each, d
 struct q3_k : Of256 {
     static constexpr int SCALES = 2;
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
@@ -279,8 +281,8 @@ struct q3_k : Of256 {
     }
 };
 
-// (d scale) (q - 32), taken apart: 128 bytes of low halves; 16 scales of signed bytes, d; 64 bytes of
-// high pairs of bits
+// (d scale) (q - 32), as planes: 128 bytes of low halves; 16 scales of signed bytes, d; 64 bytes of
+// pairs of high bits
 struct q6_k {
     static constexpr int SCALES = 2;
     static __device__ int first(int lane) { return 128 * (lane / 16) + 4 * (lane % 16); }
@@ -305,7 +307,7 @@ struct q6_k {
     }
 };
 
-// scale * q, a scale for each row; rows of any length
+// scale * q, one scale per row; rows of any length
 struct int8_channel {
     static constexpr int SCALES = 1;
     static __device__ int first(int lane) { return 8 * lane; }
@@ -315,7 +317,7 @@ struct int8_channel {
         const Int at = step * 256 + 8 * lane;
         const Byte* codes = w.codes + row * w.columns + at;
         unsigned long long eight = 0;
-        if (w.columns % 8 == 0) {  // rows begin at what a lane loads, and end at one
+        if (w.columns % 8 == 0) {  // rows are aligned to 8 bytes
             eight = *reinterpret_cast<const unsigned long long*>(codes);
         } else {
 #pragma unroll 1
@@ -329,14 +331,15 @@ struct int8_channel {
     }
 };
 
-// scale * (q - zero), for each `group` of neighbours; weight 2 i in the low half of byte i
+// scale * (q - zero) for each `group` of consecutive weights; weight 2 i is in the low half of byte
+// i
 struct int4_group {
     static constexpr int SCALES = 1;
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
-        // Rows are of whole groups. One division by 32 bits serves all rows of a step; one by 64 for
-        // each of them would take longer than all the rest.
+        // Rows are whole groups. One 32-bit division serves all rows of a step; a 64-bit division
+        // for each of them would take longer than all the rest.
         const int at = int(step) * 256 + 8 * lane, size = int(w.group);
         const Int group = row * (int(w.columns) / size) + at / size;
         const unsigned codes = word_at(w.codes + (row * w.columns + at) / 2);
@@ -347,7 +350,7 @@ struct int4_group {
     }
 };
 
-// absmax * table[q], an absmax for each 64; codes as int4_group's
+// absmax * table[q], an absmax per 64 weights; codes as in int4_group
 struct nf4 {
     static constexpr int SCALES = 1;
     static __device__ int first(int lane) { return 8 * lane; }
@@ -361,7 +364,7 @@ struct nf4 {
     }
 };
 
-// Four numbers of a row from `at` on, zeros behind its end; by one load where they are aligned.
+// Four numbers of a row from `at` on, zeros past its end; by one load if they are aligned.
 template <class T>
 __device__ inline void load_four(const T* row, Int at, Int columns, computed<T>* values) {
     if (at + 4 <= columns && is_aligned<4>(row + at)) {
@@ -375,7 +378,7 @@ __device__ inline void load_four(const T* row, Int at, Int columns, computed<T>*
     }
 }
 
-// Eight numbers likewise: those of 16 bits by one load.
+// The same for eight numbers; 16-bit numbers by one load.
 template <class T>
 __device__ inline void load_eight(const T* row, Int at, Int columns, computed<T>* values) {
     if constexpr (sizeof(T) == 2) {
@@ -394,7 +397,7 @@ __device__ inline void load_eight(const T* row, Int at, Int columns, computed<T>
     }
 }
 
-// The numbers of a matrix that is not packed: `codes` points to those of T.
+// A matrix that is not packed: `codes` points to numbers T.
 template <class T> struct dense {
     static constexpr int SCALES = 0;
     static __device__ int first(int lane) { return 8 * lane; }
@@ -405,7 +408,7 @@ template <class T> struct dense {
     }
 };
 
-// The weights themselves.
+// The scaled weights.
 template <class FORMAT>
 __device__ void load_weights(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
     Scales of;
@@ -415,11 +418,11 @@ __device__ void load_weights(const Packed& w, Int row, Int step, int lane, float
         if (FORMAT::SCALES) values[i] *= of.four[i / 4];
 }
 
-// The type of the numbers that a format gives.
+// The number type that a format's `load` gives.
 template <class FORMAT> struct ValueOf { typedef float type; };
 template <class T> struct ValueOf<dense<T>> { typedef computed<T> type; };
 
-// Calls F(NAME of a format, ...) for each of them.
+// Calls F(NAME of a format, ...) for each format.
 #define FOR_EACH_FORMAT(F, ...)                                                                    \
     F(q8_0, __VA_ARGS__) F(q4_0, __VA_ARGS__) F(q4_1, __VA_ARGS__) F(q5_0, __VA_ARGS__)            \
     F(q5_1, __VA_ARGS__) F(q2_k, __VA_ARGS__) F(q3_k, __VA_ARGS__) F(q4_k, __VA_ARGS__)            \

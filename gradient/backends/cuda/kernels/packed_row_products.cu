@@ -1,39 +1,47 @@
-// Products of one row of 16-bit floats with up to three packed matrices, and what a decoder's step does
-// before and after them: `row_products.cu` for packed weights, by tensor cores.
+// Products of one row of 16-bit floats with up to three packed matrices, by tensor cores, with the
+// operations before and after them in a decoder's step: `row_products.cu` for packed weights.
 //
-// A warp has 16 rows of the matrices by 256 columns at a time, eight blocks of 32 weights a row. Of
-// mma.m16n8k16 (tensor_cores.cuh) A are the weights, B is x, and column n of D is what block n gives:
+//     y_i[n] = sum_k x[k] * weight_i[n, k]                   x after its RMS norm, if there is one
+//     out = y + bias, residual + y, or silu(y_0) * y_1
+//
+// A warp computes 16 rows of the matrices by 256 columns at a time, eight blocks of 32 weights per
+// row. In mma.m16n8k16 (tensor_cores.cuh), A are weights, B is x, and column n of D belongs to
+// block n:
 //
 //     D[row, n] = sum_k A[row, k] B[k, n]       lanes t of A's rows hold block t, then block t + 4, and B
-//                                               has x's numbers of that block in its column, zeros beside
+//                                               has x's numbers of that block in its column, and zeros
+//                                               in the others
 //
-// so that a lane multiplies the 16 bytes that it has loaded, whole blocks, with no exchange of codes, and
-// scales meet sums: out[row] = sum_n scale[row, n] D[row, n]. Weights are exact in x's type (`Codes`), and
-// products in float32: no number is rounded but sums. All warps of a block have the same 16 rows; warp w
-// the columns of every (256 warps)-th step from 256 w on; their sums are added up in their order.
+// So a lane multiplies the 16 bytes that it has loaded, whole blocks, without exchanging codes, and
+// scales are applied to sums: out[row] = sum_n scale[row, n] D[row, n]. Weights are exact in x's
+// type (`Codes`), and products in float32, so only sums are rounded. All warps of a block compute
+// the same 16 rows: warp w takes steps w, w + warps, ... of 256 columns. Their sums are added in a
+// fixed order.
 //
-// The weights' loads begin before x is there, in a graph before the kernels ahead have ended, and where
-// the matrices have rows for one or two tiles a block, all of them do: then a product's own time is x's way
-// from the L2 cache, the norm, some 230 instructions of a warp for each 16 x 256 weights of Q4_0 (float16:
-// 290; packed_tiles.cuh has the others), 16 of them mma, and the sums' way through shared memory. 64
-// registers, of which 36 hold weights, let the blocks of several kernels be there at once: 64 KiB of weights
-// a multiprocessor. (Lanes that multiply by themselves take 400 for as many weights, and have the norm of 64
-// numbers each to round where it is of 8.)
+// The loads of weights start before x is available: in a graph, before the previous kernels have
+// ended. If a block has one or two tiles of rows, all of its weights are loaded then. The remaining
+// time of a product is the load of x from the L2 cache, the norm, about 230 instructions of a warp
+// per 16 x 256 weights of Q4_0 (float16: 290; for the others, see packed_tiles.cuh), 16 of them
+// mma, and the sum over warps in shared memory. With 64 registers, of which 36 hold weights, blocks
+// of several kernels are resident together: 64 KiB of weights per multiprocessor. (Lanes that
+// multiply by themselves take 400 instructions for as many weights, and each applies the norm to 64
+// numbers instead of 8.)
 //
-// What is loaded besides must not be waited for together with weights. A use behind a branch waits for all
-// loads whose uses lie behind branches: so x is used right where it is loaded, and the norm's weights and
-// what is added go to shared memory by themselves (tests/backends/test_cuda_machine_code.py).
+// Other loads must not wait for the weights. A use behind a branch waits for all loads whose uses
+// are behind branches. So x is used directly where it is loaded, and the norm's weights and the
+// residual or bias are copied to shared memory asynchronously
+// (tests/backends/test_cuda_machine_code.py).
 //
-// Grid: blocks go on to every gridDim.x-th tile of 16 rows. Shared memory: x's numbers as B has them, by
-// warps, and sums.
+// Bytes: the packed matrices once; x once per block, from the L2 cache. Grid: blocks loop over
+// every gridDim.x-th tile of 16 rows. Shared memory: x in the layout of B, per warp, and sums.
 #include <following.cuh>
 
 #include "packed_tiles.cuh"
 
 constexpr int BLOCK = 32, STEP = 256, ROWS_OF_TILE = 16;
-constexpr int OF_STEP = STEP / 2, SUMS = 16, ZEROS = 16;  // words of a step's numbers and sums, and of zeros
+constexpr int OF_STEP = STEP / 2, SUMS = 16, ZEROS = 16;  // words per step for numbers and for sums, and of zeros
 
-// Eight numbers of x, from 8 lane on of a step's, to where B has them (`Numbers`).
+// Writes eight numbers of x, from 8 lane on in a step, in the layout of B (`Numbers`).
 template <bool IN_ORDER, class T> __device__ void put(unsigned* words, const Pack<T, 8>& pack) {
     const unsigned* const pairs = reinterpret_cast<const unsigned*>(&pack);
     const int lane = threadIdx.x % 32, q = lane % 4;
@@ -47,7 +55,7 @@ template <bool IN_ORDER, class T> __device__ void put(unsigned* words, const Pac
     }
 }
 
-// Words of shared memory of a warp that has so many steps: numbers, their sums, zeros.
+// Words of shared memory for a warp with that many steps: numbers, their sums, zeros.
 __device__ inline int words_of_warp(int steps) { return steps * (OF_STEP + SUMS) + ZEROS; }
 
 template <class FORMAT, bool GATED, class T>
@@ -59,7 +67,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     const int g = lane / 4, t = lane % 4, blocks = columns / BLOCK;
     const int units = GATED ? a.outputs : a.outputs + b.outputs + c.outputs;
-    const int tiles = (int((units + UNITS - 1) / UNITS - blockIdx.x) + int(gridDim.x) - 1) / int(gridDim.x);  // the block's
+    const int tiles = (int((units + UNITS - 1) / UNITS - blockIdx.x) + int(gridDim.x) - 1) / int(gridDim.x);  // of this block
     unsigned* const words = reinterpret_cast<unsigned*>(shared) + warp * words_of_warp(steps);
     float* const sums_of_x = reinterpret_cast<float*>(words + steps * OF_STEP);
     unsigned* const zeros = words + steps * (OF_STEP + SUMS);
@@ -67,7 +75,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     const auto first_of = [&](int tile) { return int(blockIdx.x + tile * gridDim.x) * UNITS; };
 
     typename FORMAT::Load held[DEPTH];
-    int tile = 0, at = 0;  // the tile and the step of a warp's that are used next
+    int tile = 0, at = 0;  // the tile, and the warp's step, to use next
     const auto load = [&](typename FORMAT::Load& to, int ahead) {
         int next_tile = tile, next = at + ahead;
 #pragma unroll
@@ -79,7 +87,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int unit = min(first_of(next_tile) + g + (GATED ? 0 : 8 * half), units - 1);
-            // Chosen by values: a choice of matrices would have all three written to memory.
+            // Selects values: a selection among the structs would put all three in local memory.
             const bool in_a = GATED ? !half : unit < a.outputs, in_b = GATED || unit < a.outputs + b.outputs;
             const int row = GATED || in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
             rows.codes[half] = in_a ? a.codes : in_b ? b.codes : c.codes;
@@ -92,13 +100,13 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
 #pragma unroll
     for (int d = 0; d < DEPTH; d++) load(held[d], d);
     const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
-    if (norm) cp_async(words + 4 * lane, norm + first);  // in the place of the warp's first step of x
+    if (norm) cp_async(words + 4 * lane, norm + first);  // in the place of x for the warp's first step
     cp_async_commit();
-    let_the_next_begin();  // to load its weights meanwhile: memory has little else to do
-    wait_for_the_one_before();
+    trigger_next_kernel();  // the next kernel may load its weights now: memory is almost idle
+    wait_for_previous_kernel();
 
-    // The result that is a block's i-th, and what is added to it: of a residual or a bias, which only one
-    // matrix has.
+    // The result number i of the block, and what is added to it: residual or bias (which need a
+    // single matrix).
     const auto unit_of = [&](int i) { return first_of(i / UNITS) + i % UNITS; };
     const T* const added = residual ? residual : bias;
     T* const plus = reinterpret_cast<T*>(sums + tiles * warps * ROWS_OF_TILE);
@@ -115,7 +123,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
 #pragma unroll 1
     for (int i = 0; i < steps; i++) {
         const int at = ((warp + i * warps) * 32 + lane) * N, read = at < columns ? at : 0;
-        auto pack = load_pack<N>(x + read);  // of a norm again, from the L1 cache: registers are weights'
+        auto pack = load_pack<N>(x + read);  // with a norm, from the L1 cache again: registers are used by weights
         if (norm) {
             const auto* const first_times = reinterpret_cast<const Pack<T, N>*>(words + 4 * lane);
             pack = normed(pack, i ? load_pack<N>(norm + read) : *first_times, scale, round_first);
@@ -126,7 +134,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
             if (at >= columns) pack.values[k] = T(0.0f);
             sum += float(pack.values[k]);
         }
-        __syncwarp();  // all have read what lay there
+        __syncwarp();  // all lanes have read the norm's weights here
         put<FORMAT::IN_ORDER>(words + i * OF_STEP, pack);
         sum += __shfl_xor_sync(0xffffffffu, sum, 1);
         if (lane % 2 == 0) sums_of_x[i * SUMS + lane / 2] = sum;

@@ -1,29 +1,32 @@
-// Tiles of 16 rows by 256 packed weights as factors of tensor cores (packed_row_products.cu).
+// Tiles of 16 rows by 256 packed weights as operands of tensor cores (packed_row_products.cu).
 //
-// With g = lane / 4 and t = lane % 4, a lane loads 16 bytes at a time of the rows g and g + 8 of a tile:
-// `load`, whose loads stay words until `add` multiplies them and adds to the two rows' totals. In a mma
-// the four lanes t have A's columns 2 t, 2 t + 1, 2 t + 8 and 2 t + 9, in any order that B's rows share: B
-// has the x that belongs to a lane's codes in the column of their block, of eight in a step, and zeros
-// beside, so that D[row, n] is the sum of block n, of which lane t has n = 2 t and 2 t + 1.
+// With g = lane / 4 and t = lane % 4, a lane loads rows g and g + 8 of a tile, 16 bytes at a time.
+// `load` keeps them as words; `add` multiplies them and adds to the two rows' totals. In an mma,
+// the four lanes t have A's columns 2 t, 2 t + 1, 2 t + 8 and 2 t + 9, in any order that matches
+// the rows of B. Of a step's eight blocks, B has the x of a lane's codes in the column of their
+// block, and zeros in the other columns. So D[row, n] is the sum of block n, and lane t has n = 2 t
+// and 2 t + 1.
 //
-// Instructions of a warp for a tile of bfloat16 (float16), its loads and all, as compiled for sm_90a, and how
-// much of the time that is in which an H100 brings the tile from memory, at one a cycle and scheduler:
+// Instructions of a warp per tile for bfloat16 (float16), including loads, as compiled for sm_90a;
+// and their time at one per cycle and scheduler, relative to the time in which an H100's memory
+// delivers the tile:
 //
 //     Q4_0   304 (371), 0.49 (0.60)     Q5_K  601 (634), 0.80 (0.84)     int8_channel  530 (697), 0.48 (0.64)
 //     Q8_0   550 (717), 0.47 (0.61)     Q6_K  542 (558), 0.60 (0.62)     int4_group    384 (430), 0.64 (0.72)
 //     Q4_K   403 (464), 0.65 (0.75)
 //
-// (few_rows.cuh takes 2,280 for as many weights of Q6_K.) So memory is the bound of all.
+// (few_rows.cuh takes 2,280 for as many weights of Q6_K.) So memory is the bound for all formats.
 #pragma once
 #include "decoding.cuh"
 #include "packed.cuh"
 
-// The eight codes of four bits of a word as numbers of T, each code + OFFSET: p[0] has the low halves of
-// bytes 0 and 2, p[1] their high ones, p[2] the low halves of bytes 1 and 3, p[3] their high ones. MORE
-// bits of a code stand in its byte of `high`: for the low half from bit 0 on, for the high one from APART.
+// The eight 4-bit codes of a word as numbers of T, each code + OFFSET: p[0] has the low halves of
+// bytes 0 and 2, p[1] their high halves, p[2] the low halves of bytes 1 and 3, p[3] their high
+// halves. MORE high bits per code are in the same byte of `high`: from bit 0 on for low halves,
+// from bit APART on for high ones.
 template <class T> struct Codes;
 template <> struct Codes<__nv_bfloat16> {
-    static constexpr float OFFSET = 128;  // whose bits end where a code's begin
+    static constexpr float OFFSET = 128;  // the last mantissa bits of 128 + code are those of the code
     template <int MORE = 0, int APART = 0> static __device__ void pairs(unsigned word, unsigned (&p)[4], unsigned high = 0) {
         constexpr unsigned MASK = 0x00010001u * ((1 << MORE) - 1);
 #pragma unroll
@@ -32,7 +35,7 @@ template <> struct Codes<__nv_bfloat16> {
     }
 };
 template <> struct Codes<__half> {
-    // 1024 + code or 1024 + 16 code, less that at once: float16 has more bits than sums could lose.
+    // 1024 + code or 1024 + 16 code, from which the offset is subtracted: float16 is exact here.
     static constexpr float OFFSET = 0;
     template <int MORE = 0, int APART = 0> static __device__ void pairs(unsigned word, unsigned (&p)[4], unsigned high = 0) {
         constexpr unsigned MASK = 0x00010001u * ((1 << MORE) - 1);
@@ -51,27 +54,27 @@ template <> struct Codes<__half> {
     }
 };
 
-// What a lane reads of the rows of a tile: the parts that their formats have, as `Packed` has them.
+// What a lane reads from the rows of a tile: the parts of their format, as in `Packed`.
 struct Rows {
     const void *codes[2], *scales[2], *zeros[2];
     int row[2];
-    int group;  // blocks of 32 that share a scale, as a power of two, where formats leave that open
+    int group;  // log2 of the blocks of 32 per scale, if the format does not fix it
 };
 
-// A step's numbers of x: of each block of 32 16 words, of which word 4 i + j has what belongs to p[j] of
-// its i-th four bytes. Where byte i of a block holds weights i and i + 16, those are numbers 0 and 2, 16 and
-// 18, 1 and 3, 17 and 19 from 4 i on; where it holds 2 i and 2 i + 1 (IN_ORDER), j and j + 4 from 8 i on.
-// And the sums of each 16 numbers.
+// A step's numbers of x: 16 words per block of 32; word 4 i + j has the numbers that belong to p[j]
+// of the i-th four bytes. If byte i of a block holds weights i and i + 16, those are numbers 0 and
+// 2, 16 and 18, 1 and 3, 17 and 19 from 4 i on; if it holds 2 i and 2 i + 1 (IN_ORDER), j and j + 4
+// from 8 i on. Also the sums of each 16 numbers.
 struct Numbers {
     const unsigned *words, *zeros;
     const float* sums;
-    // Those of a block where a column of B has them.
+    // The numbers of a block for lanes of its column of B; zeros for others.
     __device__ const unsigned* of_block(int block, int column) const {
         return int(threadIdx.x % 32 / 4) == column ? words + 16 * block : zeros;
     }
     __device__ const unsigned* of_block(int n) const { return of_block(n, n); }
     __device__ float2 of_sums(int first) const { return *reinterpret_cast<const float2*>(sums + first); }
-    // Of blocks 2 t and 2 t + 1.
+    // The sums of blocks 2 t and 2 t + 1.
     __device__ float2 of_blocks() const {
         const float4 of = *reinterpret_cast<const float4*>(sums + 4 * (threadIdx.x % 4));
         return {of.x + of.y, of.z + of.w};
@@ -80,8 +83,9 @@ struct Numbers {
 
 __device__ inline unsigned word_of(const uint4& of, int i) { return i == 0 ? of.x : i == 1 ? of.y : i == 2 ? of.z : of.w; }
 
-// The scales of blocks 2 t and 2 t + 1 of a step, of which rows have an even number; of those that a row
-// does not have the last two, whose sums are zeros. (To put zeros in their place here were to wait for them.)
+// The scales of blocks 2 t and 2 t + 1 of a step; rows have an even number of blocks. Past the end,
+// the last two are read, and their sums are zeros. (Selecting zeros here instead would wait for the
+// load.)
 __device__ inline unsigned scales_of_pair(const void* scales, Int row, int step, int blocks) {
     const int at = min(int(step * 8 + 2 * (threadIdx.x % 4)), blocks - 2);
     return *reinterpret_cast<const unsigned*>(static_cast<const __half*>(scales) + row * blocks + at);
@@ -90,7 +94,7 @@ __device__ inline float scale_of(const unsigned& pair, int i) {
     return float(reinterpret_cast<const __half*>(&pair)[i]);
 }
 
-// totals += scales D, of D's rows and columns that the lane has.
+// totals += scales D, for the rows and columns of D that the lane has.
 __device__ inline void add_scaled(const unsigned (&scales)[2], const float (&d)[4], float (&totals)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; half++)
@@ -98,10 +102,10 @@ __device__ inline void add_scaled(const unsigned (&scales)[2], const float (&d)[
         for (int i = 0; i < 2; i++) totals[half] += scale_of(scales[half], i) * d[2 * half + i];
 }
 
-// Codes of four bits: lane t has blocks t and t + 4 of both rows.
+// 4-bit codes: lane t has blocks t and t + 4 of both rows.
 struct HalfCodes {
     uint4 of[2][2];
-    // Of blocks that the rows do not have the last one is read, and is multiplied by zeros.
+    // Past the end, the last block is read, and multiplied by zeros.
     __device__ void load(const Rows& rows, int step, int blocks) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -129,11 +133,11 @@ struct HalfCodes {
     }
 };
 
-// scale * (q - 8), taken apart: codes; scale.
+// scale * (q - 8), as planes: codes; scale.
 struct q4_0_tile {
     static constexpr bool IN_ORDER = false;
-    static constexpr int DEPTH = AFTER_HOPPER ? 1 : 2;  // tiles on their way: of one 64 KB a multiprocessor are, too
-    static constexpr int WARPS = 16;  // the most of a block, of which a multiprocessor has registers for two
+    static constexpr int DEPTH = AFTER_HOPPER ? 1 : 2;  // tiles in flight; even one gives 64 KB per multiprocessor
+    static constexpr int WARPS = 16;  // at most, per block: a multiprocessor has registers for two blocks
     struct Load {
         HalfCodes codes;
         unsigned scales[2];
@@ -153,7 +157,7 @@ struct q4_0_tile {
     }
 };
 
-// scale * (q - zero), a scale and a zero for 2^group blocks; weights 2 i and 2 i + 1 in byte i.
+// scale * (q - zero), a scale and a zero per 2^group blocks; weights 2 i and 2 i + 1 in byte i.
 struct int4_group_tile {
     static constexpr bool IN_ORDER = true;
     static constexpr int DEPTH = 1, WARPS = 16;
@@ -187,8 +191,8 @@ struct int4_group_tile {
     }
 };
 
-// scale * q, taken apart: 32 signed bytes; a scale for these or, OF_ROW, for all of a row. A code is
-// 16 h + l - 128 of two halves, each of which is multiplied for itself. Lane t has blocks t and t + 4.
+// scale * q, as planes: 32 signed bytes; a scale per block or, OF_ROW, per row. A code is 16 h + l
+// - 128 for two halves, which are multiplied separately. Lane t has blocks t and t + 4.
 template <bool OF_ROW> struct int8_tile {
     static constexpr bool IN_ORDER = false;
     static constexpr int DEPTH = 1, WARPS = 12;
@@ -221,14 +225,14 @@ template <bool OF_ROW> struct int8_tile {
 #pragma unroll
             for (int word = 0; word < 4; word++) {
                 const uint4 b = *reinterpret_cast<const uint4*>(numbers + 4 * word);
-                unsigned p[2][4], q[2][4];  // of the first and the last 16 weights
+                unsigned p[2][4], q[2][4];  // the first and the last 16 weights
 #pragma unroll
                 for (int k = 0; k < 2; k++) {
                     Codes<T>::pairs(word_of(held.codes[0][i][k], word) ^ 0x80808080u, p[k]);
                     Codes<T>::pairs(word_of(held.codes[1][i][k], word) ^ 0x80808080u, q[k]);
                 }
 #pragma unroll
-                for (int k = 0; k < 4; k += 2) {  // bytes 0 and 2, 1 and 3
+                for (int k = 0; k < 4; k += 2) {  // bytes 0 and 2, then 1 and 3
                     const unsigned lows[4] = {p[0][k], q[0][k], p[1][k], q[1][k]};
                     const unsigned highs[4] = {p[0][k + 1], q[0][k + 1], p[1][k + 1], q[1][k + 1]};
                     const unsigned right[2] = {k ? b.z : b.x, k ? b.w : b.y};
@@ -251,9 +255,10 @@ template <bool OF_ROW> struct int8_tile {
 typedef int8_tile<false> q8_0_tile;
 typedef int8_tile<true> int8_channel_tile;
 
-// (d scale) q - (dmin minimum), blocks of BYTES as `AffineBlocks` of packed.cuh has them. Of each 16 bytes
-// of codes the low halves are one of eight parts of 32 weights, the high ones the next; lane t has the
-// first (t even) or last 16 weights of parts 2 (t / 2) and the next, and of those four on.
+// (d scale) q - (dmin minimum), blocks of BYTES as in `AffineBlocks` of packed.cuh. In each 16
+// bytes of codes, the low halves belong to one of eight parts of 32 weights, the high halves to the
+// next. Lane t has the first (t even) or last 16 weights of parts 2 (t / 2) and the next, and of
+// the parts four later.
 template <int BYTES> struct affine_tile {
     static constexpr bool IN_ORDER = false, HAS_FIFTH = BYTES == 176;
     static constexpr int DEPTH = 1, WARPS = HAS_FIFTH ? 12 : 16;
@@ -307,10 +312,10 @@ template <int BYTES> struct affine_tile {
 typedef affine_tile<144> q4_k_tile;
 typedef affine_tile<176> q5_k_tile;
 
-// (d scale) (q - 32), taken apart: 128 bytes of low halves; 16 scales of signed bytes, d; 64 bytes of high
-// pairs of bits. Of each 16 bytes of codes the low halves are 16 weights with a scale, the high ones those
-// 64 behind: each is a product for itself, in the same column of its own D. Lane t has the 16 bytes t and
-// t + 4.
+// (d scale) (q - 32), as planes: 128 bytes of low halves; 16 scales of signed bytes, d; 64 bytes of
+// pairs of high bits. In each 16 bytes of codes, the low halves are 16 weights with a scale, the
+// high halves those 64 positions later: two separate products, in the same column of two D. Lane t
+// has the 16 bytes t and t + 4.
 struct q6_k_tile {
     static constexpr bool IN_ORDER = false;
     static constexpr int DEPTH = 1, WARPS = 8;
@@ -318,7 +323,8 @@ struct q6_k_tile {
         uint4 codes[2][2], high[2][2];
         unsigned short scales[2][2], d[2];
     };
-    // The first of the 16 parts that lane t has as columns 2 t and 2 t + 1: of low halves, of high ones 4 on.
+    // The first of the 16 parts in lane t's columns 2 t and 2 t + 1: for low halves; for high
+    // halves, 4 later.
     static __device__ int first_part() { return threadIdx.x % 4 / 2 * 8 + threadIdx.x % 2 * 2; }
     static __device__ void load(Load& held, const Rows& rows, int step, int blocks) {
         const int t = threadIdx.x % 4, steps = blocks / 8;

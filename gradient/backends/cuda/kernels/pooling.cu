@@ -12,21 +12,21 @@
 #include "rows.cuh"
 #include "windows.cuh"
 
-// What the host tells: `windows` divides by the numbers of windows, `sizes` by those of the plane, of
-// which the last is the number of groups of four columns.
+// The host's description: `windows` divides by the numbers of windows, `sizes` by those of the
+// plane; the last of `sizes` is the number of groups of four columns.
 struct Pooling {
     Slide slide;
     Divisor windows[3], sizes[3], stride[3];
 };
 
-constexpr int TAKEN = 4;  // columns of a window that are loaded together
+constexpr int TAKEN = 4;  // columns of a window that are loaded at once
 
 template <class A> struct Best {
     A largest;
     int at;
 };
 
-// Goes over ROWS x TAKEN numbers of a window, of which there are `rows` x `columns`, in their order.
+// Visits ROWS x TAKEN numbers of a window in order; `rows` x `columns` of them exist.
 template <int ROWS, class T>
 __device__ inline void take(Best<computed<T>>& best, const T* plane, const Slide& s, int depth, int row,
                             int column, int rows, int columns) {
@@ -81,7 +81,7 @@ __device__ void max_pool(const T* x, T* y, Int* index, const Pooling& pooling, u
     y[n] = T(best.largest), index[n] = best.at;
 }
 
-// The first and the last window that may have one of the places from `first` to `last` of dimension i.
+// The first and the last window that can contain a place from `first` to `last` in dimension i.
 struct Range { int first, last; };
 __device__ inline Range windows_of(const Pooling& pooling, int i, int first, int last) {
     const Slide& s = pooling.slide;

@@ -1,11 +1,13 @@
-// Products of a few rows with a packed matrix, and its weights unpacked.
+// Products of a few rows with a packed matrix, and its unpacking.
 //
-// `product` is that of few_rows.cuh. The codes are read once for each eight rows of x, and nothing of the
-// matrix is written: a token costs the matrix's packed bytes.
-// Grid: a block for each ROWS rows of the matrix, by one for each BATCH rows of x. Several rows of 16
-// bits are small_batch.cu's, where there are tensor cores.
+//     out[m, n] = sum_k x[m, k] * weight[n, k] (+ bias[n])
 //
-// `unpack` writes each weight once: a warp for each 256 of them. Grid: (rows, steps of 1024 weights).
+// `product` is that of few_rows.cuh. Bytes: the codes are read once for each eight rows of x, and
+// unpacked weights are not stored, so a token costs the matrix's packed bytes. Grid: one block per
+// ROWS rows of the matrix, by one per BATCH rows of x. For several rows of 16 bits, GPUs with
+// tensor cores use small_batch.cu.
+//
+// `unpack` writes each weight once: one warp per 256 weights. Grid: (rows, steps of 1024 weights).
 #include "few_rows.cuh"
 
 template <class FORMAT, class T> __device__ void unpack(Packed w, T* out) {

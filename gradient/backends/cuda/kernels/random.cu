@@ -3,19 +3,19 @@
 //
 //     float32: 24 bits of each of a block's four words; float64: 27 and 26 bits of each two
 //
-// Uniform: a thread makes one block of the stream, and writes its numbers, once each. Grid: a thread
-// for each such block. Normal: numbers i and h + i of n = 2 h are of the uniform ones u = i and
-// v = h + i (Box and Muller 1958),
+// Uniform: a thread computes one block of the stream, and writes its numbers once. Grid: one thread
+// per block of the stream. Normal: numbers i and h + i of n = 2 h come from the uniform numbers u =
+// i and v = h + i (Box and Muller 1958),
 //
 //     sqrt(-2 log(1 - u)) cos(2 pi v)   and   sqrt(-2 log(1 - u)) sin(2 pi v),
 //
 // so a thread computes two blocks of the stream and uses numbers of both; uniform numbers are not
-// written to memory. Grid: a thread for each such pair.
+// written to memory. Grid: one thread per such pair.
 //
 // Dropout (Srivastava et al. 2014): out[i] = x[i] / (1 - p) where the float32 uniform number i is at
 // least p, else x[i] * 0. Its gradient is the same for g, with the numbers drawn again instead of stored.
-// Each number is read and written once. Grid: a thread for each block of the stream, that is, for each
-// four elements.
+// Each number is read and written once. Grid: one thread per block of the stream, that is, per four
+// elements.
 #include "rows.cuh"
 
 struct Words { unsigned of[4]; };
@@ -33,7 +33,7 @@ __device__ inline Words philox(unsigned long long key, unsigned long long counte
     return {{c0, c1, c2, c3}};
 }
 
-// Number i of the two or four of a block, in [0, 1).
+// Number i of a block's two or four, in [0, 1).
 __device__ inline void take(const Words& words, int i, float& x) {
     x = float(words.of[i] >> 8) * 5.9604644775390625e-8f;  // 2^-24
 }
@@ -113,7 +113,7 @@ FOR_EACH_FLOAT(EXPORT_DROPOUT)
     }
 #ifdef DTYPE
 FOR_EACH_FLOAT(EXPORT)
-#else  // 16-bit floats are drawn as float32
+#else  // 16-bit floats: drawn in float32
 EXPORT(float32, float)
 EXPORT(float64, double)
 #endif

@@ -25,14 +25,14 @@ __device__ void rope(const T* x, const T* cos, const T* sin, T* out, Int rows, I
             half, interleaved);
 }
 
-// An array (B, H, T, width) by strides in elements; and its heads.
+// An array (B, H, T, width) with strides in elements, and its number of heads.
 template <class T> struct Heads {
     const T* at;
     Int heads, of_batch, of_head, of_row;
     __device__ const T* row(int b, int h, int t) const { return at + b * of_batch + h * of_head + t * of_row; }
 };
 
-// Of indices (B, T) by strides (0 where they are broadcast), counted from behind where negative.
+// Indices (B, T) with strides (0 along broadcast axes); negative ones count from the end.
 struct Places {
     const Int* at;
     Int of_batch, of_row, size;
@@ -42,15 +42,16 @@ struct Places {
     }
 };
 
-// q and k are rotated, k and v go to the cache (rows, heads, slots, width or v_width). Bytes: q, k, v
-// once in, once out. Grid: (blocks of packs of a token's rows, T, B); cos and sin (B, 1, T, half).
+// Rotates q and k, and writes k and v to the cache (rows, heads, slots, width or v_width). Bytes:
+// q, k, v are read once and written once. Grid: (blocks of packs of a token's rows, T, B). cos, sin
+// (B, 1, T, half).
 template <int N, class T>
 __device__ void rope_update(const Heads<T>& q, const Heads<T>& k, const Heads<T>& v, const T* cos,
                             const T* sin, T* out, T* keys, T* values, const Places& rows,
                             const Places& slots, Int length, int width, int v_width, int half,
                             Int angle_batch, Int angle_row, Int interleaved) {
-    let_the_next_begin();
-    wait_for_the_one_before();
+    trigger_next_kernel();
+    wait_for_previous_kernel();
     const int t = blockIdx.y, b = blockIdx.z, packs = (width - half) / N, v_packs = v_width / N;
     const int of_q = int(q.heads) * packs, of_k = int(k.heads) * packs;
     int item = blockIdx.x * blockDim.x + threadIdx.x;

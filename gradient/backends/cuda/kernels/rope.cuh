@@ -6,7 +6,7 @@ template <int N, class T> __device__ inline void store_pack(T* at, const Pack<T,
     *reinterpret_cast<Pack<T, N>*>(at) = pack;
 }
 
-// N pairs of a row, from the i-th on, or as many numbers that are copied.
+// Computes N pairs of a row from the i-th on, or copies as many numbers.
 template <int N, class T>
 __device__ inline void turn(const T* x, const T* cos, const T* sin, T* out, Int i, Int half, Int interleaved) {
     typedef computed<T> A;
@@ -20,12 +20,12 @@ __device__ inline void turn(const T* x, const T* cos, const T* sin, T* out, Int 
     Pack<T, N> out_low, out_high;
 #pragma unroll
     for (int k = 0; k < N; k++) {
-        // Interleaved, pair k is at 2 k and 2 k + 1 of the 2 N numbers.
+        // If interleaved, pair k is at 2 k and 2 k + 1 of the 2 N numbers.
         const auto at = [&](int n) { return n < N ? low.values[n] : high.values[n - N]; };
         const A a = A(interleaved ? at(2 * k) : low.values[k]);
         const A c = A(interleaved ? at(2 * k + 1) : high.values[k]);
         const A cosine = A(cosines.values[k]), sine = A(sines.values[k]);
-        // In one way of two, so that all kernels give the same bits.
+        // An explicit FMA, so that all kernels give the same bits.
         const T turned = T(fma(a, cosine, -(c * sine))), other = T(fma(c, cosine, a * sine));
         if (!interleaved) {
             out_low.values[k] = turned, out_high.values[k] = other;
@@ -33,7 +33,7 @@ __device__ inline void turn(const T* x, const T* cos, const T* sin, T* out, Int 
             out_low.values[2 * k] = turned, out_low.values[2 * k + 1] = other;
         } else if (2 * k >= N) {
             out_high.values[2 * k - N] = turned, out_high.values[2 * k + 1 - N] = other;
-        } else {  // of one number
+        } else {  // single numbers
             out_low.values[0] = turned, out_high.values[0] = other;
         }
     }

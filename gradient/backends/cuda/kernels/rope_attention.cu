@@ -1,11 +1,11 @@
-// A decoder's step from what the projections gave to attention's result: `rope_update` of rope.cu and
-// `decode_cached_attention`, in one launch, of one query and one row of a cache.
+// Rotary positions, cache update and attention of a decoder's step in one launch: `rope_update` of
+// rope.cu and `decode_cached_attention`, for one query and one row of a cache.
 //
-// A block of a group of heads rotates the group's queries and its new key, which takes fewer threads than
-// it has, while the tiles of older keys are on their way. Tiles are copied with whatever lies in the new
-// token's slot; the warp that has it puts the new key and value there, from shared memory. The first of
-// the blocks with the same keys writes both to the cache. A launch and a way to memory and back are
-// saved; the bits are those of the two kernels.
+// A block of a group of heads rotates the group's queries and its new key while the tiles of older
+// keys are loaded; this takes fewer threads than it has. Tiles include the old contents of the new
+// token's slot; the warp with that tile replaces them by the new key and value, from shared memory.
+// The first of the blocks with the same keys writes both to the cache. Compared with the two
+// kernels, this saves a launch and a round trip to memory; results are equal in all bits.
 #include <following.cuh>
 
 #include "decode_attention.cuh"
@@ -15,7 +15,7 @@ template <class T, int HEAD> struct RotatedQueries {
     static constexpr int N = 8, PIECES = HEAD / N;
     const T *q, *k, *v, *cos, *sin;
     Int q_head, k_head, v_head, half, interleaved;
-    T *keys, *values;  // where the new ones go
+    T *keys, *values;  // where the new ones are written
     int slot, heads;   // the new token's slot, and the group's heads
     uint4 (&fresh)[2][PIECES];
 
@@ -60,8 +60,8 @@ template <class T, int HEAD> struct RotatedQueries {
         T* out, float* partial, Int parts, SIZE_PARAMETERS) {                                      \
         extern __shared__ uint4 memory[];                                                          \
         __shared__ uint4 fresh[2][HEAD / 8];                                                       \
-        let_the_next_begin();                                                                      \
-        wait_for_the_one_before();                                                                 \
+        trigger_next_kernel();                                                                      \
+        wait_for_previous_kernel();                                                                 \
         SOURCE_OF_CACHE(T)                                                                         \
         const int of_group = p.heads_of_group();                                                   \
         const Int found = *at % slots_size, slot = found < 0 ? found + slots_size : found;         \

@@ -1,30 +1,33 @@
-// Products of one to four rows with up to three matrices, and what a decoder's step does before and
-// after them, in one launch.
+// Products of one to four rows with up to three matrices, with the operations before and after them
+// in a decoder's step, in one launch.
 //
-//     y_i[m, n] = sum_k x[m, k] * weight_i[n, k]            x, after its RMS norm where there is one
-//     out = y + bias, residual + y, or silu(y_0) * y_1       each rounded where the calls would round
+//     y_i[m, n] = sum_k x[m, k] * weight_i[n, k]            x after its RMS norm, if there is one
+//     out = y + bias, residual + y, or silu(y_0) * y_1       rounded as by separate calls
 //
-// x (batch, columns) lies row by row, and so do the matrices (outputs, columns). A warp has one row of a
-// matrix, or the same row of the two that are gated. A lane loads 16 bytes, two halves of DEPTH loads for
-// each row, of which one is under way while the other is used: of bfloat16 4 KiB a warp, about 90 KiB a
-// multiprocessor, where 40 keep an H100's memory busy. The loads of the weights begin before x is read,
-// which the block puts into shared memory; in a graph before the kernel ahead, which may make x, has ended
-// (following.cuh). The lanes' sums are added up in an order that hangs on the number of columns alone.
+// x (batch, columns) and the matrices (outputs, columns) are row-major. A warp computes one row of
+// a matrix, or the same row of the two matrices of a gated product. A lane loads 16 bytes at a
+// time, in two halves of DEPTH loads per row: one is in flight while the other is used. For
+// bfloat16 that is 4 KiB per warp, about 90 KiB per multiprocessor; 40 keep an H100's memory busy.
+// The loads of weights start before x is read: in a graph, before the previous kernel, which may
+// compute x, has ended (following.cuh). The block copies x to shared memory. The order in which the
+// lanes' sums are added depends only on the number of columns.
 //
-// Bytes: the matrices once; x for each block of 8 warps, from the L2 cache. Instructions for 16 bytes of
-// bfloat16: 26 a lane, which an H100's multiprocessor issues in a sixth of the time that memory takes.
+// Bytes: the matrices once; x once per block of 8 warps, from the L2 cache. Instructions per 16
+// bytes of bfloat16: 26 per lane, which an H100's multiprocessor issues in a sixth of the time that
+// memory takes.
 //
-// On an H100, begun early in a graph, of bfloat16: 99 % of memory's bandwidth (2.98 TB/s) with 131 MB, 93
-// with 46 MB, 78 with 23 MB, 71 with 8.4 MB. cuBLAS, which does not begin early: 86, 82, 60, 44.
+// On an H100, started early in a graph, for bfloat16: 99 % of the memory bandwidth (2.98 TB/s) with
+// 131 MB, 93 with 46 MB, 78 with 23 MB, 71 with 8.4 MB. cuBLAS, which does not start early: 86, 82,
+// 60, 44.
 //
-// Grid: a block for each 8 warps' rows. Shared memory: x.
+// Grid: one block per 8 warps' rows. Shared memory: x.
 #include <following.cuh>
 
 #include "decoding.cuh"
 
 constexpr int THREADS = 256, WARPS = THREADS / 32;
 
-// A copy of 16 bytes to shared memory: in the background, where a GPU has such, for a use of loaded numbers
+// Copies 16 bytes to shared memory, asynchronously if the GPU can: the use of a loaded number
 // behind a branch would wait for the weights, too (packed_row_products.cu).
 template <class T> __device__ void begin_copy(T* to, const T* from) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -51,14 +54,14 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     const int lane = threadIdx.x % 32, count = BATCH == 1 ? 1 : batch;
     const int units = GATED ? a.outputs : a.outputs + b.outputs + c.outputs;
     const int place = blockIdx.x * WARPS + threadIdx.x / 32, unit = min(place, units - 1);
-    // Chosen by values: a choice of matrices would have all three written to memory.
+    // Selects values: a selection among the structs would put all three in local memory.
     const bool in_a = GATED || unit < a.outputs, in_b = unit < a.outputs + b.outputs;
     const int row = in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
     const void* const codes = in_a ? a.codes : in_b ? b.codes : c.codes;
     const T* rows[ROWS] = {static_cast<const T*>(codes) + Int(row) * columns};
     if constexpr (GATED) rows[1] = static_cast<const T*>(b.codes) + Int(row) * columns;
 
-    // Past the last number of a row the last ones are read again, and not used.
+    // Past the end of a row, the last numbers are read again, and not used.
     const auto load = [&](Loads& held, int from) {
         if (from >= columns) return;
 #pragma unroll
@@ -71,10 +74,10 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     Loads low, high;
     load(low, 0), load(high, HALF);
     const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
-    // In the place of those numbers of x that the thread puts there.
+    // In the place of the numbers of x that this thread will write.
     if (BATCH == 1 && norm && threadIdx.x * N < columns) begin_copy(of_x + first, norm + first);
-    wait_for_the_one_before();  // which weights do not hang on
-    let_the_next_begin();       // no sooner: its loads would be in the way of these
+    wait_for_previous_kernel();  // weights do not depend on it
+    trigger_next_kernel();       // not earlier: the next kernel's loads would delay these
 
     for (int m = 0; m < BATCH; m++) {
         if (m >= count) break;
@@ -104,7 +107,7 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     if (place >= units) return;
 
     A sums[ROWS][BATCH] = {};
-    // What is added to a product is on its way meanwhile.
+    // Loads the residual or bias now, so that it is in flight meanwhile.
     const int outputs = in_a ? a.outputs : in_b ? b.outputs : c.outputs;
     T plus[BATCH], of_bias = T(0.0f);
     if constexpr (!GATED) {
@@ -132,7 +135,7 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
             }
         }
     };
-    // Without branches where all of a half is there, so that loads from shared memory overlap.
+    // Without branches for a complete half, so that loads from shared memory overlap.
     const auto use_half = [&](const Loads& held, int from) {
         const bool whole = BATCH == 1 && from + HALF <= columns;
         whole ? use(held, from, true) : use(held, from, false);

@@ -14,7 +14,7 @@ template <int N, class T> __device__ inline bool is_aligned(const T* row) {
     return reinterpret_cast<unsigned long long>(row) % (N * sizeof(T)) == 0;
 }
 
-// A row, or null: then `otherwise` stands for each of its numbers. It is loaded as rows are.
+// A row, or null, which stands for `otherwise` in each column. It is loaded like other rows.
 template <class T> struct Or {
     const T* at;
     T otherwise;
@@ -34,8 +34,8 @@ template <int N, class T> __device__ inline bool is_aligned(Or<T> row) {
     return is_aligned<N>(row.at);  // as null is
 }
 
-// f(index, value, ...) for each element of packs that begin at `first`. (As a function of its own:
-// NVRTC 13.0 takes a generic lambda in a template for one of the host's.)
+// f(index, value, ...) for each element of the packs at `first`. (A separate function, because
+// NVRTC 13.0 takes a generic lambda in a template for host code.)
 template <class T, int N, class F, class... Packs>
 __device__ inline void each_in_packs(Int first, F f, const Packs&... packs) {
 #pragma unroll
@@ -50,14 +50,14 @@ __device__ inline Pack<T, N> map_packs(Int first, F f, const Packs&... packs) {
     return made;
 }
 
-// How many numbers lie before the next multiple of 16 bytes.
+// How many numbers precede the next multiple of 16 bytes.
 template <class T> __device__ inline Int before_load(const T* at) {
     return (16 - reinterpret_cast<unsigned long long>(at) % 16) % 16 / sizeof(T);
 }
 
-// Calls f(index, value, ...) with what the arrays hold, for the elements of this thread: of `step`
-// threads that share `count` elements it is number `first`. 16 bytes are loaded at a time where all
-// arrays are aligned alike, and of one array up to four times as much is under way.
+// Calls f(index, value, ...) for this thread's elements of the arrays: it is thread `first` of
+// `step` threads that divide `count` elements. Loads have 16 bytes if all arrays are aligned alike;
+// with one array, up to four of them are in flight.
 template <class F, class T, class... More>
 __device__ void each_element(Int first, Int step, Int count, F f, const T* x, More... more) {
     constexpr int N = 16 / sizeof(T);
@@ -84,7 +84,7 @@ __device__ void each_element(Int first, Int step, Int count, F f, const T* x, Mo
         f(i, computed<T>(x[i]), computed<T>(more[i])...);
 }
 
-// out[index] = f(index, value, ...), rounded once, for the elements of this thread.
+// out[index] = f(index, value, ...), rounded once, for this thread's elements.
 template <class F, class T, class... More>
 __device__ void map_elements(Int first, Int step, Int count, T* out, F f, const T* x,
                              More... more) {
@@ -111,7 +111,7 @@ __device__ void map_elements(Int first, Int step, Int count, T* out, F f, const 
         out[i] = T(f(i, computed<T>(x[i]), computed<T>(more[i])...));
 }
 
-// The same for the columns of a row on which one block works.
+// The same for the columns of a row that one block computes.
 template <class F, class T, class... More>
 __device__ void each_column(Int columns, F f, const T* row, More... more) {
     each_element(threadIdx.x, blockDim.x, columns, f, row, more...);
@@ -122,7 +122,7 @@ __device__ void map_columns(Int columns, T* out, F f, const T* row, More... more
     map_elements(threadIdx.x, blockDim.x, columns, out, f, row, more...);
 }
 
-// How kernels go over a row several times. ByCache reads it again, of any length.
+// How kernels pass over a row several times. ByCache reads it again, for rows of any length.
 struct ByCache {
     template <class T> static __device__ const T* hold(const T* row, Int) { return row; }
     template <class F, class... Rows> static __device__ void each(Int columns, F f, Rows... rows) {
@@ -134,8 +134,8 @@ struct ByCache {
     }
 };
 
-// ByRegisters loads the packs of a thread at once and keeps them: HELD, so that blocks of up to 512
-// threads, of 128 registers, have rows of up to 2048 times 16 bytes, which all begin and end at 16 bytes.
+// ByRegisters loads a thread's packs once and keeps HELD of them: blocks of up to 512 threads, of
+// 128 registers, take rows of up to 2048 packs of 16 bytes, aligned at both ends.
 constexpr int HELD = 4;
 #define HELD_ROW_KERNEL extern "C" __global__ void __launch_bounds__(512, 1)
 template <class T> struct Held {
@@ -176,8 +176,8 @@ struct ByRegisters {
     }
 };
 
-// `value` of all threads of the block, combined two by two; every thread gets the result. The block
-// has whole warps. `identity` stands for warps that are not there.
+// The reduction of all threads' `value` in the block; every thread gets the result. The block has
+// whole warps. `identity` stands for missing warps.
 template <class V, class F> __device__ V block_reduce(V value, V identity, F combine) {
     __shared__ V of_warp[32];
     const unsigned all = 0xffffffffu;
@@ -189,11 +189,11 @@ template <class V, class F> __device__ V block_reduce(V value, V identity, F com
     value = lane < warps ? of_warp[lane] : identity;
     for (int distance = 16; distance > 0; distance /= 2)
         value = combine(value, value.from_lane_xor(all, distance));
-    __syncthreads();  // of_warp may be written again
+    __syncthreads();  // of_warp may be overwritten
     return value;
 }
 
-// Up to two numbers that are added up together.
+// One or two numbers that are summed together.
 template <class A> struct Sums {
     A a, b;
     __device__ Sums from_lane_xor(unsigned mask, int distance) const {
@@ -208,7 +208,7 @@ template <class A> __device__ Sums<A> block_sums(A a, A b) {
 
 template <class A> __device__ A block_sum(A value) { return block_sums(value, A(0)).a; }
 
-// What a block has reduced; the larger or smaller of two numbers, of which NaN is both.
+// A block's maximum or minimum; NaN counts as both.
 template <class A> struct Extreme {
     A of;
     __device__ Extreme from_lane_xor(unsigned mask, int distance) const {

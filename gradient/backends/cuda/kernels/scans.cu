@@ -1,14 +1,15 @@
-// Cumulative sums along the columns of each row, and a column drawn in proportion to its weight.
+// Cumulative sums along the columns of each row, and sampling of a column in proportion to its
+// weight.
 //
 //     cumsum       out[j] = x[0] + ... + x[j]
 //     categorical  the first column whose cumulative sum reaches (1 - u) of the row's sum, u in [0, 1);
 //                  -1 if the sum is NaN or not above 0
 //
-// A block computes a row, PER columns per thread at a time, and carries the sum on, in a fixed order. So
-// that rounding never selects a column of weight 0, only columns of positive weight are candidates; if the
-// sums of the second pass end below those of the first, the last candidate is chosen. For a long row, such
-// as a vocabulary, part_sums has a block for each `of_part` columns, and categorical reads again only the
-// part with the draw.
+// A block computes a row, PER columns per thread at a time, and carries the sum on in a fixed
+// order. Only columns of positive weight are candidates, so rounding never selects a column of
+// weight 0. If the sums of the second pass end below those of the first, the last candidate is
+// chosen. For a long row, such as a vocabulary, part_sums has one block per `of_part` columns, and
+// categorical reads only the part with the drawn column again.
 // Bytes: cumsum reads and writes each number once, categorical reads it twice, the second time mostly
 // from the cache. Grid: one block per row; for part_sums, one per part.
 #include "rows.cuh"
@@ -16,8 +17,8 @@
 
 constexpr int PER = 4;
 
-// Calls f(first column of a thread, its columns' running sums, the numbers) for the chunks of a row,
-// until f, which all threads answer alike, says that it is enough. Returns the sum of the chunks.
+// Calls f(first column of a thread, its columns' running sums, the numbers) for the chunks of a row
+// until f returns true (the same in all threads). Returns the sum of the chunks.
 template <class T, class F> __device__ computed<T> each_chunk(const T* x, Int columns, F f) {
     typedef computed<T> A;
     A carry = 0;
@@ -63,7 +64,7 @@ __device__ void part_sums(const T* weights, computed<T>* sums, Int columns, Int 
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-// `part_sum` is null where a row is one part.
+// `part_sum` is null if a row is one part.
 template <class T>
 __device__ void categorical(const T* weights, const T* uniform, const computed<T>* part_sum, Int* out,
                             Int columns, Int of_part) {
@@ -79,7 +80,7 @@ __device__ void categorical(const T* weights, const T* uniform, const computed<T
         for (Int part = 0; part < parts; part++) total += part_sum[blockIdx.x * parts + part];
     const A share = (1 - A(uniform[blockIdx.x])) * total;
     Int start = 0;
-    if (part_sum && total > 0)  // the first part with weights whose end reaches the share
+    if (part_sum && total > 0)  // the first part with weights whose cumulative sum reaches the share
         for (Int part = 0; part < parts; part++) {
             const A sum = part_sum[blockIdx.x * parts + part];
             start = part * of_part;

@@ -1,4 +1,4 @@
-// Sums over all threads of a block up to each one.
+// Prefix sums over the threads of a block.
 #pragma once
 #include "numbers.cuh"
 
@@ -7,7 +7,7 @@ template <class V> struct Scanned {
     V total;   // the sum of all threads' values
 };
 
-// The block has whole warps. Sums are taken in an order that does not change.
+// The block has whole warps. The order of sums is fixed.
 template <class V> __device__ Scanned<V> block_scan(V value) {
     __shared__ V of_warp[32];
     const unsigned all = 0xffffffffu;
@@ -17,7 +17,7 @@ template <class V> __device__ Scanned<V> block_scan(V value) {
         if (lane >= distance) value += below;
     }
     if (lane == 31) of_warp[warp] = value;
-    V before = __shfl_up_sync(all, value, 1);  // not value less its own: infinities have no difference
+    V before = __shfl_up_sync(all, value, 1);  // not inclusive - value: infinity - infinity is NaN
     if (lane == 0) before = 0;
     __syncthreads();
     V total = 0;
@@ -25,6 +25,6 @@ template <class V> __device__ Scanned<V> block_scan(V value) {
         if (w == warp) before = total + before;
         total += of_warp[w];
     }
-    __syncthreads();  // of_warp may be written again
+    __syncthreads();  // of_warp may be overwritten
     return {before, total};
 }

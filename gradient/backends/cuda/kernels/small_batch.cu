@@ -2,11 +2,12 @@
 //
 //     out[m, n] = sum_k x[m, k] * weight[n, k] (+ bias[n])
 //
-// The matrix is packed; x, out and the unpacked weights in shared memory have 16 bits; sums are float32. A
-// block of four warps computes 64 rows of the matrix, 16 per warp, for a part of the columns, so that there
-// are enough blocks; `join` adds the parts' sums in order. In a step of 256 columns the block copies its x,
-// and each warp unpacks its 16 rows (by packed.cuh: lanes read neighbouring bytes) and multiplies them
-// (16, 16) by x transposed (16, 8), with a row for each group of four lanes.
+// The matrix is packed; x, out and the unpacked weights in shared memory have 16 bits; sums are
+// float32. A block of four warps computes 64 rows of the matrix, 16 per warp, for a part of the
+// columns, so that there are enough blocks; `join` adds the parts' sums in order. In a step of 256
+// columns the block copies its x, and each warp unpacks its 16 rows (by packed.cuh: lanes read
+// adjacent bytes) and multiplies (16, 16) of them by (16, 8) of x transposed; each group of four
+// lanes has one row.
 //
 // A product may add its terms in any order. An mma's lane has columns c, c + 1 and c + 8, c + 9 of two
 // steps of 16. Here a lane takes eight neighbours instead, 8 (lane % 4) .. + 7 of 32 columns, of both
@@ -21,7 +22,7 @@
 
 constexpr int OUTPUTS = 64, MOST = 64, STEP = 256, PITCH = STEP + 32;
 
-// x of a step for the block: (rows, 256), zeros behind what there is. A warp copies a row at a time.
+// Copies x of a step for the block: (rows, 256), then zeros. A warp copies a row at a time.
 template <class T>
 __device__ void copy_rows(const T* x, T* to, int batch, int rows, Int at, Int columns) {
     const int lane = threadIdx.x % 32;
@@ -40,7 +41,7 @@ __device__ void copy_rows(const T* x, T* to, int batch, int rows, Int at, Int co
     }
 }
 
-// 16 rows of the matrix from `row` on, of a step: by one warp.
+// Unpacks 16 rows of the matrix from `row` on, for a step, by one warp.
 template <class FORMAT, class T>
 __device__ void unpack_rows(const Packed& w, T* to, Int row, Int outputs, Int step) {
     const int lane = threadIdx.x % 32, places[2] = {FORMAT::first(lane), FORMAT::second(lane)};
@@ -48,7 +49,7 @@ __device__ void unpack_rows(const Packed& w, T* to, Int row, Int outputs, Int st
 #pragma unroll 4
     for (int r = 0; r < 16; r++) {
         float values[8] = {};
-        if (inside)  // past the last row the last one is read again
+        if (inside)  // past the last row, it is read again
             load_weights<FORMAT>(w, row + r < outputs ? row + r : outputs - 1, step, lane, values);
 #pragma unroll
         for (int part = 0; part < 2; part++) {
@@ -80,7 +81,7 @@ __device__ void multiply(const T* weights, const T* x, int batch, float (&sums)[
     }
 }
 
-// Calls write(row of x, row of the matrix, sum) for what the lane has of the warp's 16 rows.
+// Calls write(row of x, row of the matrix, sum) for the lane's results in the warp's 16 rows.
 template <class F> __device__ void each_sum(const float (&sums)[MOST / 8][4], int batch, F write) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -92,7 +93,7 @@ template <class F> __device__ void each_sum(const float (&sums)[MOST / 8][4], in
         }
 }
 
-// Grid: (rows of the matrix / 64, parts of the columns). With several parts out is null.
+// Grid: (rows of the matrix / 64, parts of the columns). With several parts, out is null.
 template <class FORMAT, class T>
 __device__ void product(T* memory, const T* x, Packed w, const T* bias, T* out, float* parts,
                         int batch, Int outputs, Int steps) {
@@ -117,7 +118,7 @@ __device__ void product(T* memory, const T* x, Packed w, const T* bias, T* out, 
     });
 }
 
-// out = the parts added up in their order, and the bias. Grid: blocks of 256 numbers.
+// out = the sum of the parts, in order, plus the bias. Grid: blocks of 256 elements.
 template <class T>
 __device__ void join(const float* parts, const T* bias, T* out, Int count, Int outputs, Int numbers) {
     const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;

@@ -17,14 +17,14 @@ template <class A> struct Normalizer {
 };
 
 template <class A> __device__ Normalizer<A> joined(Normalizer<A> x, Normalizer<A> y) {
-    // NaN is larger than every number, so it comes through.
+    // NaN counts as larger than every number, so it propagates.
     A high = x.high > y.high || x.high != x.high ? x.high : y.high;
     if (high == -infinity<A>()) return {high, 0};
     return {high, (x.sum == 0 ? x.sum : x.sum * exp(x.high - high)) +
                       (y.sum == 0 ? y.sum : y.sum * exp(y.high - high))};
 }
 
-// In one pass: a number that is larger scales what was found before it, another is scaled itself.
+// In one pass: a new largest number rescales the sum; any other adds its exponential.
 template <class T>
 __device__ Normalizer<computed<T>> row_normalizer(const T* row, Int columns) {
     typedef computed<T> A;
@@ -37,7 +37,7 @@ __device__ Normalizer<computed<T>> row_normalizer(const T* row, Int columns) {
     return block_reduce(mine, Normalizer<A>{-infinity<A>(), 0}, joined<A>);
 }
 
-// In two passes, for the row is there.
+// In two passes: the row is in registers.
 template <class T>
 __device__ Normalizer<computed<T>> row_normalizer(const Held<T>& row, Int columns) {
     typedef computed<T> A;

@@ -10,19 +10,19 @@
 // kernels of float16, float32 and float64; `kind` says what the bits are.
 //
 //     sort_rows    up to 4096 columns: Batcher's bitonic network (1968) over (key, place) in shared
-//                  memory. A row is read once, its order written once. Grid: one block a row.
+//                  memory. A row is read once, its order written once. Grid: one block per row.
 //     radix_count, radix_offsets, radix_move
-//                  any number of columns: a pass for each 8 bits from the lowest (LSD radix sort;
+//                  any number of columns: a pass per 8 bits from the lowest (LSD radix sort;
 //                  Satish, Harris and Garland 2009, section 4). A pass counts the digits of each tile
-//                  of TILE columns, adds the counts up to where each begins, and moves keys and places
-//                  there in order. It reads and writes (key, place) once and reads the keys once more:
-//                  4 passes, of 20 bytes an element each, for float32. Grid: one block a tile; one a
-//                  row for the offsets.
-//     top_rows     k <= 1024 of any number of columns: digit by digit from the highest the k-th best
-//                  key is found (radix select; Alabi et al. 2012, section 3), then what is better is
-//                  collected and sorted as above; of equal ones the first. A row is read once for each
-//                  digit and once or twice more, mostly from the cache. Grid: one block for each part
-//                  of a row, whose k best it gives; the best of all parts are sought among these.
+//                  of TILE columns, computes by a prefix sum where each digit starts, and moves keys and
+//                  places there in order. It reads and writes (key, place) once and reads keys once more:
+//                  for float32 4 passes of 20 bytes per element. Grid: one block per tile; for the
+//                  offsets, one per row.
+//     top_rows     k <= 1024 of any number of columns: finds the k-th best key digit by digit, from the
+//                  highest (radix select; Alabi et al. 2012, section 3), then collects the better keys,
+//                  and the first of those equal to it, and sorts them as above. A row is read once per
+//                  digit and once or twice more, mostly from the cache. Grid: one block per part of a
+//                  row, which finds the part's k best; another launch finds the k best of these.
 #include "scans.cuh"
 
 constexpr int DIGITS = 256, TILE = 2048, WARPS = 8;
@@ -44,7 +44,7 @@ template <> struct Bits<__nv_bfloat16> {
 };
 template <class T> using word_of = typename Bits<T>::word;
 
-// What the numbers are and in which order they go.
+// The type of the numbers, and the direction of the order.
 struct Order { Int kind, largest; };
 
 template <class T> __device__ word_of<T> key_of(const T* x, Int i, Order order) {
@@ -60,7 +60,7 @@ template <class T> __device__ word_of<T> key_of(const T* x, Int i, Order order) 
     return order.largest ? Word(~key) : key;
 }
 
-// A key with the place that it came from, which decides between equal keys.
+// A key with its original place, which breaks ties.
 template <class Word> struct Item {
     Word key;
     unsigned place;
@@ -99,7 +99,7 @@ template <class Word> __device__ int digit_of(Word key, Int shift) {
     return int(key >> shift) & (DIGITS - 1);
 }
 
-// The lanes of this warp whose digit is the same, and whether this is the first of them.
+// The lanes of this warp with the same digit, and whether this lane is the first of them.
 struct Peers {
     unsigned lanes;
     bool is_first;
@@ -108,13 +108,13 @@ struct Peers {
           is_first((lanes & ((1u << threadIdx.x % 32) - 1)) == 0) {}
 };
 
-// One more of a digit; all lanes of a warp call it, those without a digit with DIGITS.
+// Counts a digit; all lanes of a warp call it, those without a digit with DIGITS.
 __device__ inline void count_digit(unsigned* counts, int digit) {
     const Peers peers(digit);
     if (digit < DIGITS && peers.is_first) atomicAdd(&counts[digit], unsigned(__popc(peers.lanes)));
 }
 
-// An element on its way through the passes: of `keys` and `places`, or, in the first pass, of x.
+// An element between passes: from `keys` and `places` or, in the first pass, from x.
 template <class T> struct Moving {
     const T* x;
     const word_of<T>* keys;
@@ -138,14 +138,14 @@ __device__ void radix_count(const T* x, const word_of<T>* keys, unsigned* counts
     counts[(row * DIGITS + threadIdx.x) * tiles + tile] = of_digit[threadIdx.x];
 }
 
-// The counts of a row become the sums of those before them. A thread takes 16 that lie side by side, so
-// that a row of a million elements waits 16 times for memory and not 256.
+// Exclusive prefix sums of a row's counts. A thread takes 16 consecutive counts, so a row of a
+// million elements waits 16 times for memory, not 256.
 __device__ inline void radix_offsets(unsigned* counts, Int size) {
     constexpr int MANY = 4;
     uint4* packs = reinterpret_cast<uint4*>(counts + blockIdx.x * size);
     unsigned before = 0;
     for (Int first = 0; first < size / 4; first += blockDim.x * MANY) {
-        const Int i = first + threadIdx.x * MANY;  // all of a thread's are there, or none: of 256 a tile
+        const Int i = first + threadIdx.x * MANY;  // a thread's counts exist all or none: a tile has 256
         uint4 pack[MANY];
         unsigned total = 0;
 #pragma unroll
@@ -166,8 +166,8 @@ __device__ inline void radix_offsets(unsigned* counts, Int size) {
     }
 }
 
-// Moves each element of a tile to where its digit's next one belongs. A warp's elements lie together,
-// and it takes them 32 by 32, so that equal ones stay in order.
+// Moves each element of a tile to the next free place of its digit. A warp's elements are
+// consecutive, and it takes 32 at a time, so equal ones stay in order.
 template <class T>
 __device__ void radix_move(const T* x, const word_of<T>* keys, const unsigned* places,
                            const unsigned* offsets, word_of<T>* keys_out, unsigned* places_out,
@@ -205,7 +205,7 @@ __device__ void radix_move(const T* x, const word_of<T>* keys, const unsigned* p
     }
 }
 
-// Of each part of a row, of `of_part` columns and the last of what is left.
+// For each part of a row: `of_part` columns, or the rest in the last part.
 template <class T>
 __device__ void top_rows(const T* x, Int* places, Int columns, Int of_part, Int k, Int width, Order order) {
     typedef word_of<T> Word;
@@ -217,8 +217,8 @@ __device__ void top_rows(const T* x, Int* places, Int columns, Int of_part, Int 
     x += blockIdx.x / parts * columns + start, places += blockIdx.x * k;
     columns = min(of_part, columns - start);
 
-    // The k-th best key has, where `known` has bits, those of `prefix`. Of the keys that have them too,
-    // the `left` best are among the k.
+    // The k-th best key has the bits of `prefix` in all positions of `known`. Of the keys with
+    // these bits, the `left` best are among the k.
     Word prefix = 0, known = 0;
     unsigned left = unsigned(k), equal;
     for (int shift = 8 * sizeof(Word) - 8;; shift -= 8) {
@@ -237,7 +237,7 @@ __device__ void top_rows(const T* x, Int* places, Int columns, Int of_part, Int 
         __syncthreads();
         prefix |= Word(Word(digit) << shift), known |= Word(Word(DIGITS - 1) << shift);
         left -= before, equal = counts[digit];
-        __syncthreads();  // counts and digit may be written again
+        __syncthreads();  // counts and digit may be overwritten
         if (equal == left || shift == 0) break;
     }
 
@@ -249,7 +249,7 @@ __device__ void top_rows(const T* x, Int* places, Int columns, Int of_part, Int 
         if (part < prefix || (part == prefix && equal == left))
             best[atomicAdd(&taken, 1u)] = {key, unsigned(i)};
     }
-    // More are equal to the k-th best than there is room for: the first ones.
+    // Take the first of those that are equal to the k-th best, if there are more than needed.
     unsigned found = equal == left ? left : 0;
     for (Int first = 0; found < left; first += blockDim.x) {
         const Int i = first + threadIdx.x;

@@ -1,16 +1,16 @@
 // Sums, maxima or minima of an array (outer, reduced, inner) over its middle axis; NaN counts as both the
 // largest and the smallest.
 //
-//     inner 1: out[o] = sum of x[o, r] over r          a block, or a warp, for each row
-//     else:    out[o, i] = sum of x[o, r, i] over r    a block for a tile of columns, its warps take rows;
-//                                                      a thread for each pack, where tiles are small
+//     inner 1: out[o] = sum of x[o, r] over r          one block, or one warp, per row
+//     else:    out[o, i] = sum of x[o, r, i] over r    one block per tile of columns, whose warps divide
+//                                                      the rows; one thread per pack if tiles are small
 //
-// Few columns are folded: several rows are read as one of a warp's width, whose columns the block adds at
-// the end. (1,000,000, 3) of float32 is read as 25,000 rows of 120.
+// Few columns are folded: several rows are read as one row of a warp's width, whose columns the
+// block adds at the end. (1,000,000, 3) of float32 is read as 25,000 rows of 120.
 //
-// If these are few blocks, the middle axis is split into parts with partial sums in the compute type, which
-// the same kernels add. So sums are deterministic: there are no atomic additions. 16-bit floats are summed
-// in float32 and rounded once.
+// If there are few blocks, the middle axis is split into parts, whose partial sums, in the compute
+// type, are added by the same kernels. So sums are deterministic: there are no atomic additions.
+// 16-bit floats are summed in float32 and rounded once.
 //
 // Bytes: x is read once, 16 bytes per thread if it is aligned, with four such loads in flight.
 #include "rows.cuh"
@@ -61,7 +61,7 @@ __device__ void reduce_short_rows(const T* x, To* out, Int rows, Int columns) {
 
 constexpr int ROWS_UNDER_WAY = 4, SUM_WARPS = 8;
 
-// What a thread has of a row of `count` numbers from `column` on; others change nothing.
+// A thread's pack of a row of `count` numbers, from `column` on; past the end, neutral elements.
 template <class How, int N, class T>
 __device__ inline Pack<T, N> load_columns(const T* row, Int column, Int count, bool in_packs) {
     if (in_packs && column + N <= count) return load_pack<N>(row + column);
@@ -72,8 +72,9 @@ __device__ inline Pack<T, N> load_columns(const T* row, Int column, Int count, b
     return pack;
 }
 
-// Of `width` columns, or, folded, of as many numbers of several rows of `inner`; `count` are there of each o.
-// Grid: (tiles of 32 packs of columns, parts of the middle axis, outer); folded, one tile.
+// Reduces tiles of `width` columns or, if folded, of several rows of `inner` numbers; each o has
+// `count` numbers.
+// Grid: (tiles of 32 packs of columns, parts of the middle axis, outer); if folded, one tile.
 // out[(outer * parts + part) * inner + column].
 template <class How, class T, class To>
 __device__ void reduce_columns(const T* x, To* out, Int outer, Int count, Int width, Int inner, Int of_part) {
@@ -111,7 +112,7 @@ __device__ void reduce_columns(const T* x, To* out, Int outer, Int count, Int wi
             if (inner < width) of_warp[0][i] = sum;
             else if (here < inner) out[(o * gridDim.y + part) * inner + here] = To(sum);
         }
-        __syncthreads();  // of_warp is written again, or has what is folded
+        __syncthreads();  // of_warp is written again, or has the folded sums
         if (inner == width) continue;
         if (threadIdx.x < inner) {
             computed<T> sum = How::template start<computed<T>>();
@@ -122,7 +123,7 @@ __device__ void reduce_columns(const T* x, To* out, Int outer, Int count, Int wi
     }
 }
 
-// N columns of one o, row after row. Grid: threads for (outer, packs of columns).
+// N columns of one o, row by row. Grid: threads for (outer, packs of columns).
 template <class How, int N, class T, class To>
 __device__ void reduce_small_tiles(const T* x, To* out, Int outer, Int reduced, Int inner) {
     const Int packs = inner / N, pack = Int(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -154,8 +155,8 @@ __device__ void reduce_small_tiles(const T* x, To* out, Int outer, Int reduced, 
     else reduce_small_tiles<How, 1>(x, out, outer, reduced, inner);
 }
 
-// SUFFIX parts: of numbers of the array's type, in the type of sums; join: the other way round.
-// 3 blocks of columns at a time, as each is let have 80 registers.
+// SUFFIX parts: from the array's type to the compute type; join: the reverse. 3 resident blocks of
+// columns allow 80 registers per thread.
 #define EXPORT_OF_SHORT_ROWS(HOW, SUFFIX, DTYPE, FROM, TO)                                       \
     extern "C" __global__ void __launch_bounds__(256) short_rows_##SUFFIX##_##DTYPE(             \
         const FROM* x, TO* out, Int rows, Int columns) {                                         \

@@ -1,6 +1,7 @@
-// Instructions that CUDA C++ has no function for: products of small matrices by tensor cores
-// (mma.sync), reading their operands from shared memory (ldmatrix), and copies into shared memory in
-// the background (cp.async). PTX ISA, sections "Matrix multiply-accumulate" and "cp.async"; sm_80 on.
+// PTX instructions without a CUDA C++ function: products of small matrices by tensor cores
+// (mma.sync), loads of their operands from shared memory (ldmatrix), and asynchronous copies to
+// shared memory (cp.async). PTX ISA, sections "Matrix multiply-accumulate" and "cp.async"; sm_80
+// on.
 //
 // All 32 lanes of a warp call an mma or ldmatrix together. A register holds two neighbouring 16-bit
 // floats, the first in its lower half. With g = lane / 4 and c = 2 (lane % 4), lane holds
@@ -10,11 +11,11 @@
 //     B (16, 8)   b[0]: rows c, c + 1 of column g          b[1]: rows c + 8, c + 9 of column g
 //     D (16, 8)   d[0], d[1]: row g, columns c, c + 1      d[2], d[3]: row g + 8, columns c, c + 1
 //
-// so that two D side by side, rounded, are an A. 16 bytes of a row are one of 8 groups of 4 banks: an
-// ldmatrix is free of conflicts where the 8 rows of each matrix begin in 8 different groups.
+// so two adjacent D, rounded, are an A. A 16-byte piece of a row is in one of 8 groups of 4 banks:
+// an ldmatrix has no conflicts if the 8 rows of each matrix start in 8 different groups.
 //
-// Tests put a file of the same name before this one, which does the same on the CPU: include it as
-// <tensor_cores.cuh>.
+// Tests put a file of the same name first on the include path, which does the same on the CPU:
+// include it as <tensor_cores.cuh>.
 #pragma once
 #include "numbers.cuh"
 
@@ -22,7 +23,7 @@ __device__ inline unsigned shared_address(const void* at) {
     return static_cast<unsigned>(__cvta_generic_to_shared(at));
 }
 
-// D += A B, products of 16-bit floats added up in float32.
+// D += A B: products of 16-bit floats, summed in float32.
 template <class T> __device__ void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
 template <>
 __device__ inline void mma_m16n8k16<__half>(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
@@ -39,8 +40,9 @@ __device__ inline void mma_m16n8k16<__nv_bfloat16>(float (&d)[4], const unsigned
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Reads N (1, 2 or 4) matrices of 8 rows of 16 bytes from shared memory: lane i points to row i % 8
-// of matrix i / 8 (lanes from 8 N on to anything), and gets from each of them columns c, c + 1 of row g.
+// Loads N (1, 2 or 4) matrices of 8 rows of 16 bytes from shared memory. Lane i passes the address
+// of row i % 8 of matrix i / 8 (lanes from 8 N on: any address), and gets columns c, c + 1 of row g
+// of each matrix.
 template <int N> __device__ void ldmatrix(unsigned (&to)[N], const void* row);
 template <> __device__ inline void ldmatrix<1>(unsigned (&to)[1], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
@@ -72,25 +74,26 @@ template <> __device__ inline void ldmatrix_trans<4>(unsigned (&to)[4], const vo
                  : "r"(shared_address(row)) : "memory");
 }
 
-// Begins a copy of 16 bytes from global to shared memory, of which only the first `bytes` are read and
-// the others become zeros. Both addresses are multiples of 16.
+// Starts copying 16 bytes from global to shared memory; only the first `bytes` are read, and the
+// others become zeros. Both addresses are multiples of 16.
 __device__ inline void cp_async(void* to, const void* from, int bytes = 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                  "r"(bytes) : "memory");
 }
-// The same of what the L1 cache is to keep.
+// The same, kept in the L1 cache.
 __device__ inline void cp_async_cached(void* to, const void* from, int bytes = 16) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                  "r"(bytes) : "memory");
 }
-// Ends a group of the thread's copies.
+// Commits the thread's copies as a group.
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits for the thread's groups but for the last N. What other threads copied needs a barrier more.
+// Waits until at most N of the thread's groups are pending. Other threads' copies need a barrier,
+// too.
 template <int N> __device__ inline void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-// Two numbers in a register, each rounded to the nearest T.
+// Two numbers in a register, rounded to T.
 template <class T> __device__ unsigned two(float first, float second);
 template <> __device__ inline unsigned two<__half>(float first, float second) {
     const __half2 both = __floats2half2_rn(first, second);
@@ -101,7 +104,7 @@ template <> __device__ inline unsigned two<__nv_bfloat16>(float first, float sec
     return *reinterpret_cast<const unsigned*>(&both);
 }
 
-// 2^x to 22 bits; 0 for -infinity and below 2^-126.
+// 2^x, accurate to 22 bits; 0 for -infinity and below 2^-126.
 __device__ inline float power_of_two(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

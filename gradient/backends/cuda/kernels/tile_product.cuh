@@ -22,7 +22,7 @@
 
 constexpr int TILE = 64, TILE_THREADS = 128, PARTS = 4;
 template <class T> constexpr int PACK = 16 / sizeof(T);
-template <class T> constexpr int DEPTH = PARTS * PACK<T>;  // of a step
+template <class T> constexpr int DEPTH = PARTS * PACK<T>;  // per step
 template <class T> using PackOf = Pack<T, PACK<T>>;
 
 template <class T> __device__ PackOf<T> no_numbers() {
@@ -32,8 +32,8 @@ template <class T> __device__ PackOf<T> no_numbers() {
     return none;
 }
 
-// Multiplies by one product after the other: row i of the block's tile belongs to the threads of
-// i / 8, column j to those of j % 64 / 4.
+// Multiplies on CUDA cores: row i of the block's tile belongs to the threads of i / 8, column j to
+// those of j % 64 / 4.
 template <class T> struct CudaCores {
     typedef T Factor[DEPTH<T>][TILE + 16 / sizeof(T)];
     struct alignas(16) Stage { Factor left, right; };
@@ -45,7 +45,7 @@ template <class T> struct CudaCores {
     }
     __device__ void multiply(const Stage& stage) {
         const int row = threadIdx.x / 16 * 8, column = threadIdx.x % 16 * 4;
-#pragma unroll(sizeof(T) == 8 ? 1 : 4)  // more at once take more registers than there are
+#pragma unroll(sizeof(T) == 8 ? 1 : 4)  // more at once would spill registers
         for (int k = 0; k < DEPTH<T>; k++) {
             const auto low = load_pack<4>(&stage.left[k][row]);
             const auto high = load_pack<4>(&stage.left[k][row + 4]);
@@ -67,12 +67,12 @@ template <class T> struct CudaCores {
     }
 };
 
-// Multiplies 16-bit floats: the warps have a quarter of the tile each. Rows of 80 bytes begin in
-// eight different groups of banks.
+// Multiplies 16-bit floats on tensor cores: each warp has a quarter of the tile. Rows of 80 bytes
+// start in eight different groups of banks.
 template <class T> struct TensorCores {
     typedef T Factor[TILE][DEPTH<T> + 8];
     struct alignas(16) Stage { Factor left, right; };
-    float sums[2][4][4];  // of 16 rows by 8 columns: two of them above four side by side
+    float sums[2][4][4];  // 16 rows by 8 columns each: 2 vertically, 4 horizontally
 
     static __device__ void store(Factor& factor, int row, int part, const PackOf<T>& pack) {
         *reinterpret_cast<PackOf<T>*>(&factor[row][part * PACK<T>]) = pack;
@@ -118,7 +118,7 @@ template <> struct MultiplierOf<__half> { typedef TensorCores<__half> type; };
 template <> struct MultiplierOf<__nv_bfloat16> { typedef TensorCores<__nv_bfloat16> type; };
 #endif
 
-// The two packs of a step that a thread loads of a factor.
+// The two packs of a factor that a thread loads in a step.
 template <class T, class FACTOR> struct Loads {
     const FACTOR& factor;
     typename FACTOR::Row rows[2];
@@ -142,7 +142,7 @@ template <class T, class FACTOR> struct Loads {
     }
 };
 
-// Calls write(i, j, sum) for each number of the tile, by the thread that has it.
+// Calls write(i, j, sum) for each element of the tile, by the thread that has it.
 template <class T, class LEFT, class RIGHT, class F>
 __device__ void tile_product(const LEFT& left, const RIGHT& right, Int first, Int last, F write) {
     typedef typename MultiplierOf<T>::type Multiplier;
@@ -166,10 +166,10 @@ __device__ void tile_product(const LEFT& left, const RIGHT& right, Int first, In
     multiplier.each(write);
 }
 
-// Rows that lie along depth: number (i, k) at matrix[i * stride + k].
+// Rows are contiguous along depth: element (i, k) at matrix[i * stride + k].
 template <class T> struct AlongDepth {
     static constexpr bool ALONG_DEPTH = true;
-    typedef const T* Row;  // null behind the last one
+    typedef const T* Row;  // null past the last one
     const T* matrix;
     Int rows, stride, last;
 
@@ -187,7 +187,7 @@ template <class T> struct AlongDepth {
     }
 };
 
-// Rows that lie across it: number (i, k) at matrix[k * stride + i].
+// Rows are contiguous across depth: element (i, k) at matrix[k * stride + i].
 template <class T> struct AcrossDepth {
     static constexpr bool ALONG_DEPTH = false;
     typedef const T* Row;
@@ -201,7 +201,7 @@ template <class T> struct AcrossDepth {
         k += part * PACK<T>;
         if (!row) return pack;
         const int there = int(min(last - k, Int(PACK<T>)));
-        const T* at = row + k * stride;  // one address that goes on: eight would be registers
+        const T* at = row + k * stride;  // one running address: eight would take more registers
 #pragma unroll
         for (int i = 0; i < PACK<T>; i++, at += stride)
             if (i < there) pack.values[i] = *at;

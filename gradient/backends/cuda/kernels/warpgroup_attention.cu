@@ -1,18 +1,20 @@
-// Attention of 16-bit floats by the tensor cores of an H100: the formula, masks, parts and results of
-// flash_attention.cu, with products by warpgroups (warpgroups.cuh).
+// Attention of 16-bit floats by the tensor cores of an H100: the formula, masks, parts and results
+// of flash_attention.cu, with warpgroup products (warpgroups.cuh).
 //
-// mma.sync has each warp load its operands into registers first, by an ldmatrix for every four
-// products, and issues at most two thirds of what an H100's tensor cores can do. A warpgroup's product
-// is one instruction for 64 rows and up to 128 columns that reads keys and values where they lie. A
-// block is one warpgroup with 64 rows, two or three of which share a multiprocessor: while one takes
-// powers, or waits for its first tile, the products of another run. (Two warpgroups to a block, which
-// halve what is read of the L2 cache, wait for one another at each tile, and were slower by a quarter.)
+// With mma.sync each warp loads operands to registers first, one ldmatrix for every four products,
+// and reaches at most two thirds of the speed of an H100's tensor cores. A warpgroup product is one
+// instruction for 64 rows and up to 128 columns, which reads keys and values from shared memory. A
+// block is one warpgroup with 64 rows; two or three blocks share a multiprocessor: while one
+// computes exponentials, or waits for its first tile, another runs its products. (Blocks of two
+// warpgroups halve the reads from the L2 cache, but wait for each other at each tile, and were
+// slower by a quarter.)
 //
-// Of B H T S (D + E) multiplications, per tile of 64 keys and warpgroup: at 128 columns 8 products of
-// 64 x 64 x 16 and 4 of twice the width, 512 cycles of the multiprocessor's tensor cores; a lane has 32
-// scores, each of which costs a multiply-add, an exponential, an addition and a maximum. Shared memory:
-// rows and keys are read once for each product of scores, values once for each of results, at most 128
-// bytes a cycle. Memory: q and out once, k and v once for each 64 rows, mostly from the L2 cache.
+// For B H T S (D + E) multiplications, per tile of 64 keys and warpgroup with 128 columns: 8
+// products of 64 x 64 x 16 and 4 of twice the width, 512 cycles of the multiprocessor's tensor
+// cores. A lane has 32 scores; each costs a multiply-add, an exponential, an addition and a
+// maximum. Shared memory: rows and keys are read once per product of scores, values once per
+// product of results, at most 128 bytes per cycle. Bytes: q and out once, k and v once for each 64
+// rows, mostly from the L2 cache.
 #include "flash_attention.cuh"
 #include "warpgroup_tiles.cuh"
 
@@ -41,7 +43,7 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
     if (from < until) load(from, 0);
     cp_async_commit();
 
-    int clear_from = 0, clear_until = 0;  // what all rows of this warp see
+    int clear_from = 0, clear_until = 0;  // keys that all rows of this warp see
     if (here > 0) source.seen_by_all(row, row + here - 1, clear_from, clear_until);
     const Scaling scaling(p);
     Softmax<1, HEAD> softmax;
@@ -50,7 +52,7 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
         const T* k_tile = tiles_of_keys + 2 * KEYS * HEAD * place;
         cp_async_wait<0>();
         fence_shared();
-        __syncthreads();  // this tile came; the one before was read
+        __syncthreads();  // this tile is loaded; the previous one is no longer read
         if (key + KEYS < until) load(key + KEYS, place ^ 1);
         cp_async_commit();
         float score[1][KEYS / 8][4];
@@ -71,7 +73,7 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
         arrived(softmax.out[0]);
     }
     cp_async_wait<0>();
-    __syncthreads();  // the queries came, where no key did, and were read
+    __syncthreads();  // queries are loaded, if there were no keys, and no longer read
     if (here > 0)
         write(softmax, results, group, row, here, scaling.later, [&] {
             store_panel_rows<HEAD>(
@@ -80,7 +82,7 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
         });
 }
 
-// FORWARD(columns, keys of a tile, blocks that share a multiprocessor, ...).
+// FORWARD(columns, keys per tile, blocks per multiprocessor, ...).
 #define FORWARD(HEAD, KEYS, BLOCKS, NAME, T)                                                        \
     extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                       \
         warpgroup_attention_##HEAD##_##NAME(const T* q, Int q_batch, Int q_head, Int q_row,         \
@@ -96,7 +98,7 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
 #define EXPORT(NAME, T)              \
     FORWARD(64, 128, 3, NAME, T)     \
     FORWARD(128, 64, 2, NAME, T)
-// For other GPUs nothing of it is compiled.
+// Compiled only for sm_90a.
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 FOR_EACH_HALF(EXPORT)
 #endif

@@ -1,19 +1,18 @@
-// The gradients of attention of 16-bit floats by the tensor cores of an H100: the formulas and kernels
-// of flash_attention_grad.cu, with products by warpgroups
-// (warpgroups.cuh).
+// Gradients of attention of 16-bit floats by the tensor cores of an H100: the formulas and kernels
+// of flash_attention_grad.cu, with warpgroup products (warpgroups.cuh).
 //
-// A block is a warpgroup with 64 rows of queries (for the gradient of q) or of keys (for those of k and
-// v), and goes over tiles of 64 rows of the other side. Scores and dots are products of what lies in
-// shared memory; weights go from registers into the products that add them up, and these read the same
-// tiles the other way round, so that nothing is transposed. Per tile, at 128 columns: 256 cycles of the
-// tensor cores for each product, of which there are 3 for q and 4 for k and v. A lane's accumulators,
-// 64 for each gradient, and its 64 scores and dots fill its registers. Memory: what a block holds once,
-// the other side once for each 64 rows, mostly from the L2 cache.
+// A block is a warpgroup with 64 rows of queries (for the gradient of q) or of keys (for those of k
+// and v), and loops over tiles of 64 rows of the other side. Scores and dots are products of tiles
+// in shared memory. Weights are register operands of the second products, which read the same tiles
+// transposed, so nothing is transposed explicitly. Per tile, with 128 columns: 256 cycles of the
+// tensor cores per product, 3 products for q and 4 for k and v. A lane's accumulators, 64 per
+// gradient, and its 64 scores and dots fill its registers. Bytes: a block's rows once, the other
+// side once for each 64 rows, mostly from the L2 cache.
 #include "attention_gradients.cuh"
 #include "warpgroup_tiles.cuh"
 
-// score = a b^T, scaled and capped, and dot = c d^T, which is still on its way (but with a cap, by which it
-// is differentiated); of(m, n, i) is what belongs to the row.
+// score = a b^T, scaled and capped, and dot = c d^T, which is still being computed (unless there is
+// a cap, by which it is then differentiated); of(m, n, i) are the statistics of the row.
 template <int HEAD, class T, int N, class F>
 __device__ void scores_and_dots(float (&score)[1][N][4], float (&dot)[1][N][4], const T* a, const T* b,
                                 const T* c, const T* d, const Scaling& scaling, F of) {
@@ -32,7 +31,7 @@ __device__ void scores_and_dots(float (&score)[1][N][4], float (&dot)[1][N][4], 
     }
 }
 
-// gq (B, H, T, D), of any strides; or `partial`, of several parts of the keys.
+// gq (B, H, T, D), of any strides; with several parts of the keys, `partial`.
 template <class T, int HEAD, int KEYS>
 __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                            Int q_head, Int q_row, const T* k, const T* v, const void* mask,
@@ -72,14 +71,14 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
 #pragma unroll
     for (int half = 0; half < 2; half++)
         of_row[half] = statistics[group.query(first + min(of_warp + 8 * half + lane / 4, count - 1))];
-    int clear_from = 0, clear_until = 0;  // what all rows of this warp see
+    int clear_from = 0, clear_until = 0;  // keys that all rows of this warp see
     if (here > 0) seen_by_all(p, row, row + here - 1, clear_from, clear_until);
     int place = 0;
     for (int key = from; key < until; key += KEYS, place ^= 1) {
         const T *k_tile = tiles_of_keys + 2 * TILE_SIZE * place, *v_tile = k_tile + TILE_SIZE;
         cp_async_wait<0>();
         fence_shared();
-        __syncthreads();  // this tile came; the one before was read
+        __syncthreads();  // this tile is loaded; the previous one is no longer read
         if (key + KEYS < until) load(key + KEYS, place ^ 1);
         cp_async_commit();
         auto of = [&](int, int, int i) -> const float4& { return of_row[i / 2]; };
@@ -99,7 +98,7 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
         arrived(result);
     }
     cp_async_wait<0>();
-    __syncthreads();  // the queries came, where no key did, and were read
+    __syncthreads();  // queries are loaded, if there were no keys, and no longer read
     if (here <= 0) return;
     if (gridDim.z > 1)
         store_part(partial, group, row, here, reinterpret_cast<const float(&)[1][HEAD / 8][4]>(result),
@@ -120,7 +119,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     extern __shared__ Panel memory[];
     T* k_tile = reinterpret_cast<T*>(memory);
     T* v_tile = k_tile + ROWS_OF_GROUP * HEAD;
-    T* tiles_of_rows = v_tile + ROWS_OF_GROUP * HEAD;  // of q and g, this tile and the next
+    T* tiles_of_rows = v_tile + ROWS_OF_GROUP * HEAD;  // q and g, of this tile and the next
     float4* statistics_of_tiles = reinterpret_cast<float4*>(tiles_of_rows + 4 * TILE_SIZE);
     const Group group(p);
     const RowsOfBlock<ROWS_OF_GROUP> own(blockIdx.x, p.keys);
@@ -153,7 +152,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         const T *q_tile = tiles_of_rows + 2 * TILE_SIZE * place, *g_tile = q_tile + TILE_SIZE;
         cp_async_wait<0>();
         fence_shared();
-        __syncthreads();  // this tile came; the one before was read
+        __syncthreads();  // this tile is loaded; the previous one is no longer read
         RowTiles<QUERIES> next(tile);
         next.advance();
         if (next.there()) load(next, place ^ 1);
@@ -181,7 +180,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         arrived(of_key);
     }
     cp_async_wait<0>();
-    __syncthreads();  // the keys came, where no row did, and were read
+    __syncthreads();  // keys are loaded, if there were no rows, and no longer read
     if (here <= 0) return;
     gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
     store_panel_rows<HEAD>([=](int i) { return gk + i * gk_row; }, int(p.width), here,
@@ -191,7 +190,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
                            here, of_value, 1.f, v_tile, of_warp);
 }
 
-// QUERIES_GRAD(columns, keys of a tile, blocks that share a multiprocessor, ...).
+// QUERIES_GRAD(columns, keys per tile, blocks per multiprocessor, ...).
 #define QUERIES_GRAD(HEAD, KEYS, BLOCKS, NAME, T)                                                  \
     extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                      \
         warpgroup_attention_grad_query_##HEAD##_##NAME(GIVEN(T), OF_QUERIES(T), PROBLEM_PARAMETERS) { \
@@ -207,7 +206,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     QUERIES_GRAD(128, 64, 2, NAME, T)\
     KEYS_GRAD(64, 64, 2, NAME, T)    \
     KEYS_GRAD(128, 64, 2, NAME, T)
-// For other GPUs nothing of it is compiled.
+// Compiled only for sm_90a.
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 FOR_EACH_HALF(EXPORT)
 #endif

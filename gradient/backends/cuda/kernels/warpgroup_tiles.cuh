@@ -1,5 +1,5 @@
-// Tiles of HEAD columns in shared memory for warpgroups' products (warpgroups.cuh): panels of 64
-// columns one after the other, each with all ROOM rows of the tile.
+// Tiles of HEAD columns in shared memory for warpgroup products (warpgroups.cuh): consecutive
+// panels of 64 columns, each with all ROOM rows of the tile.
 #pragma once
 #include <warpgroups.cuh>
 
@@ -7,18 +7,18 @@
 
 constexpr int ROWS_OF_GROUP = 64;  // a block is a warpgroup
 
-// The shared memory of a block begins at a multiple of this.
+// The required alignment of a block's shared memory.
 struct alignas(1024) Panel {
     char bytes[1024];
 };
 
-// Where 8 columns of a row lie, the `piece`-th of these.
+// The address of 8 columns of a row, the `piece`-th ones.
 template <int ROOM, class T> __device__ T* piece_at(T* tile, int row, int piece) {
     return tile + (piece / 8 * ROOM + row) * 64 + (piece % 8 ^ row % 8) * 8;
 }
 
-// Begins to copy `count` rows that lie `apart` from one another, from `first` on; the others of the
-// tile become zeros.
+// Starts copying `count` rows, `apart` elements apart, from `first` on; the other rows of the tile
+// become zeros.
 template <int HEAD, int ROOM, class T>
 __device__ void load_panels(T* tile, int count, int width, const T* first, Int apart) {
     constexpr int PIECES = HEAD / 8, STEP = THREADS / PIECES;
@@ -34,7 +34,7 @@ __device__ void load_panels(T* tile, int count, int width, const T* first, Int a
     }
 }
 
-// The same of rows of a group, which may belong to several heads.
+// The same for rows of a group, which may belong to several heads.
 template <int HEAD, int ROOM, class T>
 __device__ void load_group_panels(T* tile, int count, int width, const GroupRows<const T>& rows) {
     constexpr int PIECES = HEAD / 8, STEP = THREADS / PIECES;
@@ -49,7 +49,7 @@ __device__ void load_group_panels(T* tile, int count, int width, const GroupRows
     }
 }
 
-// out = a b^T of the 64 rows of `a` and all rows of `b`: begins it.
+// Starts out = a b^T for the 64 rows of `a` and all rows of `b`.
 template <int HEAD, class T, int N>
 __device__ void begin_row_products(float (&out)[N][4], const T* a, const T* b) {
     const Panels rows(a), columns(b);
@@ -59,7 +59,7 @@ __device__ void begin_row_products(float (&out)[N][4], const T* a, const T* b) {
                  columns.after(k / 4 * N * 8 * 128 + k % 4 * 32), k > 0);
 }
 
-// sum += weights b: `weights`, rounded, one for each of the tile's N 8 rows: begins it.
+// Starts sum += weights b: `weights`, rounded, one for each of the tile's N 8 rows.
 template <int HEAD, class T, int N>
 __device__ void begin_add_weighted(float (&sum)[HEAD / 8][4], const unsigned (&weights)[N / 2][4],
                                    const T* b) {
@@ -68,7 +68,7 @@ __device__ void begin_add_weighted(float (&sum)[HEAD / 8][4], const unsigned (&w
     for (int k = 0; k < N / 2; k++) wgmma_held<T>(sum, weights[k], rows.after(k * 2048));
 }
 
-// Two D of 8 columns side by side are an A of 16.
+// Two adjacent D of 8 columns are an A of 16.
 template <class T, int N> __device__ void rounded(unsigned (&to)[N / 2][4], const float (&from)[N][4]) {
 #pragma unroll
     for (int k = 0; k < N / 2; k++)
@@ -79,7 +79,7 @@ template <class T, int N> __device__ void rounded(unsigned (&to)[N / 2][4], cons
         }
 }
 
-// As `store_rows`, of the warp's 16 rows, which begin in row `first` of a tile of 64.
+// As `store_rows`, for the warp's 16 rows, which start in row `first` of a tile of 64.
 template <int HEAD, class T, class F>
 __device__ void store_panel_rows(F row_at, int width, int count, const float (&values)[HEAD / 8][4],
                                  float scale, T* tile, int first) {

@@ -1,26 +1,26 @@
-// Instructions of an H100 that CUDA C++ has no function for: products of matrices by warpgroups, 4
-// warps each, which read their operands from shared memory by themselves and work in the background
-// (wgmma; PTX ISA, section "Asynchronous warpgroup level matrix instructions"; sm_90a alone).
+// PTX instructions of an H100 without a CUDA C++ function: matrix products by warpgroups of 4
+// warps, which read their operands from shared memory and run asynchronously (wgmma; PTX ISA,
+// section "Asynchronous warpgroup level matrix instructions"; sm_90a alone).
 //
-// D (64, N) += A (64, 16) B (16, N), where warp w of a group holds rows 16 w to 16 w + 15 of D, and of
-// A if that is in registers: eight columns of D, or 16 of A, as mma.sync has them (tensor_cores.cuh). A
-// thread's D is d[N / 8][4]. Operands in shared memory are made of rows of 128 bytes (64 numbers), 8
-// after one another, from a multiple of 1024 on; and of the 8 pieces of 16 bytes of row r, the p-th
-// lies where p ^ r % 8 would be: so 8 rows of a column lie in different banks, as do 8 columns of a row.
-// Such a panel can be read both ways:
+// D (64, N) += A (64, 16) B (16, N). Warp w of a group holds rows 16 w to 16 w + 15 of D, and of A
+// if that is in registers: eight columns of D, or 16 of A, in the layout of mma.sync
+// (tensor_cores.cuh). A thread's D is d[N / 8][4]. Operands in shared memory have rows of 128 bytes
+// (64 numbers), 8 consecutive ones from a multiple of 1024 on. They are swizzled: of the 8 pieces
+// of 16 bytes of row r, piece p is in the place of p ^ r % 8. So 8 rows of a column are in
+// different banks, as are 8 columns of a row. Such a panel can be read in two ways:
 //
-//     K x 64    its rows are columns of B (or rows of A): k runs along them, 32 bytes a step
-//     64 x N    its rows are rows of B: k runs over them, 2048 bytes a step, and the next 64 columns
-//               lie in the panel `leading` bytes on
+//     K x 64    its rows are columns of B (or rows of A): k is along them, 32 bytes per step
+//     64 x N    its rows are rows of B: k is across them, 2048 bytes per step, and the next 64 columns
+//               are in the panel `leading` bytes later
 //
-// What a thread copied or wrote there is seen by wgmma after `fence_shared`. Between `warpgroup_begin`
-// and `warpgroup_wait` nothing may touch what D and A are held in.
+// wgmma sees what a thread copied or wrote there after `fence_shared`. Between `warpgroup_begin`
+// and `warpgroup_wait` nothing may touch the registers of D and A.
 //
 // Tests put a file of the same name before this one, as for tensor_cores.cuh.
 #pragma once
 #include <tensor_cores.cuh>
 
-// A matrix in shared memory, from `start` on.
+// A matrix in shared memory, from address `start` on.
 struct Panels {
     unsigned long long bits;
     __device__ explicit Panels(const void* start, int leading = 16)
@@ -43,7 +43,7 @@ struct Panels {
 #define NAMES_64                                                                                \
     NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
              "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-// `T` is a number type of PTX; OPERANDS follow a thread's numbers of D.
+// `T` is a PTX number type; OPERANDS follow a thread's numbers of D.
 #define WGMMA(N, T, NAMES, OPERANDS, GIVEN, ...)                                                     \
     asm volatile("{ .reg .pred adds; setp.ne.b32 adds, " GIVEN ", 0;\n"                               \
                  "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." T "." T " {" NAMES "}, " OPERANDS "; }" \
@@ -73,22 +73,22 @@ template <class T, int N> __device__ void wgmma_held(float (&d)[N][4], const uns
 WGMMA_OF(__half, "f16")
 WGMMA_OF(__nv_bfloat16, "bf16")
 
-// Before the first of some products: what was written to their registers is there.
+// Before the first product of a group: earlier writes to its registers are visible.
 __device__ inline void warpgroup_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-// Ends a group of products.
+// Commits a group of products.
 __device__ inline void warpgroup_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Waits for all groups but the last PENDING.
+// Waits until at most PENDING groups are pending.
 template <int PENDING> __device__ inline void warpgroup_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
-// After the wait: the compiler may not have read `d` before.
+// After the wait: keeps the compiler from reading `d` earlier.
 template <int N> __device__ inline void arrived(float (&d)[N][4]) {
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) asm volatile("" : "+f"(d[n][i])::"memory");
 }
-// What this thread wrote to shared memory, or copied there and waited for, is there for wgmma, too.
+// Makes this thread's writes and completed copies to shared memory visible to wgmma.
 __device__ inline void fence_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

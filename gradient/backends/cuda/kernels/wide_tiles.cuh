@@ -1,48 +1,50 @@
-// A tile of 128 x 128 numbers of a product of 16-bit floats, by one block of 128 threads:
+// A tile of 128 x 128 elements of a product of 16-bit floats, by one block of 128 threads:
 //
 //     out[i, j] = sum of left[i, k] * right[j, k] over 0 <= k < depth         i, j = 0 .. 127
 //
-// Either factor lies along depth (its rows' numbers side by side) or across it, as a matrix or as windows of
-// images. A factor copies its part of a step: each step once, in their order. The block copies steps of
-// 32 along depth into shared memory in the background, STAGES - 1 of them ahead, so that a multiplication
-// waits for none; a barrier a step. A warp has 64 x 64 numbers: for each 16 along depth it reads 8 times
-// four matrices of 8 x 8 from shared memory, for 32 products by tensor cores, which take some 50 cycles of an
-// H100's multiprocessor (mma.sync reaches five eighths of what wgmma does); the reading takes 32, and what is
-// copied 16 more. A step reads 16 KiB for 2^20 operations, 64 a byte: where the L2 cache has to give all of it
-// (an H100's gives some 5.5 TB/s), 350 Tflop/s are the limit. A step is some 160 instructions, of which 64 multiply.
+// Either factor is contiguous along depth or across it; it is a matrix, or the windows of images. A
+// factor copies its part of a step: each step once, in order. The block copies steps of 32 along
+// depth to shared memory asynchronously, STAGES - 1 of them ahead, so that products do not wait,
+// with one barrier per step. A warp computes 64 x 64 elements. For each 16 along depth it loads 8
+// times four matrices of 8 x 8 from shared memory, for 32 tensor-core products, which take about 50
+// cycles of an H100's multiprocessor (mma.sync reaches five eighths of the speed of wgmma). These
+// loads take 32 cycles, and the copies 16 more. A step reads 16 KiB for 2^20 operations, 64 per
+// byte: if all come from the L2 cache (about 5.5 TB/s on an H100), the limit is 350 Tflop/s. A step
+// has about 160 instructions, 64 of them products.
 //
-// Packs of 16 bytes are permuted within rows, so that the 8 rows of a matrix begin in 8 groups of banks.
-// Numbers of a row come by packs: rows begin at 16 bytes, and have a multiple of 8 numbers.
+// Packs of 16 bytes are permuted within rows, so that the 8 rows of a matrix start in 8 groups of
+// banks. Rows are aligned to 16 bytes, and have a multiple of 8 elements.
 #pragma once
 #include "numbers.cuh"
 #include <tensor_cores.cuh>
 
 constexpr int WIDE = 128, WIDE_THREADS = 128, WIDE_STEP = 32, STAGES = 4;
-constexpr int COPIES = WIDE * WIDE_STEP / 8 / WIDE_THREADS;  // packs of a factor that a thread copies in a step
+constexpr int COPIES = WIDE * WIDE_STEP / 8 / WIDE_THREADS;  // packs of a factor that a thread copies per step
 
-// A number of which the compiler knows nothing, so that it adds constants to it within an address, and does
-// not work out anew in each step which bits they set.
-__device__ inline int some(int number) {
+// Hides a number's value from the compiler, so that it adds constants within an address, and does
+// not recompute in each step which bits they set.
+__device__ inline int opaque(int number) {
     asm volatile("" : "+r"(number));
     return number;
 }
 
-// How a step lies in shared memory: of factors along depth, a thread copies pack `pack()` of four of
-// COPIES rows. `prepare` is called by all, with a barrier between it and the copy of its step.
+// The layout of a step in shared memory, for factors along depth: a thread copies pack `pack()` of
+// four in COPIES rows. All threads call `prepare`, with a barrier between it and the copy of its
+// step.
 template <class T> struct LaidAlong {
     static __device__ int row(int i) { return threadIdx.x / 4 + WIDE_THREADS / 4 * i; }
     static __device__ int pack() { return threadIdx.x % 4; }
     __device__ void prepare(unsigned) {}
     static __device__ int place(int row, int pack) { return row * WIDE_STEP + (pack ^ row / 2 % 4) * 8; }
-    // Where row(i) goes, which is landing() of its step.
-    static __device__ int landing() { return some(place(row(0), pack())); }
+    // Where row(0) goes in its step; row(i) is after(i) elements later.
+    static __device__ int landing() { return opaque(place(row(0), pack())); }
     static __device__ int after(int i) { return i * WIDE_THREADS / 4 * WIDE_STEP; }
-    // Where a lane reads its row of 16 rows, the m-th from `row` on, and depth k to k + 15: as the left
-    // operand, and as two right ones.
+    // Where a lane reads its row of 16 rows, the m-th 16 from `row` on, at depth k to k + 15: as
+    // the left operand, or as two right ones.
     struct Lane {
         int at[2];
         __device__ Lane(int row, int first)
-            : at{some(row * WIDE_STEP + first), some(row * WIDE_STEP + (first ^ 16))} {}
+            : at{opaque(row * WIDE_STEP + first), opaque(row * WIDE_STEP + (first ^ 16))} {}
         __device__ void read(unsigned (&to)[4], const T* tile, int m, int k) const {
             ldmatrix(to, tile + at[k / 16] + m * 16 * WIDE_STEP);
         }
@@ -53,19 +55,19 @@ template <class T> struct LaidAlong {
     }
 };
 
-// Of factors across it: pack `pack()` of 16, at COPIES numbers along depth.
+// For factors across depth: pack `pack()` of 16, at COPIES positions along depth.
 template <class T> struct LaidAcross {
     static __device__ int at(int i) { return threadIdx.x / 16 + WIDE_THREADS / 16 * i; }
     static __device__ int pack() { return threadIdx.x % 16; }
     __device__ void prepare(unsigned) {}
     static __device__ int place(int k, int pack) { return k * WIDE + (pack ^ k % 8) * 8; }
-    static __device__ int landing() { return some(place(at(0), pack())); }
+    static __device__ int landing() { return opaque(place(at(0), pack())); }
     static __device__ int after(int i) { return i * WIDE_THREADS / 16 * WIDE; }
     struct Lane {
         int at[4];
         __device__ Lane(int row, int first) {
 #pragma unroll
-            for (int m = 0; m < 4; m++) at[m] = some(first ^ (row + 16 * m));
+            for (int m = 0; m < 4; m++) at[m] = opaque(first ^ (row + 16 * m));
         }
         __device__ void read(unsigned (&to)[4], const T* tile, int m, int k) const {
             ldmatrix_trans(to, tile + at[m] + k * WIDE);
@@ -77,11 +79,11 @@ template <class T> struct LaidAcross {
     static __device__ Lane right(int row) { return {row, place(threadIdx.x % 16, threadIdx.x % 32 / 16)}; }
 };
 
-// Number (i, k) at matrix[i * stride + k].
+// Element (i, k) at matrix[i * stride + k].
 template <class T> struct WideAlong : LaidAlong<T> {
     const T* next;  // a thread's first pack of the next step
     Int depth, apart;
-    int rows, ahead, lands;  // `ahead` of depth, from that pack on
+    int rows, ahead, lands;  // `ahead`: remaining depth, from that pack on
     __device__ WideAlong(const T* matrix, Int rows, Int stride, Int depth)
         : next(matrix + this->row(0) * stride + this->pack() * 8), depth(depth),
           apart(WIDE_THREADS / 4 * stride), rows(min(rows, Int(WIDE))), ahead(int(depth) - this->pack() * 8),
@@ -97,11 +99,11 @@ template <class T> struct WideAlong : LaidAlong<T> {
     }
 };
 
-// Number (i, k) at matrix[k * stride + i].
+// Element (i, k) at matrix[k * stride + i].
 template <class T> struct WideAcross : LaidAcross<T> {
     const T* next;
     Int depth, apart;
-    int ahead, lands;  // `ahead` is 0 for packs that there are not
+    int ahead, lands;  // `ahead` is 0 for packs outside
     __device__ WideAcross(const T* matrix, Int rows, Int stride, Int depth)
         : next(matrix + this->at(0) * stride + this->pack() * 8), depth(depth),
           apart(WIDE_THREADS / 16 * stride), ahead(this->pack() * 8 < rows ? int(depth) : 0), lands(this->landing()) {}
@@ -119,8 +121,8 @@ template <class T> __device__ inline void store_two(T* at, float first, float se
     *reinterpret_cast<unsigned*>(at) = two<T>(first, second);
 }
 
-// Calls write(j)(i, sum, next) for the numbers (i, j) and (i, j + 1) of the tile, by the thread that has
-// them. `shared`: STAGES steps of both factors, 64 KiB. Depth fits an int.
+// Calls write(j)(i, sum, next) for elements (i, j) and (i, j + 1) of the tile, by the thread that
+// has them. `shared`: STAGES steps of both factors, 64 KiB. Depth fits an int.
 template <class T, class LEFT, class RIGHT, class F>
 __device__ void wide_tile(void* shared, LEFT left, RIGHT right, F write) {
     T* const stages = static_cast<T*>(shared);
@@ -143,7 +145,7 @@ __device__ void wide_tile(void* shared, LEFT left, RIGHT right, F write) {
     for (int step = 0; step < STAGES - 1; step++) copy(step);
     for (unsigned step = 0; step < steps; step++) {
         cp_async_wait<STAGES - 2>();
-        __syncthreads();  // step is there for all, and none reads the one that is written next
+        __syncthreads();  // the step is loaded; nobody reads the one that is overwritten next
         copy(step + STAGES - 1);
         left.prepare(step + STAGES), right.prepare(step + STAGES);
         const T* const of_left = stages + step % STAGES * 2 * OF_FACTOR;

@@ -21,7 +21,7 @@ struct Slide {
     __device__ int outputs_of_group() const { return outputs / groups; }
 };
 
-// A place in three dimensions, or how far one is from another.
+// A place in three dimensions, or the difference of two places.
 struct Place {
     int at[3];
     __device__ Place operator+(const Place& other) const {
@@ -31,20 +31,20 @@ struct Place {
         return unsigned(at[0]) < unsigned(size[0]) && unsigned(at[1]) < unsigned(size[1]) &&
                unsigned(at[2]) < unsigned(size[2]);
     }
-    // Where it lies in an array of this size.
+    // The offset in an array of this size.
     __device__ Int offset(const int (&size)[3]) const {
         return (Int(at[0]) * size[1] + at[1]) * size[2] + at[2];
     }
 };
 
-// The number's place in an array of this size: the inverse of `offset`.
+// The place of element `number` in an array of this size: the inverse of `offset`.
 __device__ inline Place place_of(unsigned number, const int (&size)[3]) {
     const unsigned rest = number / unsigned(size[2]);
     return {{int(rest / unsigned(size[1])), int(rest % unsigned(size[1])),
              int(number % unsigned(size[2]))}};
 }
 
-// Where number k of the first window is, from the first number of the image; and where window q is.
+// The place of element k of a window relative to its start; and the start of window q.
 __device__ inline Place of_tap(const Slide& s, unsigned k) {
     const Place p = place_of(k, s.kernel);
     return {{p.at[0] * s.dilation[0], p.at[1] * s.dilation[1], p.at[2] * s.dilation[2]}};
@@ -55,9 +55,8 @@ __device__ inline Place of_window(const Slide& s, unsigned q) {
              p.at[2] * s.stride[2] - s.before[2]}};
 }
 
-// Places of the input that leave the remainder `rest` by the stride, number `i` of them at
-// rest + i * stride; they meet the taps first, first + step, ..., of which tap j is number j * apart
-// before the window `start` + i.
+// The places of the input with remainder `rest` modulo the stride: place i is at rest + i * stride.
+// They meet the taps first, first + step, ...; tap j belongs to the window `start` + i - j * apart.
 struct Remainder {
     int rest[3], count[3], first[3], step[3], taps[3], start[3], apart[3];
 
