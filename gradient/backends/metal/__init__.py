@@ -1,4 +1,5 @@
-"""The device "metal": a plugin on MLX, on the GPU of a Mac, elsewhere on MLX's CPU device."""
+"""The device "metal": a plugin on MLX. On a Mac it computes on the GPU, elsewhere on MLX's CPU
+device."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ COMMAND = (sys.executable, "-m", "gradient.backends.metal.plugin")
 
 
 def open_backend(index: int = 0) -> ProcessBackend:
-    """The backend of the device "metal": starts the plugin."""
+    """Start the plugin; return the backend of the device "metal"."""
     from gradient.backends.process.opening import opened
 
     if index:

@@ -1,8 +1,8 @@
-"""Indices and divisors that an op looks at without waiting for them.
+"""Checks of indices and divisors without waiting for their values.
 
-MLX reads and writes foreign memory where an index lies outside an array, and computes only when
-something is read. So an op asks what it has to know in the same graph, and goes on with numbers
-that do no harm; the plugin looks at the answers when it computes.
+For an index out of range, MLX reads or writes outside of the array; and it computes lazily. So an
+op adds the check to the same lazy graph, and uses clipped, harmless values. The plugin reads the
+checks when it computes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 import mlx.core as mx
 
 
-class Doubt:
-    """What the lowest and the highest of some numbers, still to be computed, may be.
+class Check:
+    """A pending check of some numbers by their minimum and maximum, which are not computed yet.
 
-    bad    a bool array: whether they are not
-    error  their error, once they are known; None where all is well
+    bad    a bool array: whether the check fails
+    error  the error, which waits for the values; None if the check passes
     """
 
     __slots__ = ("bad", "extremes", "message", "op", "say")
@@ -36,15 +36,14 @@ class Doubt:
         return self.say(*found)
 
 
-asked: list[Doubt] = []
-"""Those of the op that is being computed."""
-inherited: set[Doubt] = set()
-"""Those of its inputs."""
+added: list[Check] = []
+"""The checks of the op that is being computed."""
+inherited: set[Check] = set()
+"""The checks of its inputs."""
 
 
 def within(index: Any, low: int, size: int, axis: int) -> Any:
-    """An index whose numbers are from `low` to `size` - 1: others do not get through, and are an
-    error later."""
+    """The index, clipped to `low` ... `size` - 1. Numbers beyond raise an error later."""
 
     def say(lowest: int, highest: int) -> IndexError:
         wrong = lowest if lowest < low else highest
@@ -58,38 +57,38 @@ def within(index: Any, low: int, size: int, axis: int) -> Any:
         raise say(lowest, highest)
     index = index.astype(mx.int64)
     least, most = mx.min(index), mx.max(index)
-    asked.append(Doubt(least, most, (least < low) | (most >= size), say))
+    added.append(Check(least, most, (least < low) | (most >= size), say))
     return mx.clip(index, low, size - 1)
 
 
 def divisor(b: Any) -> Any:
-    """Integers to divide by: 0 does not get through, and is an error later."""
+    """Integers to divide by, with 1 in place of 0. A 0 raises an error later."""
     zero = b == 0
     bad = mx.any(zero)
     none = mx.array(0)
-    asked.append(Doubt(none, none, bad, lambda *_: ZeroDivisionError("integers divided by 0")))
+    added.append(Check(none, none, bad, lambda *_: ZeroDivisionError("integers divided by 0")))
     return mx.where(zero, mx.array(1, dtype=b.dtype), b)
 
 
 def unless_bad(value: Any, otherwise: Callable[[], Any]) -> Any:
-    """`value`; where an input or index of the op is of no use, what there is `otherwise`."""
-    doubts = inherited.union(asked)
-    return mx.where(any_of(frozenset(doubts)), otherwise(), value) if doubts else value
+    """`value`; or `otherwise()` if a check of the op or of its inputs fails."""
+    checks = inherited.union(added)
+    return mx.where(any_fails(frozenset(checks)), otherwise(), value) if checks else value
 
 
-_combined: dict[frozenset[Doubt], Any] = {}
+_combined: dict[frozenset[Check], Any] = {}
 
 
-def any_of(doubts: frozenset[Doubt]) -> Any:
-    """A bool array: whether one of them is right. Writes that follow one another ask for the same
-    ones, so it is kept until some of them are settled."""
-    found = _combined.get(doubts)
+def any_fails(checks: frozenset[Check]) -> Any:
+    """A bool array: whether any of the checks fails. Consecutive writes need the same result, so it
+    is cached until some checks are resolved."""
+    found = _combined.get(checks)
     if found is None:
-        found = functools.reduce(operator.or_, (doubt.bad for doubt in doubts))
-        _combined[doubts] = found
+        found = functools.reduce(operator.or_, (check.bad for check in checks))
+        _combined[checks] = found
     return found
 
 
 def forget_combined() -> None:
-    """Let go of what `any_of` keeps, and with it of arrays that it is computed from."""
+    """Clear the cache of `any_fails`, and so free the arrays that its results depend on."""
     _combined.clear()

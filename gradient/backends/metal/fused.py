@@ -1,7 +1,7 @@
-"""Ops beyond those that every plugin has, on MLX's fast functions. Each returns a list of results.
+"""Optional ops of the protocol, by MLX's fast functions. Each returns a list of results.
 
-Statistics that only a gradient needs are results of their own: MLX computes what is asked for, so
-that they cost nothing where they are freed unread.
+Statistics that only gradients need are separate results. MLX computes lazily, so they cost nothing
+if they are freed unread.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def gelu_grad(g: Any, x: Any, approximate: str) -> list[Any]:
 
 @mx.compile
 def _erf(x: Any) -> Any:
-    """MLX's loses the digits of small numbers: for them, Taylor's series."""
+    """erf by MLX; for small numbers, where MLX's loses digits, by a Taylor series."""
     small = mx.clip(x, -0.25, 0.25)
     square = small * small
     series = 1 - square * (1 / 3 - square * (1 / 10 - square * (1 / 42 - square / 216)))
@@ -112,7 +112,7 @@ def log_softmax_grad(g: Any, out: Any, axis: int) -> list[Any]:
 
 
 def _classes(target: Any, ignore_index: int, count: int) -> tuple[Any, Any]:
-    """(which rows count, the column of each row's class)."""
+    """(which rows are not ignored, the column of each row's class)."""
     valid = target != ignore_index
     return valid, within(mx.where(valid, target, 0), 0, count, 1)[:, None]
 
@@ -191,7 +191,7 @@ def rms_norm_grad(g: Any, x: Any, weight: Any, rstd: Any) -> list[Any]:
 
 @fused
 def linear(x: Any, weight: Any, bias: Any) -> list[Any]:
-    """16-bit products are summed in float32, and rounded once, with the bias."""
+    """x @ weight.T + bias; 16-bit products are summed in float32 and rounded once."""
     if x.dtype in HALF and bias is not None:
         return [single(x) @ single(weight).T + single(bias)]
     y = x @ weight.T
@@ -218,7 +218,7 @@ def rope(x: Any, cos: Any, sin: Any, interleaved: bool) -> list[Any]:
 
 
 def _masked(scores: Any, mask: Any, is_causal: bool, window: int | None) -> Any:
-    """Scores (B, Hk, G, T, S) with the mask added, or -inf where it forbids."""
+    """Scores (B, Hk, G, T, S) plus an additive mask, or with -inf where a bool mask is False."""
     heads, groups, t, s = scores.shape[1:]
     if is_causal:
         row, column = mx.arange(t)[:, None], mx.arange(s)
@@ -249,8 +249,8 @@ def attention(
     q: Any, k: Any, v: Any, mask: Any, scale: float, is_causal: bool, window: int | None,
     softcap: float | None,
 ) -> list[Any]:  # fmt: skip
-    """By MLX's own kernel where that gives what is asked; a row that sees nothing gives zeros,
-    which only the composed form sees to, so any mask but a causal one is composed."""
+    """Attention by MLX's kernel without a mask or with a plain causal one, otherwise composed: only
+    the composed form gives zeros for a row that sees no key."""
     wide_q, wide_k, wide_v = single(q), single(k), single(v)
     rows = (*q.shape[:3], 1)
     scores = _masked(_scores(wide_q, wide_k, scale, softcap), mask, is_causal, window)
@@ -301,13 +301,13 @@ def attention_grad(
 
 
 def _word(x: int) -> Any:
-    """A number that takes 64 bits without a sign."""
+    """A number as uint64."""
     return mx.array(np.asarray([x], np.uint64))
 
 
 @fused
 def philox(key: int, offset: int, blocks: int) -> list[Any]:
-    """Philox4x32-10 (Salmon et al. 2011): four words of 32 bits for each block of the stream."""
+    """Philox4x32-10 (Salmon et al. 2011): four 32-bit words per block of the stream."""
     counter = np.uint64(offset) + np.arange(blocks, dtype=np.uint64)
     c0, c1 = mx.array(counter & np.uint64(LOW)), mx.array(counter >> np.uint64(32))
     c2 = c3 = mx.zeros((blocks,), dtype=mx.uint64)
@@ -325,7 +325,7 @@ def adamw_step(
     *arrays: Any, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int,
     decoupled: bool, maximize: bool,
 ) -> list[Any]:  # fmt: skip
-    """Parameters, then gradients, averages and averages of squares: new parameters and averages."""
+    """Parameters, gradients, averages, averages of squares: all but the gradients, updated."""
     n = len(arrays) // 4
     correction1, correction2 = 1 - beta1**step, math.sqrt(1 - beta2**step)
     new: tuple[list[Any], list[Any], list[Any]] = [], [], []

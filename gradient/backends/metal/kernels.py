@@ -1,7 +1,10 @@
 """Metal kernels for formats that MLX does not read: a row of x times the rows of a packed weight.
 
-They run on a Mac alone; `tests/backends/test_metal.py` holds them there to their composed twins.
-One SIMD group of 32 threads computes one output: each thread takes 8 of a block's 256 weights.
+    y[m, n] = sum_k x[m, k] * weight[n, k]
+
+They run only on a Mac, where `tests/backends/test_metal.py` compares them with the composed
+definitions. One SIMD group of 32 threads computes one output: a thread takes 8 of a block's 256
+weights. The weight's blocks are read once per row of x.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 MOST_ROWS = 4
-"""Rows of x up to which the kernels are used: beyond, weights are better unpacked once."""
+"""The most rows of x for the kernels; with more, it is faster to unpack weights once."""
 
 HEADER = """
 #include <metal_simdgroup>
@@ -39,7 +42,7 @@ LOOP = """
 """
 
 TAKE_Q4_K = """
-        // Thread `lane` has weights 8 lane to 8 lane + 7: all of sub-block lane / 4.
+        // Thread `lane` takes weights 8 lane to 8 lane + 7, all in sub-block lane / 4.
         uint j = lane / 4, i = (lane % 4) * 8;
         const device uint8_t* s = block + 4;
         uint scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
@@ -53,7 +56,7 @@ TAKE_Q4_K = """
 """
 
 TAKE_Q6_K = """
-        // Thread `lane` has weights 8 lane to 8 lane + 7: half of sub-block lane / 2.
+        // Thread `lane` takes weights 8 lane to 8 lane + 7, half of sub-block lane / 2.
         uint w = lane * 8, part = w / 128, in = w % 128;
         const device uint8_t* qs = block + part * 64 + in % 64;
         const device uint8_t* qh = block + 128 + part * 32 + in % 32;
@@ -67,7 +70,7 @@ TAKE_Q6_K = """
 """
 
 SOURCES = {"q4_k": (144, TAKE_Q4_K), "q6_k": (210, TAKE_Q6_K)}
-"""Bytes of a block of 256 weights, and what is done with one."""
+"""By format: the bytes of a block of 256 weights, and the code that adds its products."""
 
 
 def available() -> bool:
@@ -85,7 +88,7 @@ def _kernel(name: str) -> Any:
 
 
 def product(name: str, x: Any, blocks: Any) -> Any:
-    """x (M, K) float32 @ W.T for blocks (N, K / 256, bytes): (M, N) float32."""
+    """x (M, K) float32 @ W.T, for W in blocks (N, K / 256, bytes). The result is (M, N) float32."""
     m, n, count = x.shape[0], blocks.shape[0], blocks.shape[1]
     (y,) = _kernel(name)(
         inputs=[x, blocks.reshape(-1)],

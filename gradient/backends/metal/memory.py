@@ -1,4 +1,4 @@
-"""Arrays without values, for bytes that come later."""
+"""Uninitialized MLX arrays, for bytes that arrive later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class _Header(io.RawIOBase):
-    """A file of NumPy's format (.npy) that has a header, and leaves memory for values as it is."""
+    """A .npy file with a header only: reading its values leaves the target memory unchanged."""
 
     def __init__(self, dtype: np.dtype, shape: tuple[int, ...]):
         super().__init__()
@@ -40,8 +40,8 @@ class _Header(io.RawIOBase):
 
 
 def uninitialized(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
-    """An array whose values are whatever its memory holds. (MLX's `empty` writes zeros, half the
-    time of a copy; what `load` makes has memory first and values afterwards.)"""
+    """An array with arbitrary values. (MLX's `empty` writes zeros, which takes half the time of a
+    copy; `load` allocates memory and then fills it from the file.)"""
     file: Any = _Header(dtype, shape)
     x = mx.load(file, format="npy", stream=mx.cpu)
     mx.eval(x)

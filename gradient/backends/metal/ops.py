@@ -1,7 +1,7 @@
 """The ops that every plugin has, on MLX: functions of arrays and options.
 
-A result is cast to the dtype that its message gives. MLX computes the elementary functions of
-float64 in single precision, and Metal has no float64 at all, so those of float64 are NumPy's.
+Results are cast to the dtype in the message. MLX computes elementary functions of float64 in single
+precision, and Metal has no float64, so NumPy computes those of float64.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ FLOATS = (mx.float16, mx.bfloat16, mx.float32, mx.float64)
 
 
 def from_numpy(x: np.ndarray) -> Any:
-    """A copy, of the same dtype: MLX by itself makes float32 of float64."""
+    """A copy of the same dtype. (By default, MLX converts float64 to float32.)"""
     dtype = mx.float64 if x.dtype == np.float64 else None
     return mx.array(x, dtype=dtype) if x.ndim else mx.array(x.reshape(1), dtype=dtype).reshape(())
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """The values, for reading; of bfloat16 the bits."""
+    """A read-only view of the values; for bfloat16, of the bits."""
     return np.array(x.view(mx.uint16) if x.dtype == mx.bfloat16 else x, copy=False)
 
 
 def on_host(name: str, function: Function) -> Function:
-    """`function`, but NumPy's of this name for float64."""
+    """`function`, or NumPy's function `name` for float64."""
     exact = getattr(np, name)
 
     def run(*arrays: Any) -> Any:
@@ -52,7 +52,7 @@ def on_host(name: str, function: Function) -> Function:
 
 
 def wide(function: Function) -> Function:
-    """Compute 16-bit floats in float32: the result is rounded once, when it is cast."""
+    """Decorator: compute 16-bit floats in float32; the final cast rounds the result once."""
 
     def run(x: Any, *others: Any, **options: Any) -> Any:
         return function(x.astype(mx.float32) if x.dtype in HALF else x, *others, **options)
@@ -61,7 +61,7 @@ def wide(function: Function) -> Function:
 
 
 def total(function: Function) -> Function:
-    """A sum or product: that of integers is one in int64."""
+    """A sum or product over axes; of integers, in int64."""
 
     def run(x: Any, axes: list[int], keepdims: bool) -> Any:
         x = x if x.dtype in FLOATS else x.astype(mx.int64)
@@ -83,7 +83,7 @@ def cumsum(x: Any, axis: int) -> Any:
 
 
 def matmul(a: Any, b: Any) -> Any:
-    if a.dtype not in FLOATS:  # MLX has products of floats alone
+    if a.dtype not in FLOATS:  # MLX multiplies only float matrices
         if a.ndim < 2 or b.ndim < 2:
             return (a[..., None] * b if b.ndim > 1 else a * b).sum(-2 if b.ndim > 1 else -1)
         return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
@@ -103,7 +103,7 @@ def getitem(x: Any, *arrays: Any, index: list[Any]) -> Any:
 def assign(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
     if not value.size:
         return x
-    out = mx.array(x)  # another handle on the same values: these stay
+    out = mx.array(x)  # a new handle, so x keeps its values
     where = place(x, index, _inside(x, index, arrays))
     out[where] = unless_bad(value.astype(x.dtype), lambda: x[where])
     return out
@@ -117,7 +117,7 @@ def index_add(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
 
 
 def _inside(x: Any, items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arrays of an index, whose numbers lie within the axes of x that they pick from."""
+    """The arrays of an index, clipped to the axes of x that they index."""
     found, axis = list(arrays), 0
     for item in items:
         if isinstance(item, list) and item[0] == "array":
@@ -128,8 +128,8 @@ def _inside(x: Any, items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...
 
 
 def place(x: Any, items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """An index to write by. Arrays beside slices and new axes become arrays for all axes: MLX
-    does not write where NumPy would if they are mixed. (Whole axes at the end are no mixture.)"""
+    """The index for a write. If arrays are mixed with slices or new axes, all become arrays, as
+    MLX then writes to other places than NumPy. (Whole axes at the end need no change.)"""
     index = index_of(items, arrays)
     picked = [i for i, item in enumerate(index) if isinstance(item, mx.array)]
     if not picked:
@@ -142,7 +142,7 @@ def place(x: Any, items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     together = last - picked[0] == len(picked) - 1
     before = sum(i < picked[0] for i in rest) if together else 0
     width = max(getattr(index[i], "ndim", 0) for i in picked)
-    ndim = width + len(rest)  # of what is written
+    ndim = width + len(rest)  # of the indexed part
     found = []
     for i, item in enumerate(index):
         if i in picked:
@@ -161,7 +161,7 @@ def _is_whole(item: Any, size: int) -> bool:
 
 
 def _along(index: Any, axis: int) -> tuple[Any, ...]:
-    """The index whose `axis` is `index`, and whose other axes are their own positions."""
+    """The full index: `index` for `axis`, and the element's own position for other axes."""
     n = index.ndim
     grid = [
         mx.arange(size).reshape((-1,) + (1,) * (n - 1 - i)) for i, size in enumerate(index.shape)
@@ -252,4 +252,4 @@ SHAPED: dict[str, Function] = {
     "broadcast_to": lambda x, dtype, shape: mx.broadcast_to(x, shape),
     "bitcast": bitcast,
 }
-"""These are given the result's dtype and shape."""
+"""Ops that also get the result's dtype and shape."""

@@ -1,7 +1,7 @@
-"""The plugin on MLX: `python -m gradient.backends.metal.plugin`, as `gradient` starts it.
+"""The plugin on MLX. `gradient` starts it by `python -m gradient.backends.metal.plugin`.
 
-Messages are those of the example plugin (`process/numpy_plugin.py`), and so is most of what is done
-with them; arrays are MLX's, which computes when something is read.
+It extends the example plugin (`process/numpy_plugin.py`), which handles most messages. Its arrays
+are MLX's, which are computed lazily: when something is read.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from gradient.backends.metal.ops import DTYPES, OPS, SHAPED, from_numpy, to_nump
 from gradient.backends.process.numpy_plugin import VIEWS, Failed, Plugin, main
 
 PENDING = 512
-"""Results after which what is queued is computed, though nothing was read: MLX would go on to
-collect them."""
+"""The number of queued results at which their computation starts even if nothing is read."""
 
 
-UNSETTLED = 256
-"""Doubts after which the older half is looked at, though nothing was read."""
+UNRESOLVED = 256
+"""The number of unresolved checks at which the older half is resolved even if nothing is read."""
 
 
-Doubts = frozenset[bounds.Doubt]
+Checks = frozenset[bounds.Check]
 WRITES = ("assign", "index_add", "put_along")
-"""Ops that see themselves to it that nothing is written where a doubt is right."""
+"""Ops that write nothing by themselves if a check fails."""
 
 
 class Incoming:
-    """An array whose bytes come in parts."""
+    """An array whose bytes arrive in parts."""
 
     def __init__(self, dtype: str, shape: list[int]):
         self.dtype = DTYPES[dtype]
@@ -56,11 +55,11 @@ class MLXPlugin(Plugin):
         super().__init__()
         self.pending: list[int] = []
         self.reading: tuple[int, np.ndarray] = (0, np.empty(0, np.uint8))
-        self.unsettled: list[bounds.Doubt] = []
-        """What is not known yet of indices and divisors, in the order of their messages."""
-        self.doubts: dict[int, Doubts] = {}
-        """By id of array, which has failed if one of them is right."""
-        self.running = False  # a graph, whose arrays are its own
+        self.unresolved: list[bounds.Check] = []
+        """Pending checks of indices and divisors, in the order of their messages."""
+        self.checks: dict[int, Checks] = {}
+        """By id: the array has failed if one of these checks fails."""
+        self.running = False  # whether a graph runs, which has arrays of its own
         self.gpu = mx.default_device() == mx.gpu
         self.memory = device_memory()
 
@@ -112,22 +111,24 @@ class MLXPlugin(Plugin):
             self.answer("ok", self.messages)
 
     def start(self, wanted: list[int]) -> None:
-        """Compute what is wanted, and go on with what is pending."""
+        """Compute the arrays in `wanted`, and start the computation of pending ones."""
         arrays = [self.arrays.get(number) for number in self.pending]
         self.pending = []
         mx.async_eval([x for x in arrays if isinstance(x, mx.array)])
-        if len(self.unsettled) > UNSETTLED and not self.running:
-            self.settle(UNSETTLED // 2)
+        if len(self.unresolved) > UNRESOLVED and not self.running:
+            self.resolve(UNRESOLVED // 2)
         mx.eval([x for x in map(self.arrays.get, wanted) if isinstance(x, mx.array)])
 
     def check_limit(self, name: str, more: int) -> None:
-        # MLX finds out as it computes, and its CPU device ends the process.
+        # MLX runs out of memory only while computing; its CPU device then ends the process.
         if more > self.memory and name not in (*VIEWS, "full"):
             raise MemoryError(f"{more} bytes are more than the device's memory, {self.memory}")
         super().check_limit(name, more)
 
     def describe(self, error: Exception, op: str) -> list[Any]:
-        if isinstance(error, RuntimeError) and "alloc" in str(error):  # MLX has no type for it
+        if isinstance(error, RuntimeError) and "alloc" in str(
+            error
+        ):  # MLX has no exception type for this
             error = MemoryError(str(error))
         return super().describe(error, op)
 
@@ -137,65 +138,65 @@ class MLXPlugin(Plugin):
     # Ops -----------------------------------------------------------------------------------------
 
     def on_op(self, name: str, outs: list[Any], inputs: list[Any], options: Any) -> None:
-        if self.doubts:
-            bounds.inherited.update(*(self.doubts.get(x, ()) for x in inputs if type(x) is int))
+        if self.checks:
+            bounds.inherited.update(*(self.checks.get(x, ()) for x in inputs if type(x) is int))
         before = {number: self.arrays[number] for number, _, _ in outs if number in inputs}
         super().on_op(name, outs, inputs, options)
-        for doubt in bounds.asked:
-            doubt.message, doubt.op = self.messages, name
-        self.unsettled += bounds.asked
-        doubts = frozenset(bounds.inherited.union(bounds.asked))
+        for check in bounds.added:
+            check.message, check.op = self.messages, name
+        self.unresolved += bounds.added
+        checks = frozenset(bounds.inherited.union(bounds.added))
         for number, _, _ in outs:
             if number not in before:
-                self.note(number, doubts)
-            elif doubts and name not in WRITES:
-                self.keep(number, before[number], doubts)
-        bounds.asked.clear()
+                self.note(number, checks)
+            elif checks and name not in WRITES:
+                self.keep(number, before[number], checks)
+        bounds.added.clear()
         bounds.inherited.clear()
 
-    def note(self, number: int, doubts: Doubts) -> None:
-        """Note what an array is of no use for, if it is right."""
-        if doubts and not isinstance(self.arrays[number], Failed):
-            self.doubts[number] = doubts
-        elif self.doubts:
-            self.doubts.pop(number, None)
+    def note(self, number: int, checks: Checks) -> None:
+        """Store the checks that an array depends on."""
+        if checks and not isinstance(self.arrays[number], Failed):
+            self.checks[number] = checks
+        elif self.checks:
+            self.checks.pop(number, None)
 
-    def keep(self, number: int, before: Any, doubts: Doubts) -> None:
-        """Have an id stand for what it did if a doubt is right."""
+    def keep(self, number: int, before: Any, checks: Checks) -> None:
+        """Let an id denote its previous array, `before`, if a check fails."""
         x = self.arrays[number]
         if isinstance(x, mx.array) and isinstance(before, mx.array):
-            self.arrays[number] = mx.where(bounds.any_of(doubts), before, x)
+            self.arrays[number] = mx.where(bounds.any_fails(checks), before, x)
 
-    def settle(self, left: int = 0) -> None:
-        """Look at all doubts but the last `left`: of those that are right, the arrays fail."""
-        count = len(self.unsettled) - left
-        looked_at, self.unsettled = self.unsettled[:count], self.unsettled[count:]
+    def resolve(self, left: int = 0) -> None:
+        """Read all checks except the last `left`. Arrays that depend on a failed check fail."""
+        count = len(self.unresolved) - left
+        resolved, self.unresolved = self.unresolved[:count], self.unresolved[count:]
         bounds.forget_combined()
-        mx.eval([doubt.bad for doubt in looked_at])
+        mx.eval([check.bad for check in resolved])
         failed = {}
-        for doubt in looked_at:
-            if (error := doubt.error()) is not None:
-                told = self.describe(error, doubt.op)
-                told[3] = doubt.message
-                failed[doubt] = Failed(told)
-                if self.error is None or self.error[3] > doubt.message:
-                    self.error = told
-        for number, doubts in list(self.doubts.items()):
-            found = next((failed[doubt] for doubt in failed if doubt in doubts), None)
+        for check in resolved:
+            if (error := check.error()) is not None:
+                answer = self.describe(error, check.op)
+                answer[3] = check.message
+                failed[check] = Failed(answer)
+                if self.error is None or self.error[3] > check.message:
+                    self.error = answer
+        for number, checks in list(self.checks.items()):
+            found = next((failed[check] for check in failed if check in checks), None)
             if found is not None:
                 self.arrays[number] = found
-            self.note(number, doubts.difference(looked_at))
+            self.note(number, checks.difference(resolved))
 
     def tells(self, numbers: list[int]) -> bool:
-        if self.unsettled:
-            self.settle()
+        if self.unresolved:
+            self.resolve()
         return super().tells(numbers)
 
     def on_free(self, numbers: list[int]) -> None:
         super().on_free(numbers)
-        if self.doubts:
+        if self.checks:
             for number in numbers:
-                self.doubts.pop(number, None)
+                self.checks.pop(number, None)
 
     def compute(self, name: str, outs: list[Any], given: list[Any], options: Any) -> list[Any]:
         dtypes = [DTYPES[dtype] for _, dtype, _ in outs]
@@ -204,7 +205,7 @@ class MLXPlugin(Plugin):
         )
         self.check_limit(name, nbytes)
         own = next((x.dtype for x in given if isinstance(x, mx.array)), dtypes[0])
-        if self.gpu and mx.float64 in (own, *dtypes):  # which Metal does not have
+        if self.gpu and mx.float64 in (own, *dtypes):  # Metal has no float64
             with mx.stream(mx.cpu):
                 return self._compute(name, outs, dtypes, own, given, options)
         return self._compute(name, outs, dtypes, own, given, options)
@@ -214,7 +215,7 @@ class MLXPlugin(Plugin):
         options: Any,
     ) -> list[Any]:  # fmt: skip
         given = [number(x[0], own) if isinstance(x, list) else x for x in given]
-        if all(0 in shape for _, _, shape in outs):  # much of MLX refuses empty arrays
+        if all(0 in shape for _, _, shape in outs):  # many MLX functions refuse empty arrays
             results = [mx.zeros(shape) for _, _, shape in outs]
         elif name in SHAPED:
             results = [SHAPED[name](*given, dtypes[0], tuple(outs[0][2]))]
@@ -234,31 +235,31 @@ class MLXPlugin(Plugin):
 
     def on_run(self, graph: int, inputs: list[int], outputs: list[int], numbers: list[Any]) -> None:
         pending, self.pending = self.pending, []
-        given, results, outer = self.graphs[graph][0], self.graphs[graph][2], self.doubts
+        given, results, outer = self.graphs[graph][0], self.graphs[graph][2], self.checks
         before = {number: self.arrays[number] for number in outputs if number in inputs}
         pairs = zip(given, inputs, strict=True)
-        self.doubts = {own: outer[number] for own, number in pairs if number in outer}
+        self.checks = {own: outer[number] for own, number in pairs if number in outer}
         self.running = True
         super().on_run(graph, inputs, outputs, numbers)
         self.running = False
-        inner, self.doubts = self.doubts, outer
+        inner, self.checks = self.checks, outer
         for own, number in zip(results, outputs, strict=True):
-            doubts = inner.get(own, frozenset())
+            checks = inner.get(own, frozenset())
             if number not in before:
-                self.note(number, doubts)
-            elif doubts:
-                self.keep(number, before[number], doubts)
-        self.pending = pending + outputs  # those inside are its own
+                self.note(number, checks)
+            elif checks:
+                self.keep(number, before[number], checks)
+        self.pending = pending + outputs  # without the ids inside the graph
         self.start([])
 
 
 def device_memory() -> int:
-    """Bytes that the device has; it shares the machine's."""
+    """The device's memory in bytes: all of the machine's, which it shares."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def number(value: Any, dtype: Any) -> Any:
-    """A number as an array of a dtype."""
+    """A Python number as a 0-d array of a dtype."""
     if dtype == mx.float64 or isinstance(value, int) and abs(value) >= 2**31:
         kind = np.float64 if dtype == mx.float64 else np.uint64 if value > 0 else np.int64
         return from_numpy(np.asarray(value, kind)).astype(dtype)

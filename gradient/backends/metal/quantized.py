@@ -1,12 +1,11 @@
-"""Products with packed weights.
+"""Matrix products with packed weights.
 
-Sub-blocks of 32 or more codes with a scale and an offset are what MLX's own `quantized_matmul`
-takes, once the codes lie as it wants them; of mxfp4, codes and exponents. That is done when a
-weight is first multiplied, and kept as long as the weight.
+MLX's `quantized_matmul` takes sub-blocks of 32 or more codes with a scale and an offset (for mxfp4:
+codes and exponents), in its own layout. A weight is converted to this layout at its first product,
+and the result is kept as long as the weight.
 
-q6_k has sub-blocks of 16, which MLX does not know. On a Metal GPU a kernel of our own reads its
-blocks as they lie, and those of q4_k; elsewhere the weight is unpacked, in one op with the product:
-the kernels' composed twin.
+q6_k has sub-blocks of 16, which MLX does not support. On a Metal GPU our own kernels read blocks of
+q6_k and q4_k in place. Elsewhere a q6_k weight is unpacked for each product, in the same op.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ Affine = tuple[Any, Any, Any]
 
 
 class Layout(NamedTuple):
-    """A weight as `mx.quantized_matmul` takes it: codes in words of 32 bits, scales, offsets."""
+    """A weight for `mx.quantized_matmul`: codes in 32-bit words, scales, offsets."""
 
     words: Any
     scales: Any
-    offsets: Any  # None of floating codes
+    offsets: Any  # None for mxfp4
     group: int
     bits: int
     mode: str = "affine"
 
 
 class Unpacking:
-    """The methods of a backend that definitions of packed dtypes use."""
+    """The backend methods that the definitions of packed dtypes call."""
 
     def getitem(self, x: Any, index: Any) -> Any:
         return x[index]
@@ -116,7 +115,7 @@ def q5_1(blocks: Any) -> Affine:
 
 
 def _blocks(bits: int, take: Callable[[Any], Affine]) -> Callable[..., Layout]:
-    """The layout of a format of blocks, by how they are taken apart."""
+    """The layout of a block format, from `take`, which splits blocks into codes and scales."""
 
     def layout(blocks: Any) -> Layout:
         rows = blocks.shape[0]
@@ -141,7 +140,7 @@ def int4_group(codes: Any, scales: Any, zeros: Any) -> Layout:
 
 
 def int8_channel(codes: Any, scales: Any) -> Layout | None:
-    """A scale for each row, repeated as often as MLX wants it; None where a row is no multiple."""
+    """One scale per row, repeated for MLX's groups; None if no group size divides a row."""
     rows, k = codes.shape
     group = next((size for size in (128, 64, 32) if k % size == 0), None)
     if group is None:
@@ -157,13 +156,13 @@ LAYOUTS: dict[str, Callable[..., Layout | None]] = {
     "q5_k": _blocks(5, q5_k), "mxfp4": mxfp4, "int8_channel": int8_channel,
     **dict.fromkeys(("int4_group", "int4_group32", "int4_group128"), int4_group),
 }  # fmt: skip
-"""By format, of a weight's parts."""
+"""By format: a function of a weight's parts."""
 
 _prepared: dict[int, tuple[weakref.ref[Any], Layout | None]] = {}
 
 
 def prepared(name: str, parts: tuple[Any, ...]) -> Layout | None:
-    """A weight's layout: made once, and forgotten with the weight."""
+    """A weight's layout, cached until the weight is freed."""
     key = id(parts[0])
     known = _prepared.get(key)
     if known is not None and known[0]() is parts[0]:
@@ -176,7 +175,7 @@ def prepared(name: str, parts: tuple[Any, ...]) -> Layout | None:
 
 
 def words(codes: Any, bits: int) -> Any:
-    """Codes (N, K) as uint32 (N, K bits / 32): a stream of bits, lowest first."""
+    """Pack codes (N, K) to uint32 (N, K bits / 32): a bit stream, lowest bits first."""
     n, k = codes.shape
     if bits == 8:
         return mx.contiguous(codes).view(mx.uint32)
@@ -189,7 +188,7 @@ def words(codes: Any, bits: int) -> Any:
 
 
 def _product(name: str, transpose: bool) -> Callable[..., list[Any]]:
-    """By MLX's function where the weight has a layout for it."""
+    """The product by MLX's function, or unpacked if the weight has no layout for it."""
     otherwise = _unpacked_product(name, transpose)
 
     def run(x: Any, *parts: Any) -> list[Any]:
@@ -208,7 +207,7 @@ def _product(name: str, transpose: bool) -> Callable[..., list[Any]]:
 
 
 def _unpacked_product(name: str, transpose: bool) -> Callable[..., list[Any]]:
-    """Unpack, and multiply: the composed twin of the kernels."""
+    """The product with the unpacked weight: the composed definition of the kernels."""
     dtype: Any = getattr(dtypes, name)
 
     def run(x: Any, *parts: Any) -> list[Any]:
@@ -219,7 +218,7 @@ def _unpacked_product(name: str, transpose: bool) -> Callable[..., list[Any]]:
 
 
 def _with_kernel(name: str, otherwise: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """A few rows by the kernel that reads the blocks; more of them by matrix products."""
+    """The product by our kernel for a few rows on a Metal GPU, else by `otherwise`."""
 
     def run(x: Any, blocks: Any) -> list[Any]:
         rows = x.size // x.shape[-1]

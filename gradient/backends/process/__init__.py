@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gradient.backends.process.backend import ProcessBackend
 
 NUMPY_PLUGIN = (sys.executable, "-P", str(Path(__file__).with_name("numpy_plugin.py")))
-"""The command of the plugin on NumPy, which is an example, and what the protocol is tested by."""
+"""The command of the plugin on NumPy: an example, with which the protocol is tested."""
 
 
 def register(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> None:

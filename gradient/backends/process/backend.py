@@ -30,7 +30,7 @@ REQUIRED_OPS = frozenset(OPERATORS) | {
     *("argmax", "cumsum", "argsort", "matmul", "reshape", "permute", "broadcast_to"),
     *("concatenate", "getitem", "assign", "index_add", "in_range", "take_along", "put_along"),
 }
-"""What every plugin has: all else can be composed of it."""
+"""The ops that every plugin has; all others can be composed of them."""
 
 
 def _function(name: str) -> Any:

@@ -38,7 +38,7 @@ Out = tuple[int, str, tuple[int, ...]]
 
 
 Queued = tuple[bytes, CodeType, int]
-"""A message, and the place in the user's program that it is of: a code object, an offset."""
+"""A message, and its line in the user's program: a code object, and an offset in it."""
 
 
 class _Reply:
@@ -47,7 +47,7 @@ class _Reply:
     __slots__ = ("answer", "at", "error", "kind", "value")
 
     def __init__(self, kind: str, at: int | None = None):
-        self.kind, self.at = kind, at  # `at`: its part of the shared memory
+        self.kind, self.at = kind, at  # `at`: its slot in the shared memory
         self.answer: list[Any] | None = None  # None until it arrives
         self.value: Any = None
         self.error: PluginError | None = None
@@ -78,10 +78,10 @@ class Client:
         self.queue: deque[Queued] = deque()
         """Messages that are not sent yet. (Appending needs no lock.)"""
         self.freed: deque[int] = deque()
-        """Ids that nobody refers to any more. (A garbage collection appends to it, at any time, so
-        it needs no lock.)"""
+        """Ids without references. (Garbage collection may append at any time, so this takes no
+        lock.)"""
         self.forgotten: deque[int] = deque()
-        """Graphs that nobody has any more."""
+        """Graphs without references."""
         self._sent: deque[_Sent] = deque([_Sent(0, [], [], Parcel(b""), None)])
         self._asked = 0
         self._deferred: PluginError | None = None  # arrived when no call waited: for the next one
@@ -271,7 +271,7 @@ class Client:
         return number
 
     def _free_slot(self) -> int:
-        """The offset of a part of the shared memory that no pending message uses."""
+        """The offset of a slot in the shared memory that no pending message uses."""
         while True:
             used = {reply.at for reply in self._unanswered()}
             for at in range(0, REGION, SLOT):

@@ -21,14 +21,14 @@ from gradient.backends.process.protocol import MEMORY_VARIABLE, MESSAGE_LIMIT, R
 from gradient.errors import DeviceError, MissingDependency
 
 SHOWN = 4000
-"""Bytes of a plugin's standard error that an error shows: the last."""
+"""How many of the last bytes of a plugin's standard error are shown in an error."""
 GRACE = 2.0
-"""Seconds that a plugin has to end by itself."""
+"""Seconds to wait for a plugin to exit before it is killed."""
 
 TUNABLES = "GLIBC_TUNABLES"
 KEEPING = f"glibc.malloc.mmap_threshold={1 << 30}:glibc.malloc.trim_threshold={256 << 20}"
-"""Has a plugin's malloc (glibc's) keep up to 256 MiB that were freed, rather than hand them back: a
-copy to new memory takes twice as long as one to memory whose pages are there."""
+"""Lets a plugin's malloc (glibc's) keep up to 256 MiB of freed memory instead of returning it: a
+copy to new memory takes twice as long as one to memory that is already mapped."""
 
 _open: weakref.WeakSet[Connection] = weakref.WeakSet()
 
@@ -55,9 +55,9 @@ class Connection:
         self.command = list(command)
         self._received: deque[bytes] = deque()
         self.messages: deque[Any] = deque()
-        """What has come and was not dealt with."""
+        """Received messages that are not handled yet."""
         self.lost: str | None = None
-        """Why nothing can be sent any more."""
+        """Why the connection cannot be used any more."""
         self._unpacker = msgpack().Unpacker(
             use_list=True, max_buffer_size=MESSAGE_LIMIT, strict_map_key=False
         )

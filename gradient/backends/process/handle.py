@@ -182,7 +182,7 @@ def made(client: Client, number: int, shape: Shape, dtype: np.dtype) -> Handle:
 
 
 Input = Handle | list[Any] | None
-"""Of an op: an array, [a number], or None for one that is not given."""
+"""An op's input: an array, [a number], or None if it is not given."""
 
 
 def ids(client: Client, inputs: Sequence[Input]) -> tuple[Any, ...]:
@@ -262,11 +262,12 @@ class Settled(NamedTuple):
 
 
 _known: dict[Any, Settled] = {}
-_ID, _NIL = b"\xcf", b"\xc0"  # msgpack's unsigned integer of 64 bits; nothing
+_ID, _NIL = b"\xcf", b"\xc0"  # msgpack: uint64, nil
 _ENCODED: dict[Any, tuple[str, bytes]] = {
     np.dtype: ("Q", _ID), float: ("d", b"\x91\xcb"), int: ("q", b"\x91\xd3"),
 }  # fmt: skip
-"""Operands as `struct` packs them, and what comes before: a number is in an array of its own."""
+"""By kind of operand: its `struct` format, and the msgpack bytes before it. (A number is sent as an
+array of one element.)"""
 
 
 def _result(key: tuple[Any, ...]) -> Settled:

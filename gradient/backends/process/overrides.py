@@ -22,10 +22,10 @@ FLOAT32 = float32.numpy
 DTYPES = HALF_PRECISION | {FLOAT32}
 
 Definition: Any = Backend
-"""The composed definitions, for cases that are not asked of a plugin."""
+"""The composed definitions, for cases that are not sent to a plugin."""
 
 OVERRIDES: dict[str, Callable[..., Any]] = {}
-"""By name of method, which is the op's name too."""
+"""By method name, which is also the op's name."""
 
 
 def override(method: Callable[..., Any]) -> Callable[..., Any]:

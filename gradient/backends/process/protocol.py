@@ -8,28 +8,28 @@ from gradient.dtypes import BY_NUMPY
 from gradient.errors import ArgumentError, BackendError, IndexOutOfRange
 
 VERSION = 1
-"""Of the protocol. Both sides must have the same."""
+"""The protocol's version, which must be the same on both sides."""
 TIMEOUT = 300.0
-"""Seconds that a plugin may take to answer, unless told otherwise."""
+"""The default of the longest time to wait for an answer, in seconds."""
 MEMORY_VARIABLE = "GRADIENT_PLUGIN_MEMORY"
-"""The environment variable that says "fd:bytes" of the shared memory."""
+"""The environment variable with the shared memory, as "fd:bytes"."""
 SLOT = 2 << 20
-"""Bytes of shared memory that one message moves at most."""
+"""The most bytes that one message copies through shared memory."""
 SLOTS = 3
-"""Parts of the shared memory, so that one side fills some while the other empties others. (More of
-them would not stay in the processor's caches.)"""
+"""The number of slots, so that one side writes while the other reads. (More slots would not fit in
+the processor's caches.)"""
 REGION = SLOT * SLOTS
 INLINE = 16 << 10
-"""Bytes up to which an array lies in its message."""
+"""Arrays of at most this many bytes are sent in the message itself."""
 WINDOW = 4096
-"""Messages after which the plugin is asked how far it is; two windows are under way at most."""
+"""Messages between two `sync` messages; at most two windows are in flight."""
 MESSAGE_LIMIT = 64 << 20
-"""Bytes of a message."""
+"""The most bytes of a message."""
 
 NAMES: dict[np.dtype, str] = {
     dtype: known.name for dtype, known in BY_NUMPY.items() if isinstance(dtype, np.dtype)
 }
-"""dtypes as messages name them."""
+"""The names of dtypes in messages."""
 
 
 class PluginError(BackendError):
@@ -56,4 +56,4 @@ ERRORS = {
     "error": PluginError, "memory": PluginMemoryError, "unsupported": PluginUnsupported,
     "index": PluginIndexError, "value": PluginArgumentError,
 }  # fmt: skip
-"""By the kind that an error's message has."""
+"""Exception classes by the kind in an error message."""
