@@ -1,12 +1,12 @@
-"""Learn what pictures of bars are made of, then draw new ones, with a variational autoencoder.
+"""Learn to draw pictures of bars with a variational autoencoder.
 
     python examples/bars_vae.py
     python examples/bars_vae.py --steps 2000 --latent 4
 
 After Kingma and Welling 2014, "Auto-Encoding Variational Bayes". A picture is encoded as a normal
-distribution over a few numbers; a sample of it is decoded to a picture again. The loss is what the
-reconstruction misses, and how far the distribution is from the standard normal one. It runs on
-PyTorch too when nothing but its import lines is changed (examples/README.md).
+distribution over a few latent numbers, and a sample of it is decoded to a picture. The loss is the
+reconstruction error plus the divergence of the distribution from the standard normal one. It also
+runs on PyTorch, with PyTorch's import lines (examples/README.md).
 """
 
 import argparse
@@ -30,7 +30,7 @@ def pictures(count: int) -> gradient.Tensor:
 
 
 class VAE(nn.Module):
-    """Pictures (N, 64) to logits (N, 64) through `latent` numbers."""
+    """Pictures (N, 64) to logits (N, 64), through `latent` numbers."""
 
     def __init__(self, latent: int, width: int = 128) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class VAE(nn.Module):
     ) -> tuple[gradient.Tensor, gradient.Tensor, gradient.Tensor]:
         hidden = self.encoder(x)
         mean, log_variance = self.mean(hidden), self.log_variance(hidden)
-        # The sample is a function of the mean and the variance, so the gradient reaches both.
+        # The sample is a differentiable function of the mean and the variance (reparametrisation).
         z = mean + (0.5 * log_variance).exp() * noise
         return self.decoder(z), mean, log_variance
 
@@ -55,7 +55,7 @@ class VAE(nn.Module):
 def negative_elbo(
     model: VAE, x: gradient.Tensor, noise: gradient.Tensor
 ) -> tuple[gradient.Tensor, gradient.Tensor]:
-    """What the reconstruction misses and the divergence from the prior, each in nats a picture."""
+    """The reconstruction error and the divergence from the prior, in nats per picture."""
     logits, mean, log_variance = model(x, noise)
     missed = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
     divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum() / len(x)

@@ -3,11 +3,11 @@
     python examples/bpe_from_scratch.py                   # learns from a file of Python's library
     python examples/bpe_from_scratch.py --text FILE --merges 500
 
-A language model reads numbers. One number a letter makes texts long, one a word needs a list of all
-words there will ever be. Byte-pair encoding (Sennrich et al. 2016) lies between: it begins with
-bytes, of which any text is made, and joins the pair that occurs most often, again and again. Over
-bytes it is GPT-2's (Radford et al. 2019). The end compares with `gradient.text`, whose training and
-encoding run in Rust.
+A language model reads numbers. One number per letter makes texts long; one per word needs a list of
+all words. Byte-pair encoding (Sennrich et al. 2016) is between these: it starts with single
+bytes, and repeatedly joins the most frequent pair. GPT-2 has such a vocabulary of bytes (Radford et
+al. 2019). At the end, the script compares it with `gradient.text`, whose training and encoding run
+in Rust.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from gradient.text import Tokenizer, train_bpe
 from gradient.text.build import byte_level_bpe
 from gradient.text.stream import byte_alphabet
 
-# Text is cut into words first, and pairs are joined within words only. Otherwise "dog." and "dog!"
-# would each become a piece. A space belongs to the word after it, so " dog" is one piece and needs
-# no piece for the space. By alternatives, the first that fits:
+# Text is split into words first, and pairs are joined only within words. Otherwise "dog." and
+# "dog!" could become separate pieces. A space belongs to the word after it, so " dog" needs no
+# separate piece for the space. The first alternative that matches is used:
 WORDS = re.compile(
     r"'(?:s|t|re|ve|m|ll|d)"  # the ends of it's, don't, we're, ...
     r"| ?[^\W\d_]+"  # letters, with the space before them
     r"| ?\d+"  # digits
-    r"| ?(?:[^\s\w]|_)+"  # signs
-    r"|\s+(?!\S)"  # spaces, but the last one stays for the word after them
+    r"| ?(?:[^\s\w]|_)+"  # punctuation
+    r"|\s+(?!\S)"  # spaces, except the last one before a word
     r"|\s+"
 )
 
@@ -37,9 +37,9 @@ Pair = tuple[bytes, bytes]
 
 
 def learn(text: str, merges: int) -> list[Pair]:
-    """The pairs to join, in order: two `bytes` each.
+    """The pairs to join, in order. A pair is two `bytes`.
 
-    Every round counts all pairs anew. A library keeps the counts and changes those near a join;
+    Each round counts all pairs again. A library keeps the counts and updates those near a join;
     the result is the same.
     """
     words = Counter(WORDS.findall(text))
@@ -53,7 +53,7 @@ def learn(text: str, merges: int) -> list[Pair]:
                 pairs[pair] += words[word]
         if not pairs:
             break
-        # The most frequent; of several, the first by its bytes, so that each run learns the same.
+        # The most frequent pair; of several, the first by its bytes, for a deterministic result.
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         if pairs[best] < 2:
             break
@@ -63,7 +63,7 @@ def learn(text: str, merges: int) -> list[Pair]:
 
 
 def join(pieces: list[bytes], pair: Pair) -> list[bytes]:
-    """`pieces` with every occurrence of `pair` as one piece, from the left."""
+    """Join every occurrence of `pair` in `pieces` to one piece, from left to right."""
     joined: list[bytes] = []
     at = 0
     while at < len(pieces):
@@ -77,7 +77,7 @@ def join(pieces: list[bytes], pair: Pair) -> list[bytes]:
 
 
 class BytePairs:
-    """Text to ids and back: ids 0 to 255 are the bytes, 256 on the pairs as they were learned."""
+    """Text to ids and back: ids 0 to 255 are bytes, ids from 256 on the pairs in learned order."""
 
     def __init__(self, learned: list[Pair]) -> None:
         self.rank = {pair: number for number, pair in enumerate(learned)}
@@ -88,10 +88,10 @@ class BytePairs:
         return [self.ids[piece] for word in WORDS.findall(text) for piece in self.split(word)]
 
     def split(self, word: str) -> list[bytes]:
-        """A word's pieces: the pair that was learned first is joined first, while there is any.
+        """Split a word into pieces: repeatedly join the pair that was learned first.
 
-        This repeats what happened in training, so a word gets here the pieces it had there. The
-        longest piece that fits would be another rule, and give other pieces.
+        This repeats the joins of training, so a word gets the same pieces as there. Choosing the
+        longest piece that matches would be a different rule, with different pieces.
         """
         pieces = [bytes([b]) for b in word.encode()]
         while len(pieces) > 1:
@@ -103,12 +103,12 @@ class BytePairs:
         return pieces
 
     def decode(self, ids: list[int]) -> str:
-        # Joined before it is decoded: a character of several bytes may lie in several pieces.
+        # Join the bytes first: a character of several bytes may be split between pieces.
         return b"".join(self.pieces[number] for number in ids).decode("utf-8", "replace")
 
 
 def in_the_library(learned: list[Pair]) -> Tokenizer:
-    """The same vocabulary as a `gradient.text.Tokenizer`, whose files write bytes as letters."""
+    """The same vocabulary as a `gradient.text.Tokenizer`, which writes bytes as characters."""
     letter = {byte: character for character, byte in byte_alphabet().items()}
 
     def written(piece: bytes) -> str:

@@ -1,11 +1,11 @@
-"""Balance a pole on a cart by trial and error: a policy gradient.
+"""Learn to balance a pole on a cart by a policy gradient.
 
     python examples/cartpole_reinforce.py
     python examples/cartpole_reinforce.py --steps 200 --episodes 16
 
-After Williams 1992 (REINFORCE): what was done is made more likely, the more so the better it went
-on afterwards. The cart and its pole are those of Barto, Sutton and Anderson 1983. It runs on
-PyTorch too when nothing but its import lines is changed (examples/README.md).
+After Williams 1992 (REINFORCE): each action becomes more likely in proportion to the reward that
+followed it. The cart and its pole are those of Barto, Sutton and Anderson 1983. It also runs on
+PyTorch, with PyTorch's import lines (examples/README.md).
 """
 
 import argparse
@@ -22,7 +22,7 @@ LONGEST = 200  # steps of an episode
 
 
 class CartPole(NamedTuple):
-    """Where the cart is and how fast, the pole's angle from upright and how fast it changes."""
+    """The cart's position and speed, the pole's angle from upright and its angular speed."""
 
     position: float
     speed: float
@@ -30,7 +30,7 @@ class CartPole(NamedTuple):
     turning: float
 
     def pushed(self, right: bool) -> "CartPole":
-        """0.02 s later, under a force of 10 N to the right or to the left."""
+        """The state 0.02 s later, after a force of 10 N to the right or to the left."""
         gravity, cart, pole, half_length, tick = 9.8, 1.0, 0.1, 0.5, 0.02
         force = 10.0 if right else -10.0
         sine, cosine, mass = math.sin(self.angle), math.cos(self.angle), cart + pole
@@ -46,12 +46,12 @@ class CartPole(NamedTuple):
 
     @property
     def fallen(self) -> bool:
-        """Whether the cart is off its track, or the pole 12 degrees from upright."""
+        """Whether the cart has left its track, or the pole is over 12 degrees from upright."""
         return abs(self.position) > 2.4 or abs(self.angle) > math.radians(12)
 
 
 def policy() -> nn.Sequential:
-    """(N, 4) states to (N, 2) logits of pushing left and right."""
+    """(N, 4) states to (N, 2) logits of the actions left and right."""
     return nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 2))
 
 
@@ -59,7 +59,7 @@ def policy() -> nn.Sequential:
 def play(
     model: nn.Module, episodes: int, rng: random.Random
 ) -> tuple[list[list[CartPole]], list[list[int]]]:
-    """The states and actions of some episodes, played side by side."""
+    """The states and actions of some episodes, played in parallel."""
     now = [CartPole(*(rng.uniform(-0.05, 0.05) for _ in range(4))) for _ in range(episodes)]
     states: list[list[CartPole]] = [[] for _ in now]
     actions: list[list[int]] = [[] for _ in now]
@@ -76,7 +76,7 @@ def play(
 
 
 def returns(length: int, discount: float = 0.98) -> list[float]:
-    """What each step of an episode brings from then on, 1 for each step that the pole stands."""
+    """The discounted return of each step of an episode; each step of it has the reward 1."""
     sums = [0.0]
     for _ in range(length):
         sums.append(1 + discount * sums[-1])
@@ -86,7 +86,8 @@ def returns(length: int, discount: float = 0.98) -> list[float]:
 def policy_loss(
     model: nn.Module, states: gradient.Tensor, actions: gradient.Tensor, weights: gradient.Tensor
 ) -> gradient.Tensor:
-    """-log p(action | state), weighted: its gradient is the policy's (Williams 1992, theorem 1).
+    """The mean of weight * -log p(action | state). Its gradient is the policy gradient (Williams
+    1992, theorem 1).
 
     states (N, 4), actions (N,) int64, weights (N,)."""
     return (F.cross_entropy(model(states), actions, reduction="none") * weights).mean()

@@ -1,11 +1,11 @@
-"""Train a character-level GPT on one text file, then let it write.
+"""Train a character-level GPT on a text file, then generate text with it.
 
     python examples/char_gpt.py                           # the source of Python's argparse module
     python examples/char_gpt.py --text input.txt --steps 2000
 
 The model is GPT-2's (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"):
-pre-norm blocks, learned positions, the token embedding shared with the output layer. It runs on
-PyTorch too when nothing but its import lines is changed (examples/README.md).
+pre-norm blocks, learned positions, and the token embedding as the weight of the output layer. It
+also runs on PyTorch, with PyTorch's import lines (examples/README.md).
 
 Shapes: B batch, T time (characters), C channels (width), H heads, V vocabulary.
 """
@@ -29,7 +29,7 @@ from gradient.optim.lr_scheduler import LambdaLR
 
 @dataclass
 class GPTConfig:
-    """The sizes that define a GPT."""
+    """The sizes of a GPT."""
 
     vocab_size: int
     block_size: int = 64
@@ -40,7 +40,7 @@ class GPTConfig:
 
 
 class CausalSelfAttention(nn.Module):
-    """Each position mixes in what earlier ones offer: softmax(q k^T / sqrt(C/H)) v per head."""
+    """Causal attention, softmax(q k^T / sqrt(C/H)) v per head: a position sees the earlier ones."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention across positions, then an MLP at each position, both added to the stream."""
+    """Attention over positions, then an MLP at each position, both added to the residual stream."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -93,10 +93,10 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
-        self.head.weight = self.token.weight  # one matrix reads characters and scores them
+        self.head.weight = self.token.weight  # one matrix for both
 
         self.apply(self.init_weights)
-        # Each block adds to the stream twice; without this the stream's variance grows with depth.
+        # Each block adds to the residual stream twice: without this its variance grows with depth.
         for name, parameter in self.named_parameters():
             if name.endswith(("attention.out.weight", "mlp.2.weight")):
                 nn.init.normal_(parameter, mean=0.0, std=0.02 / math.sqrt(2 * config.layers))
@@ -109,7 +109,7 @@ class GPT(nn.Module):
             nn.init.zeros_(module.bias)
 
     def forward(self, ids: gradient.Tensor) -> gradient.Tensor:
-        """Logits (B, T, V) of the character after each of ids (B, T)."""
+        """Logits (B, T, V) of the character after each id in ids (B, T)."""
         T = ids.shape[1]
         x = self.token(ids) + self.position(gradient.arange(T, device=ids.device))  # (B, T, C)
         x = self.dropout(x)
@@ -125,7 +125,7 @@ class GPT(nn.Module):
     def configure_optimizer(
         self, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.95)
     ) -> AdamW:
-        """AdamW that decays matrices only: shrinking biases and norm gains serves nothing."""
+        """AdamW with weight decay for matrices only, not for biases and the weights of norms."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
@@ -137,7 +137,7 @@ class GPT(nn.Module):
     def generate(
         self, ids: gradient.Tensor, count: int, temperature: float = 1.0, top_k: int | None = None
     ) -> gradient.Tensor:
-        """Append `count` sampled characters to ids (B, T), each given what fits in the window."""
+        """Append `count` sampled characters to ids (B, T), each given the last `block_size` ids."""
         for _ in range(count):
             logits = self(ids[:, -self.config.block_size :])[:, -1, :] / temperature
             if top_k is not None:
@@ -149,7 +149,7 @@ class GPT(nn.Module):
 
 
 class CharText:
-    """A text as character ids, split 9 to 1 into training and validation parts."""
+    """A text as character ids: 90 % for training, 10 % for validation."""
 
     def __init__(self, text: str, seed: int = 0) -> None:
         self.alphabet = sorted(set(text))
@@ -162,7 +162,7 @@ class CharText:
     def batch(
         self, part: str, batch_size: int, block_size: int
     ) -> tuple[gradient.Tensor, gradient.Tensor]:
-        """Windows (B, T) at random places, and the same windows one character on."""
+        """Windows (B, T) at random positions, and the same windows shifted by one character."""
         ids = self.parts[part]
         starts = self.rng.integers(0, len(ids) - block_size, size=batch_size)
         windows = ids[starts[:, None] + np.arange(block_size + 1)]
@@ -176,7 +176,7 @@ class CharText:
 
 
 def warmup_then_cosine(warmup: int, steps: int, floor: float = 0.1) -> Callable[[int], float]:
-    """Factor on the learning rate: a line up for `warmup` steps, then half a cosine to `floor`."""
+    """Factor of the learning rate: linear for `warmup` steps, then half a cosine to `floor`."""
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -191,7 +191,7 @@ def warmup_then_cosine(warmup: int, steps: int, floor: float = 0.1) -> Callable[
 def estimate_loss(
     model: GPT, text: CharText, part: str, batch_size: int, batches: int = 8
 ) -> float:
-    """Mean loss in nats per character over a few random batches of one part."""
+    """The mean loss, in nats per character, over a few random batches of one part."""
     model.eval()
     losses: list[float] = []
     for _ in range(batches):
@@ -210,7 +210,7 @@ def train(
     weight_decay: float = 0.1,
     log_every: int = 50,
 ) -> list[float]:
-    """Train in place; the loss of every step, in nats per character."""
+    """Train the model in place; return the loss of each step, in nats per character."""
     optimizer = model.configure_optimizer(lr, weight_decay)
     scheduler = LambdaLR(optimizer, warmup_then_cosine(max(1, steps // 20), steps))
     model.train()

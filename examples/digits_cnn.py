@@ -1,12 +1,12 @@
-"""Recognise digits with a convolutional network, save it, load it back.
+"""Recognise digits with a convolutional network; save and load it.
 
     python examples/digits_cnn.py                        # digits that the script draws itself
     python examples/digits_cnn.py --data mnist           # MNIST, to 99 % of its test images
 
-`--data` names a folder with MNIST's four idx files, gzipped or not; where only one pair of images
-and labels is there, a fifth of it is kept for the test. Shows Conv2d, BatchNorm2d, Dropout,
-one-cycle SGD, and a state_dict written to disk and read again. It runs on PyTorch too when nothing
-but its import lines is changed (examples/README.md).
+`--data` is a folder with MNIST's four idx files, gzipped or not. If it has only one pair of images
+and labels, a fifth of it is the test set. The script shows Conv2d, BatchNorm2d, Dropout, one-cycle
+SGD, and how to write and read a state_dict. It also runs on PyTorch, with PyTorch's import lines
+(examples/README.md).
 """
 
 import argparse
@@ -26,7 +26,7 @@ from gradient.optim import SGD
 from gradient.optim.lr_scheduler import OneCycleLR
 from gradient.utils.data import DataLoader, TensorDataset
 
-# The digits 0 to 9 side by side, each 3 wide and 5 high, as a pocket calculator shows them.
+# The digits 0 to 9 side by side, each 3 wide and 5 high, as on a pocket calculator.
 SEGMENTS = """
 ### ..# ### ### #.# ### ### ### ### ###
 #.# ..# ..# ..# #.# #.. #.. ..# #.# #.#
@@ -39,7 +39,7 @@ SEGMENTS = """
 def drawn_digits(
     count: int, rng: np.random.Generator, size: int = 28
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images (N, 1, size, size) of seven-segment digits, moved, scaled and noisy; labels (N,)."""
+    """Images (N, 1, size, size) of seven-segment digits, shifted, scaled and noisy; labels (N,)."""
     cells = np.array(
         [[c == "#" for c in row.replace(" ", "")] for row in SEGMENTS.split("\n")[1:-1]]
     )
@@ -56,8 +56,8 @@ def drawn_digits(
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """A uint8 array from an idx file, or from that file gzipped: two zero bytes, dtype, rank, the
-    sizes, the data."""
+    """Read a uint8 array from an idx file, gzipped or not: two zero bytes, dtype, rank, sizes,
+    data."""
     gzipped = path.with_name(f"{path.name}.gz")
     with path.open("rb") if path.exists() else gzip.open(gzipped) as file:
         _, dtype, rank = struct.unpack(">HBB", file.read(4))
@@ -77,7 +77,7 @@ def mnist_digits(folder: Path, name: str) -> tuple[NDArray[np.float32], NDArray[
 def train_and_test_sets(
     folder: Path | None, rng: np.random.Generator
 ) -> tuple[TensorDataset, TensorDataset]:
-    """MNIST's own two sets where the folder has both; else a split, four fifths to one fifth."""
+    """MNIST's two sets if the folder has both; else a split into four fifths and one fifth."""
     if folder is None:
         sets = [drawn_digits(5000, rng)]
     else:
@@ -124,7 +124,7 @@ class ConvNet(nn.Module):
 
 @gradient.no_grad()
 def accuracy(model: ConvNet, loader: "DataLoader[list[gradient.Tensor]]") -> float:
-    """The share of the loader's images whose most likely digit is the right one."""
+    """The share of the loader's images whose most likely digit is correct."""
     model.eval()
     right: float = sum((model(x).argmax(dim=1) == y).sum().item() for x, y in loader)
     return right / len(loader.dataset)
@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     result = {"losses": losses, "accuracy": accuracy(model, test_loader)}
     print(f"test accuracy {result['accuracy']:.4f}")
 
-    # What a saved model must give back: the same weights, running statistics included.
+    # A loaded model must have the same weights and running statistics.
     with tempfile.TemporaryDirectory() as folder:
         path = args.out or Path(folder) / "digits"
         gradient.save(model.state_dict(), path)

@@ -1,11 +1,11 @@
-"""Walk the graph that a forward pass leaves behind, and do the backward pass by hand.
+"""Visit the graph that a forward pass records, and do the backward pass by hand.
 
     python examples/micrograd_style.py
 
-Karpathy's micrograd (2020) shows that reverse-mode differentiation is three things: each operation
-remembers its inputs, each knows its local derivative, and the chain rule is applied from the result
-back to the leaves. The same three things are here, in the nodes that `gradient` records: this
-script prints them for one neuron, repeats `backward()` in ten lines, and compares the two.
+Karpathy's micrograd (2020) shows that reverse-mode differentiation needs three things: each
+operation stores its inputs, each has its local derivative, and the chain rule is applied from the
+result back to the leaves. The nodes that `gradient` records have the same three things. This script
+prints them for one neuron, repeats `backward()` in ten lines, and compares the results.
 """
 
 from typing import Any
@@ -24,10 +24,10 @@ def neuron() -> tuple[dict[str, gradient.Tensor], gradient.Tensor]:
 
 
 def graph(result: gradient.Tensor) -> list[Any]:
-    """Every node that `result` depends on, the newest first.
+    """All nodes that `result` depends on, newest first.
 
-    A node is made after its parents, so the order of creation is a topological order: going through
-    it backwards, a node's gradient is complete before it is passed on.
+    A node is made after its parents, so the order of creation is a topological order. In reverse
+    order, a node's gradient is complete before it is passed to its parents.
     """
     found, pending = set(), [result.node]
     while pending:
@@ -39,7 +39,7 @@ def graph(result: gradient.Tensor) -> list[Any]:
 
 
 def describe(nodes: list[Any], names: dict[Any, str]) -> None:
-    """Print what each node is, whom it came from, and which arrays it keeps for its gradient."""
+    """Print each node's op, its parents, and the arrays that it keeps for its gradient."""
     labels = {node: names.get(node, f"n{node.sequence_nr}") for node in nodes}
     for node in reversed(nodes):
         if node.op is None:
@@ -55,13 +55,13 @@ def describe(nodes: list[Any], names: dict[Any, str]) -> None:
 
 
 def backward_by_hand(result: gradient.Tensor) -> dict[Any, float]:
-    """The derivative of `result` by every node: the chain rule, from the newest node back."""
+    """The derivative of `result` with respect to each node: the chain rule, newest node first."""
     gradients = {result.node: 1.0}
     for node in graph(result):
         if node.op is None:
             continue
-        # The op's rules turn the result's gradient into one for each input. (The engine does one
-        # thing more, once for all ops: it sums over the axes along which an input was broadcast.)
+        # The op's rules compute a gradient for each input from the result's gradient. (The engine
+        # also sums it over the axes along which the input was broadcast, for all ops.)
         shares = node.op.vjp(node, gradients[node], node.parents)
         for parent, share in zip(node.parents, shares, strict=True):
             if parent is not None:

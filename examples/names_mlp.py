@@ -5,7 +5,7 @@
 
 After Bengio et al. 2003, "A Neural Probabilistic Language Model": each of the last `context`
 letters is looked up in an embedding, and a hidden layer (with batch normalisation) scores the next
-letter. It runs on PyTorch too when nothing but its import lines is changed (examples/README.md).
+letter. It also runs on PyTorch, with PyTorch's import lines (examples/README.md).
 """
 
 import argparse
@@ -35,7 +35,7 @@ def python_words() -> list[str]:
 
 
 def windows(words: list[str], context: int) -> tuple[gradient.Tensor, gradient.Tensor]:
-    """For each letter of each word, the `context` ids before it (N, context) and its own (N,)."""
+    """For each letter of each word: the `context` ids before it (N, context), its own id (N,)."""
     inputs, targets = [], []
     for word in words:
         window = [0] * context
@@ -47,7 +47,7 @@ def windows(words: list[str], context: int) -> tuple[gradient.Tensor, gradient.T
 
 
 def letter_mlp(context: int, width: int = 24, hidden: int = 128) -> nn.Sequential:
-    """(N, context) letter ids to (N, 27) logits of the letter that follows."""
+    """(N, context) letter ids to (N, 27) logits of the next letter."""
     return nn.Sequential(
         nn.Embedding(len(ALPHABET), width),
         nn.Flatten(),
@@ -60,7 +60,7 @@ def letter_mlp(context: int, width: int = 24, hidden: int = 128) -> nn.Sequentia
 
 @gradient.no_grad()
 def invent(model: nn.Sequential, context: int, longest: int = 20) -> str:
-    """One new word, sampled letter by letter until the end mark."""
+    """A new word, sampled letter by letter until the end mark."""
     model.eval()
     ids = [0] * context
     while len(ids) < context + longest:

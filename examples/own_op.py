@@ -1,13 +1,13 @@
-"""Write an operation with a gradient of one's own, check the gradient, train with it.
+"""Write an operation with a gradient by hand, check the gradient, train with it.
 
     python examples/own_op.py
 
-Three steps: (1) an `autograd.Function` with forward and backward; (2) `gradcheck`, which holds the
-backward to finite differences, and finds a planted mistake; (3) the operation inside a module that
-trains. The operation is the quantile ("pinball") loss of Koenker and Bassett 1978, "Regression
-Quantiles": an error costs `q` per unit when the prediction is too low and `1 - q` when too high, so
-that the cheapest prediction is the q-quantile. It runs on PyTorch too when nothing but its import
-lines is changed (examples/README.md).
+Three steps: (1) an `autograd.Function` with forward and backward; (2) `gradcheck`, which compares
+the backward with finite differences, and finds a deliberate mistake; (3) training with the
+operation. The operation is the quantile ("pinball") loss of Koenker and Bassett 1978, "Regression
+Quantiles": an error costs `q` per unit if the prediction is too low and `1 - q` if it is too high,
+so the loss is smallest at the q-quantile. It also runs on PyTorch, with PyTorch's import lines
+(examples/README.md).
 """
 
 import argparse
@@ -29,7 +29,7 @@ class QuantileLoss(Function):
         ctx: Any, prediction: gradient.Tensor, target: gradient.Tensor, q: float
     ) -> gradient.Tensor:
         error = target - prediction
-        # Keep what backward needs and nothing else: the sign of the error, not the error itself.
+        # Keep only what backward needs: the sign of the error, not the error itself.
         ctx.too_low = error > 0
         ctx.q = q
         return gradient.where(ctx.too_low, q * error, (q - 1) * error)
@@ -39,12 +39,12 @@ class QuantileLoss(Function):
         slope = gradient.where(
             ctx.too_low, gradient.full_like(grad, -ctx.q), gradient.full_like(grad, 1 - ctx.q)
         )
-        # One gradient for each argument of forward; None where there is nothing to derive.
+        # One gradient per argument of forward; None for an argument without gradient.
         return grad * slope, -grad * slope, None
 
 
 class MistakenQuantileLoss(QuantileLoss):
-    """The same with a mistake of the usual kind: the two slopes exchanged."""
+    """The same with a typical mistake: the two slopes are exchanged."""
 
     @staticmethod
     def backward(ctx: Any, grad: gradient.Tensor) -> Gradients:
@@ -55,8 +55,8 @@ class MistakenQuantileLoss(QuantileLoss):
 
 
 def check() -> tuple[bool, bool]:
-    """gradcheck's verdict on the right and on the mistaken op."""
-    # float64, because finite differences in float32 are too rough to tell right from wrong.
+    """Whether `gradcheck` accepts the correct op, and whether it accepts the mistaken one."""
+    # float64, because finite differences are not accurate enough in float32.
     prediction = gradient.randn(5, 3, dtype=gradient.float64, requires_grad=True)
     target = gradient.randn(5, 3, dtype=gradient.float64, requires_grad=True)
     right = gradcheck(lambda p, t: QuantileLoss.apply(p, t, 0.9), (prediction, target))
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     right, wrong = check()
     print(f"gradcheck: the right backward passes: {right}; the mistaken one passes: {wrong}")
 
-    # y = 2x + noise whose spread grows with x: its 0.9-quantile is a steeper line than its mean.
+    # y = 2x + noise that grows with x: its 0.9-quantile is a steeper line than its mean.
     x = gradient.rand(2000, 1)
     y = 2 * x + x * gradient.randn(2000, 1)
     model = nn.Linear(1, 1)

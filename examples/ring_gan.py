@@ -1,11 +1,11 @@
-"""Imitate points on a ring with two networks that compete: a generative adversarial network.
+"""Generate points on a ring with a generative adversarial network.
 
     python examples/ring_gan.py
     python examples/ring_gan.py --steps 6000 --centres 12
 
 After Goodfellow et al. 2014, "Generative Adversarial Nets". The generator makes points from noise;
-the discriminator tells them from real ones; each learns from the other's mistakes. It runs on
-PyTorch too when nothing but its import lines is changed (examples/README.md).
+the discriminator tries to distinguish them from real ones. They are trained in turn, against each
+other. It also runs on PyTorch, with PyTorch's import lines (examples/README.md).
 """
 
 import argparse
@@ -17,11 +17,11 @@ import gradient.nn as nn
 import gradient.nn.functional as F
 from gradient.optim import Adam
 
-NOISE = 8  # numbers that the generator starts from
+NOISE = 8  # the size of the generator's input
 
 
 def real_points(count: int, centres: int) -> gradient.Tensor:
-    """Points (N, 2), normal with a deviation of 0.1 about `centres` places on the unit circle."""
+    """Points (N, 2), normal with deviation 0.1 around `centres` places on the unit circle."""
     angle = gradient.randint(0, centres, (count,)).float() * (2 * math.pi / centres)
     points = gradient.stack([angle.cos(), angle.sin()], dim=1)
     return points + 0.1 * gradient.randn(count, 2)
@@ -40,7 +40,7 @@ def network(inputs: int, outputs: int, width: int = 64) -> nn.Sequential:
 def discriminator_loss(
     discriminator: nn.Module, real: gradient.Tensor, made: gradient.Tensor
 ) -> gradient.Tensor:
-    """The cross-entropy of telling real points (N, 2) from made ones."""
+    """The cross-entropy of classifying real (N, 2) and generated points."""
     of_real, of_made = discriminator(real), discriminator(made.detach())
     return F.binary_cross_entropy_with_logits(
         of_real, gradient.ones_like(of_real)
@@ -48,15 +48,15 @@ def discriminator_loss(
 
 
 def generator_loss(discriminator: nn.Module, made: gradient.Tensor) -> gradient.Tensor:
-    """How little the discriminator takes made points (N, 2) for real ones (section 3)."""
+    """The cross-entropy of generated points (N, 2) with the label "real" (section 3)."""
     of_made = discriminator(made)
     return F.binary_cross_entropy_with_logits(of_made, gradient.ones_like(of_made))
 
 
 @gradient.no_grad()
 def centres_reached(generator: nn.Module, centres: int, count: int = 500) -> tuple[float, int]:
-    """The mean distance of made points from the nearest centre, and how many centres have at least
-    1 % of them."""
+    """The mean distance of generated points from the nearest centre, and the number of centres with
+    at least 1 % of the points."""
     made = generator(gradient.randn(count, NOISE))
     angle = gradient.arange(centres).float() * (2 * math.pi / centres)
     places = gradient.stack([angle.cos(), angle.sin()], dim=1)

@@ -1,10 +1,10 @@
-"""Teach a small MLP which arm of a spiral a point lies on.
+"""Train a small MLP to classify points by the arm of a spiral.
 
     python examples/spiral_mlp.py
     python examples/spiral_mlp.py --steps 100 --arms 5
 
-The usual loop: Dataset, DataLoader, optimiser, scheduler, evaluation. It runs on PyTorch too when
-nothing but its import lines is changed (examples/README.md).
+The usual training loop: Dataset, DataLoader, optimiser, scheduler, evaluation. It also runs on
+PyTorch, with PyTorch's import lines (examples/README.md).
 """
 
 import argparse
@@ -52,14 +52,14 @@ class MLP(nn.Module):
 
 
 def endless(loader: "DataLoader[list[gradient.Tensor]]") -> "Iterator[list[gradient.Tensor]]":
-    """Batches for ever: one pass over the loader after another, each newly shuffled."""
+    """Batches without end: the loader again and again, shuffled each time."""
     while True:
         yield from loader
 
 
 @gradient.no_grad()
 def accuracy(model: MLP, loader: "DataLoader[list[gradient.Tensor]]") -> float:
-    """The share of the loader's points whose most likely class is the right one."""
+    """The share of the loader's points whose most likely class is correct."""
     model.eval()
     right = total = 0
     for points, labels in loader:

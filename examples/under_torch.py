@@ -1,4 +1,4 @@
-"""Run one of these scripts under PyTorch: its import lines are exchanged, the rest is as it is.
+"""Run one of these scripts under PyTorch: its import lines are replaced, nothing else.
 
 python examples/under_torch.py char_gpt --steps 100
 """
@@ -16,7 +16,7 @@ PORTED = (
     *("bars_vae", "ring_gan", "cartpole_reinforce"),
 )
 
-# All that porting changes. A line that imports gradient and is not listed here cannot be ported.
+# All changes for PyTorch. A script with another import line of gradient cannot be ported.
 TORCH_IMPORTS = {
     "import gradient": "import torch as gradient",
     "import gradient.nn as nn": "import torch.nn as nn",
@@ -47,7 +47,7 @@ TORCH_IMPORTS = {
 
 
 def torch_source(source: str) -> str:
-    """The same script for PyTorch: each import line replaced by the table, nothing else touched."""
+    """The same script for PyTorch: its import lines replaced by the table, nothing else changed."""
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -58,14 +58,14 @@ def torch_source(source: str) -> str:
 
 
 def load(name: str, package: str = "gradient") -> ModuleType:
-    """The module ``examples/NAME.py``, under ``gradient`` or ``torch``; not yet run as a script."""
+    """Import ``examples/NAME.py`` under ``gradient`` or ``torch``, without running its `main`."""
     path = EXAMPLES / f"{name}.py"
     source = path.read_text(encoding="utf-8")
     if package == "torch":
         source = torch_source(source)
     module = ModuleType(f"{name}_under_{package}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    sys.modules[module.__name__] = module  # dataclasses look up their module there
     exec(compile(source, str(path), "exec"), module.__dict__)
     return module
 

@@ -1,8 +1,8 @@
-"""Conversations within the tiny world: a few moves, drawn and strung together.
+"""Conversations about the tiny world, randomly combined from moves.
 
-A move is what a user says and what the model answers, given what both know by then: the user's
-name and favourites, and the story that was told last. Users write as they like (capitals or none,
-with or without marks); the model writes properly, and repeats names as the user wrote them.
+A move is a user's message and the model's answer. It may depend on the conversation so far: the
+user's name and favourites, and the last story. Users write in different styles (with or without
+capitals and punctuation). The model writes properly, and copies names as the user wrote them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Message = dict[str, str]
 
 @dataclass
 class Talk:
-    """What is known at a point of a conversation."""
+    """The state of a conversation."""
 
     rng: random.Random
-    kept: bool = False  # whether what is held out is said, and nothing else
+    kept: bool = False  # whether to use only held-out content (else none of it)
     style: str = "proper"
     name: str = ""
     favourites: dict[str, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Talk:
         return self.rng.choice(world.listed(table))
 
     def written(self, text: str) -> str:
-        """A text as this user would type it."""
+        """A text in this user's style."""
         return styled(self.rng, text, self.style)
 
 
@@ -46,7 +46,8 @@ STYLES = ["proper", "proper", "proper", "lower", "lower", "bare", "bare", "loose
 
 
 def styled(rng: random.Random, text: str, style: str) -> str:
-    """The same text in another way of typing; of marks within it only the comma goes."""
+    """The text in a style of typing: capitals and final punctuation change, inside only commas and
+    apostrophes."""
     if style == "lower":
         return text.lower()
     if style == "bare":
@@ -107,12 +108,12 @@ A joke, please.|Can you tell a joke?|Joke"""
 
 
 def held_out(way: str) -> bool:
-    """Whether a way to say something is kept for the judge; marks at its end do not matter."""
+    """Whether a wording is reserved for the evaluation, whatever its final punctuation."""
     return world.held_out("utterance", way.rstrip(".?!"))
 
 
 def _pick(talk: Talk, table: str) -> str:
-    """One of the ways that are held out, or one of those that are not."""
+    """One of the held-out wordings (with `kept`), or one of the others."""
     return talk.rng.choice([way for way in world.listed(table) if held_out(way) == talk.kept])
 
 
@@ -171,7 +172,7 @@ def tell_name(talk: Talk) -> Turn:
         name = world.any_name(rng) if rng.random() < 0.6 else _made_up(rng)
     way = talk.any_of(TELL_NAME)
     asked = talk.written(way.format(name))
-    # As the user wrote it: the model repeats what it reads, and need not know how it is spelled.
+    # As the user wrote it: the model copies it and need not know the spelling.
     talk.name = next((name for name in (name, name.lower()) if name in asked), name)
     answer = f"Nice to meet you, {talk.name}!"
     if "who are you" in way or "What is your name" in way:
@@ -261,7 +262,7 @@ def ask_story(talk: Talk) -> Turn:
 
 
 def _wish(talk: Talk) -> tuple[dict[str, str], str]:
-    """What a story is to be about: the slots that it fixes, and how a user says that."""
+    """A topic for a story: the slots that it fixes, and its wording."""
     rng = talk.rng
     kinds = ["hero", "kind", "toy", "food", "small", "kind and toy"]
     which = "hero and toy" if talk.kept or rng.random() < 0.5 else rng.choice(kinds)
@@ -331,7 +332,7 @@ def refuse(talk: Talk) -> Turn:
 
 
 def about_me(talk: Talk) -> Turn:
-    """Something that a user says of themself and that is in the world."""
+    """A statement of a user about themself, within this world."""
     rng = talk.rng
     animal, hobby, age = rng.choice(world.ANIMALS), rng.choice(world.HOBBIES), rng.randint(4, 99)
     pet, name = rng.choice(["dog", "cat", "rabbit", "horse", "bird"]), world.any_name(rng)
@@ -347,7 +348,7 @@ def about_me(talk: Talk) -> Turn:
 
 
 def echo(talk: Talk) -> Turn:
-    """Something to say after the user: names and other words."""
+    """Words for the model to repeat: names and others."""
     words = [questions.any_word(talk.rng) for _ in range(talk.rng.randint(1, 4))]
     said = " ".join(words)
     asked = talk.written(talk.one_of("Say {}.", "Repeat: {}", "Say {}!").format(said))
@@ -404,7 +405,7 @@ MOVES: list[tuple[float, Callable[[Talk], Turn]]] = [
 
 
 def conversation(rng: random.Random) -> list[Message]:
-    """A conversation of this world, without anything that is held out."""
+    """A conversation of this world, without held-out content."""
     talk = Talk(rng, style=rng.choice(STYLES))
     return _messages(talk, _turns(talk))
 
@@ -459,7 +460,7 @@ def _mixed_turns(talk: Talk) -> Iterator[Turn]:
 
 
 def drill(rng: random.Random) -> list[Message]:
-    """A short conversation with what is learned slowest: looking up what the user has said."""
+    """A short conversation to train what is learned slowest: looking up what the user has said."""
     talk = Talk(rng, style=rng.choice(STYLES))
     return _messages(talk, _drill_turns(talk))
 

@@ -1,11 +1,11 @@
-"""Judge a model of the tiny world by 100 prompts that were never in its training.
+"""Evaluate a model of the tiny world with 100 prompts that were not in its training data.
 
     python examples/tinyworld/judge.py                     # the model that comes with gradient
-    python examples/tinyworld/judge.py runs/mine --show    # another one, with what it got wrong
+    python examples/tinyworld/judge.py runs/mine --show    # another one, with its mistakes
 
-What a prompt asks was held out by a hash of its content: these sums, these pairs of a hero and a
-toy, these names, these ways to ask. A story counts if the grammar reads it, from its beginning to
-its end, and it is about what was asked for; an answer counts if it is the right one, word by word.
+The content of the prompts was held out by a hash: these sums, pairs of a hero and a toy, names, and
+ways to ask. A story is right if the grammar can parse all of it, and it is about what was asked
+for. An answer is right if it is the expected one, word for word.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Said = str | Callable[[str], str]
 
 
 class Case(NamedTuple):
-    """One prompt, which may take several turns, and who judges the answers.
+    """One prompt, of one or several turns, and the function that judges the answers.
 
-    `said` has what the user says, or a function that makes it of the last answer; `right` is given
-    all answers. A prompt that is no chat is a text to go on with: its answer is the whole text.
+    `said` has the user's messages; one may be a function of the last answer. `right` takes all
+    answers. A prompt that is not a chat is the beginning of a text; its answer is the whole text.
     """
 
     kind: str
@@ -58,7 +58,7 @@ def cases(seed: int = 0) -> Iterator[Case]:
 
 
 def _go_on(talk: chats.Talk) -> Case:
-    """The beginning of a story: the model tells the rest."""
+    """The beginning of a story, which the model continues."""
     while True:
         arc, slots = talk.rng.choice(list(stories.ARCS)), stories.cast(talk.rng)
         if world.held_out("story", stories.key(arc, slots)):
@@ -87,7 +87,7 @@ def _wished_story(talk: chats.Talk) -> Case:
 
 
 def _story_question(talk: chats.Talk) -> Case:
-    """A question about the story that the model itself tells: which one, its story decides."""
+    """A question about the story that the model has told; it depends on the story."""
     number = talk.rng.randrange(1000)
     asked = talk.written(chats.ask_story(talk)[0])
 
@@ -124,7 +124,7 @@ def _fact(talk: chats.Talk) -> Case:
 
 def _hard_sum(talk: chats.Talk) -> Case:
     turn = questions.hard_sum(talk.rng)
-    while not re.search(r"\d{4}", turn[0]):  # so many numbers that the hash need not choose
+    while not re.search(r"\d{4}", turn[0]):  # four digits are so rare that no hash is needed
         turn = questions.hard_sum(talk.rng)
     return _answered("a sum that is too hard", talk, turn)
 
@@ -140,7 +140,7 @@ def _outside(talk: chats.Talk) -> Case:
 
 
 def _name(talk: chats.Talk) -> Case:
-    """The user's name, with something else said in between."""
+    """The user's name, after a turn about something else."""
     told, _ = chats.tell_name(talk)
     between = talk.written(questions.fact(talk.rng)[0])
     asked = talk.written(chats.ask_name(talk)[0])
@@ -162,7 +162,7 @@ def _favourite(talk: chats.Talk) -> Case:
     )  # fmt: skip
 
 
-#: What to say for politeness, and how the answer must begin.
+#: Polite phrases, and how the answer must begin.
 _POLITE = {
     chats.greet: (chats.GREETINGS, "Hello"),
     chats.well: (chats.WELL, "I am fine"),
@@ -181,7 +181,7 @@ def _manners(talk: chats.Talk) -> Case:
 
 
 def ask(lm: Any, case: Case, **options: Any) -> list[str]:
-    """What the model answers to each thing said."""
+    """The model's answers to the messages of a case."""
     if not case.is_chat:
         done = lm.generate(case.said[0], max_new_tokens=200, **options)
         return [case.said[0] + done.text if done.finish_reason == "stop" else done.text]
@@ -196,7 +196,7 @@ def ask(lm: Any, case: Case, **options: Any) -> list[str]:
 
 
 def judge(lm: Any, show: bool = False, **options: Any) -> dict[str, tuple[int, int]]:
-    """For each kind of prompt, how many were answered right, of how many."""
+    """By kind of prompt: the number of right answers, and the number of prompts."""
     score: dict[str, tuple[int, int]] = {}
     for case in cases():
         answers = ask(lm, case, **options)

@@ -1,4 +1,4 @@
-"""Write the texts and chats that tinyworld is trained on, and its tokenizer.
+"""Write the training data of tinyworld (texts and chats), and its tokenizer.
 
     python examples/tinyworld/make.py data/           # text.jsonl, chats.jsonl and tokenizer/
 
@@ -23,7 +23,7 @@ from gradient.text.build import add_bos_eos
 
 END_OF_TEXT, USER, ASSISTANT, END = "<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"
 
-#: How to draw from the model; it lies beside the tokenizer, and `gradient train` takes it over.
+#: How to sample from the model; stored beside the tokenizer, from where `gradient train` copies it.
 SAMPLING = {"do_sample": True, "temperature": 0.3, "top_p": 0.9}
 
 TEMPLATE = (
@@ -37,7 +37,7 @@ TEMPLATE = (
 
 
 def document(rng: random.Random) -> str:
-    """A text of this world: mostly a story, also questions and answers, facts, sums."""
+    """A text of this world: mostly a story, sometimes questions and answers, facts or sums."""
     kind = rng.random()
     if kind < 0.55:
         return stories.random_story(rng)[2]
@@ -61,7 +61,7 @@ def documents(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
 
 
 def conversations(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
-    """`count` lines: conversations, and every eighth a text, so that stories are not forgotten."""
+    """`count` lines: conversations, and every eighth a story, so that stories are not forgotten."""
     for number in range(count):
         if number % 8 == 7:
             yield {"text": stories.random_story(rng, strange=0.05)[2]}
@@ -70,7 +70,7 @@ def conversations(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
 
 
 def drills(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
-    """`count` lines: short conversations, every third a common one, every sixth a story."""
+    """`count` lines: short drills; every third is an ordinary conversation, every sixth a story."""
     for number in range(count):
         if number % 6 == 5:
             yield {"text": stories.random_story(rng, strange=0.05)[2]}
@@ -112,7 +112,7 @@ def main() -> None:
         special_tokens=(END_OF_TEXT, USER, ASSISTANT, END),
         split_digits=True,
     )
-    # As in LLaMA, every text begins with BOS; here it is the token that ends one, too.
+    # As in LLaMA, every text begins with BOS; here the same token also ends a text.
     add_bos_eos(tokenizer.backend, END_OF_TEXT, None)
     tokenizer = Tokenizer(tokenizer.backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
     tokenizer.chat_template = TEMPLATE

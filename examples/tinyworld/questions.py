@@ -1,7 +1,7 @@
-"""Questions about the world with their answers: facts, sums, the model itself, and what is outside.
+"""Questions and answers: facts, sums, the model itself, and topics outside the world.
 
-Each function draws a question (several ways to ask the same) and its answer. What the hash holds
-out is drawn where `kept` is True and never otherwise.
+Each function draws a question, in one of several wordings, and its answer. With `kept`, it draws
+only held-out content, otherwise none of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Asked = tuple[str, str]
 
 
 def _drawn(draw: Callable[[], Asked], kind: str, kept: bool) -> Asked:
-    """The first question drawn that is held out, or that is not."""
+    """The first drawn question that is held out (with `kept`), or that is not."""
     while True:
         asked, answer = draw()
         if world.held_out(kind, asked) == kept:
@@ -23,7 +23,7 @@ def _drawn(draw: Callable[[], Asked], kind: str, kept: bool) -> Asked:
 
 
 def fact(rng: random.Random, kept: bool = False) -> Asked:
-    """Something about animals, colours, opposites, days, seasons or numbers."""
+    """A question about animals, colours, opposites, days, seasons or numbers."""
     return _drawn(lambda: rng.choice(_FACTS)(rng), "fact", kept)
 
 
@@ -120,7 +120,7 @@ _FACTS = [_animal] * 5 + [_colour] * 2 + [_opposite] * 2 + [_order, _next_number
 
 
 def small_sum(rng: random.Random, kept: bool = False) -> tuple[int, str, int, int]:
-    """Two numbers, "+" or "-" between them, and what that is."""
+    """Two numbers, "+" or "-" between them, and the result."""
     while True:
         a, b, sign = rng.randint(0, 20), rng.randint(0, 20), rng.choice("+-")
         if sign == "-" and rng.random() < 0.5:
@@ -133,7 +133,7 @@ def small_sum(rng: random.Random, kept: bool = False) -> tuple[int, str, int, in
 
 
 def add(rng: random.Random, kept: bool = False) -> Asked:
-    """A sum of numbers up to 20, or a difference, said in one of many ways."""
+    """A sum or difference of numbers up to 20, in one of many wordings."""
     a, sign, b, result = small_sum(rng, kept)
     x, y = (
         world.NUMBER_WORDS[n] if max(a, b) <= 10 and words else str(n)
@@ -150,7 +150,7 @@ def add(rng: random.Random, kept: bool = False) -> Asked:
 
 
 def tale_of_numbers(rng: random.Random, kept: bool = False) -> Asked:
-    """A sum in a sentence: who has how many of what."""
+    """A sum in a sentence about who has how many things."""
     a, sign, b, result = small_sum(rng, kept)
     who, thing = rng.choice(world.GIRLS + world.BOYS), rng.choice(world.TOYS + ["apple", "cookie"])
     things = "boxes" if thing == "box" else thing + "s"
@@ -163,7 +163,7 @@ TOO_HARD = "I can only add and take away small numbers, up to 20."
 
 
 def hard_sum(rng: random.Random) -> Asked:
-    """Arithmetic beyond the world's: large numbers, other operations."""
+    """Arithmetic outside the world: large numbers, other operations."""
     a, b = rng.randint(41, 99999), rng.randint(2, 9999)
     c, d = rng.randint(2, 99), rng.randint(2, 12)
     ways = [f"What is {a} + {b}?", f"What is {a} minus {b}?", f"{a}+{b}", f"{a} - {b}",
@@ -241,12 +241,12 @@ What is your world like?|What is in your world?|What world?|Which world do you l
 ]
 
 
-#: What many ask is in training, whatever the hash says.
+#: Frequent questions are always in the training data, whatever their hash.
 COMMON = ["What are you?", "Can you help me?", "Who made you?", "What do you do?", "Who are you?"]
 
 
 def itself(rng: random.Random, kept: bool = False) -> Asked:
-    """A question about the model."""
+    """A question about the model itself."""
     if not kept and rng.random() < 0.1:
         return rng.choice([(ask, say) for asked, say in ITSELF for ask in asked if ask in COMMON])
     while True:
@@ -340,7 +340,7 @@ _LETTERS = "aabcdeeefghiijklmnoooprsttuvwy"
 
 
 def _topic(rng: random.Random, kept: bool) -> str:
-    """A topic; sometimes words made up on the spot, since nobody can list all that is outside."""
+    """A topic, sometimes invented, because no list of outside topics is complete."""
     while True:
         chance = rng.random()
         if chance < 0.7:
@@ -373,7 +373,7 @@ _PIECES = sorted({word for topic in [*TOPICS, *OTHERS, *STRANGERS] for word in t
 
 
 def any_word(rng: random.Random) -> str:
-    """A word of any kind, or a new one made of pieces of others: one can only read it."""
+    """A word of any kind, or an invented one of pieces of others, which can only be copied."""
     chance = rng.random()
     if chance < 0.25:
         return rng.choice(_PIECES).strip(".,?!")
@@ -392,7 +392,7 @@ def any_word(rng: random.Random) -> str:
 
 
 def outside(rng: random.Random, kept: bool = False) -> Asked:
-    """A question about something that is not in this world."""
+    """A question about something outside this world."""
     if rng.random() < 0.3:
         return _drawn(lambda: (rng.choice(OTHERS), UNKNOWN), "outside", kept)
     if rng.random() < 0.25:

@@ -1,9 +1,9 @@
-"""The grammar of stories: it tells them, and reads them back to judge those that a model tells.
+"""The grammar of stories: it generates stories, and parses those of a model to judge them.
 
-A story follows an arc. An arc is a list of steps, a step a list of ways to say it, and a way a
-sentence with slots in braces. `tell` fills the slots; `read` finds what fills them in a given text,
-so a text is a story of this world exactly if `read` finds an arc that it follows from beginning to
-end, with one hero, the right pronouns, and one and the same thing lost and found.
+A story follows an arc. An arc is a list of steps, a step is a list of alternative sentences with
+slots in braces. `tell` fills the slots. `read` finds their contents in a text: a text is a story of
+this world exactly if it follows an arc from beginning to end, with the same hero, pronouns and
+things throughout.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENDING_ALONE = [
 
 
 class Arc(NamedTuple):
-    """A kind of story: what happens, and what can be asked about it (questions, answers)."""
+    """A kind of story: its steps, and the questions about it with their answers."""
 
     steps: list[list[str]]
     questions: list[tuple[list[str], list[str]]]
@@ -250,7 +250,7 @@ LEARN = Arc(
 
 ARCS = {"lost": LOST, "shared": SHARED, "brave": BRAVE, "rescue": RESCUE, "learn": LEARN}
 
-#: What a slot can hold, as a regular expression and as a list to draw from.
+#: The possible contents of each slot, as a list to draw from and as a regular expression.
 CHOICES: dict[str, Sequence[str]] = {
     "kind": ["girl", "boy", *world.HEROES],
     "trait": world.TRAITS,
@@ -276,15 +276,15 @@ _PATTERNS = {slot: "|".join(map(re.escape, values)) for slot, values in CHOICES.
 
 
 def pronouns(he: str) -> Slots:
-    """All forms of "he" or "she", by the slots that they fill."""
+    """All forms of "he" or "she", by slot."""
     him, his = _PRONOUNS[he]
     return {"he": he, "He": he.capitalize(), "him": him, "his": his, "His": his.capitalize()}
 
 
 def cast(rng: random.Random, strange: float = 0.25, **given: str) -> Slots:
-    """Something for every slot of every arc; what is given stays.
+    """Random contents for all slots of all arcs, except the given ones.
 
-    A share of the heroes, `strange`, has a name that is not common in this world.
+    A share `strange` of the heroes has a name that is not common in this world.
     """
     slots = {slot: rng.choice(values) for slot, values in CHOICES.items()}
     slots["kind"] = rng.choice(["girl", "girl", "boy", "boy", rng.choice(world.HEROES)])
@@ -300,13 +300,13 @@ def cast(rng: random.Random, strange: float = 0.25, **given: str) -> Slots:
 
 
 def tell(rng: random.Random, arc: str, slots: Slots) -> str:
-    """A story along an arc."""
+    """A story that follows an arc."""
     said = (rng.choice(ways).format_map(slots) for ways in ARCS[arc].steps)
     return " ".join(sentence for sentence in said if sentence)
 
 
 def key(arc: str, slots: Slots) -> str:
-    """What makes a story this story: by it, stories are held out."""
+    """The key of a story's content, whose hash decides whether it is held out."""
     about = {"lost": "toy", "shared": "food", "brave": "fear", "rescue": "small", "learn": "skill"}
     return f"{arc} {slots['hero']} {slots[about[arc]]} {slots['place']}"
 
@@ -328,7 +328,7 @@ def random_story(rng: random.Random, strange: float = 0.25, **given: str) -> tup
 
 
 def read(text: str) -> tuple[str, Slots] | None:
-    """The arc that a text follows and what fills its slots; None if it is no story."""
+    """Parse a text: the arc that it follows and its slots; None if it is not a story."""
     for arc, (steps, _) in ARCS.items():
         slots = _match(steps, " " + text, {})
         if slots is not None:
@@ -337,7 +337,7 @@ def read(text: str) -> tuple[str, Slots] | None:
 
 
 def _match(steps: Sequence[list[str]], text: str, slots: Slots) -> Slots | None:
-    """What fills the slots if `text` is one sentence for each step, given what is known already."""
+    """The slots if `text` has one sentence for each step and agrees with the known slots."""
     if not steps:
         return slots if not text else None
     for way in steps[0]:
@@ -365,7 +365,7 @@ def _pattern(way: str, slots: Slots) -> str:
 
 
 def _agree(slots: Slots) -> bool:
-    """Whether all pronouns are of one person, a girl is she, a boy he, and friends are two."""
+    """Whether all pronouns agree with the hero, and the friend is another person."""
     possible = {"girl": ["she"], "boy": ["he"]}.get(slots.get("kind", ""), ["he", "she"])
     return slots.get("hero") != slots.get("friend", "") and any(
         all(slots.get(slot, form) == form for slot, form in pronouns(he).items()) for he in possible

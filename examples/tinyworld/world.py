@@ -1,4 +1,4 @@
-"""What there is in the tiny world, its words and facts; and the rule that holds examples out."""
+"""The words and facts of the tiny world, and the rule that holds out content."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 
 def held_out(kind: str, content: object) -> bool:
-    """Whether this content is kept for the judge: one in ten, by a hash, so by no one's choice."""
+    """Whether this content is reserved for the evaluation: one in ten, by a hash."""
     return zlib.crc32(f"{kind}: {content}".lower().encode()) % 10 == 0
 
 
 def listed(table: str) -> list[str]:
-    """The entries of a table whose entries are parted by "|"."""
+    """The entries of a table, separated by "|"."""
     return [entry.strip() for entry in table.replace("\n", "").split("|")]
 
 
@@ -24,7 +24,7 @@ Hanna|Julia|Kate|Lena|Maya""")
 BOYS = listed("""Tom|Ben|Max|Sam|Leo|Finn|Jack|Noah|Oscar|Paul|Tim|Henry|Adam|Felix|Hugo|Jonas|
 Luke|Oliver|Peter|Theo""")
 
-#: First names of users. Those that the hash holds out are never seen in training.
+#: First names of users. Those that the hash holds out are not in the training data.
 FIRST_NAMES = (
     GIRLS
     + BOYS
@@ -46,7 +46,7 @@ _LAST = ["", "", "n", "r", "s", "l", "m", "x", "th", "ck", "d"]
 
 
 def any_name(rng: random.Random) -> str:
-    """A first name: a known one, or one made up, so that names are read and not guessed."""
+    """A first name, known or invented, so that the model must copy names instead of guessing."""
     while True:
         if rng.random() < 0.5:
             name = rng.choice(FIRST_NAMES)
@@ -84,7 +84,7 @@ SMALL = ["kitten", "puppy", "bird", "duckling", "lamb", "mouse"]
 
 
 class Animal(NamedTuple):
-    """What the world knows of an animal; an empty text or None where it knows nothing."""
+    """The facts about an animal; an empty text or None if there is none."""
 
     name: str
     plural: str
