@@ -29,6 +29,7 @@ from gradient.tensor.generator import (
     default_generator,
     draw,
     draw_integers,
+    drawing_backend,
     generator_of,
 )
 from gradient.tensor.joining import broadcast_shapes
@@ -114,7 +115,7 @@ def _drawn(
     device: DeviceLike,
     requires_grad: bool,
 ) -> Tensor:
-    backend = backend_of(device)
+    backend = drawing_backend(backend_of(device))
     wanted = get_default_dtype() if dtype is None else dtype_of(dtype)
     if wanted.kind == "float":
         array = draw(generator, backend, kind, shape, wanted.numpy)
@@ -253,7 +254,7 @@ def _integers(
     low, high = int_of(caller, "low", low), int_of(caller, "high", high)
     if high <= low:
         raise ArgumentError(sentence(caller, "low < high", f"{low} and {high}"))
-    backend = backend_of(device)
+    backend = drawing_backend(backend_of(device))
     wanted = dtype_of(dtype)
     check_range(caller, low, high, wanted)
     array = draw_integers(generator, backend, shape, low, high, wanted.numpy)
@@ -270,7 +271,7 @@ def randperm(
     requires_grad: bool = False,
 ) -> Tensor:
     """Return the numbers 0 ... n - 1 in random order: (n,)."""
-    backend = backend_of(device)
+    backend = drawing_backend(backend_of(device))
     n = size_argument("randperm", "n", n)
     keys = generator_of(generator).draw(backend.integers, n, 2**63)
     array = backend.astype(backend.argsort(keys, 0), dtype_of(dtype).numpy)

@@ -6,7 +6,6 @@ numbers; on this backend they also record a graph. The engine uses it with `crea
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -324,10 +323,13 @@ def normalized_axis(axis: Any, x: Any) -> Any:
     return axis if axis is None else axis % n
 
 
-@functools.cache
 def tensor_backend(backend: Backend) -> TensorBackend:
-    """Return the backend whose arrays are Tensors of `backend`; one object for each backend."""
-    return TensorBackend(backend)
+    """Return the backend whose arrays are Tensors of `backend`; one object for each backend. (The
+    backend keeps it, as each `vmap` has a backend of its own, which a cache would keep.)"""
+    if backend.on_tensors is None:
+        backend.on_tensors = TensorBackend(backend)
+    made: TensorBackend = backend.on_tensors
+    return made
 
 
 __all__ = ["TensorBackend", "tensor_backend"]

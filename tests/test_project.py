@@ -322,6 +322,7 @@ TAKES_ANYTHING = {
     "gradient/autograd/function.py:Function.backward": "raises: a subclass has not written it",
     "gradient/compat/onnx.py:export": "raises: there is no export",
     "gradient/backends/packed.py:PackedArray._refuse": "raises whatever it is given",
+    "gradient/backends/batched/array.py:BatchedArray._refuse": "raises whatever it is given",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradient.autograd.variable import Variable
@@ -10,10 +10,17 @@ from gradient.errors import DeviceError, sentence
 
 __all__ = ["apart", "on_one_device", "placed_apart"]
 
+among_samples: list[Callable[..., list[Any] | None]] = []
+"""Empty until `vmap` is imported; then returns the inputs of a failed call as tensors that are all
+seen by one `vmap`, or None if they are already (`gradient.func.samples`)."""
 
-def on_one_device(inputs: Sequence[Any]) -> list[Any] | None:
-    """Return the inputs of a failed call, with 0-d CPU tensors copied to the other tensors' device;
-    None if it failed for another reason. The gradients of the copies go back to the CPU."""
+
+def on_one_device(inputs: Sequence[Any], options: Any = None) -> list[Any] | None:
+    """Return the inputs of a failed call, with 0-d CPU tensors copied to the other tensors' device,
+    and in `vmap`, with tensors that all samples share; None if it failed for another reason. The
+    gradients of the copies go back to the CPU."""
+    if among_samples and (seen := among_samples[0](inputs, options)) is not None:
+        return seen
     tensors: list[Any] = [each for each in inputs if isinstance(each, Variable)]
     others = {each.backend for each in tensors if each.backend.device != "cpu"}
     numbers = [each for each in tensors if each.backend.device == "cpu"]

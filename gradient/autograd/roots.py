@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import math
 from collections.abc import Iterable, Sequence
@@ -16,11 +15,12 @@ if TYPE_CHECKING:
     from gradient.backends import Backend
 
 
-@functools.cache
 def backend_of_tensors(backend: Backend) -> Backend:
     """Return the backend whose arrays are Tensors of `backend`. It is on a higher rung, above the
     ops, and few programs need it, so it is imported late."""
-    found: Backend = importlib.import_module("gradient.tensor_backend").tensor_backend(backend)
+    found: Backend | None = backend.on_tensors
+    if found is None:
+        found = importlib.import_module("gradient.tensor_backend").tensor_backend(backend)
     return found
 
 

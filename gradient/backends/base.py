@@ -101,6 +101,16 @@ class Backend(
     """Whether `take_along` and `put_along` raise IndexError for an index below zero or too large,
     before anything is written: they need not be looked at before."""
 
+    readable = True
+    """Whether `to_numpy` works: the arrays of `vmap` (`batched`) have no value of one sample."""
+
+    on_tensors: Any = None
+    """The backend whose arrays are Tensors of this one (`gradient.tensor_backend`), once needed."""
+
+    def own(self, x: Array) -> Array:
+        """x itself; in `vmap` a copy for each sample."""
+        return x
+
     def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> Any:
         """Return function(self, *operands), where `function` uses only operators. Operands are
         arrays of at least `one_pass_from` elements, and numbers. A backend may fuse the operators

@@ -1,17 +1,18 @@
-"""vmap: apply a function of one sample to a batch."""
+"""vmap: apply a function of one sample to a batch, all samples at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradient.autograd.trees import leaves_of, rebuilt
+from gradient.autograd.variable import Variable
+from gradient.backends.batched.backend import BatchedBackend
 from gradient.errors import ArgumentError, sentence
 from gradient.func.derivatives import check_function
-from gradient.random import default_generator
+from gradient.func.samples import as_seen, beneath, entered, left, lifted, samples_on
 from gradient.tensor import Tensor
-from gradient.tensor.joining import stack
-from gradient.tensor.predicates import equal
+from gradient.tensor.joining import cat
 
 __all__ = ["vmap"]
 
@@ -24,11 +25,11 @@ def vmap(
     *,
     chunk_size: int | None = None,
 ) -> Callable[..., Any]:
-    """Return a function that calls `func` for each sample of a batch and stacks the results.
+    """Return a function that computes `func`, a function of one sample, for all samples of a batch.
 
-    The samples are computed one after another: the results are PyTorch's, the speed is that of a
-    loop. If speed matters, write `func` with a batch dimension. Keyword arguments are shared by all
-    samples.
+    `func` is called once, and its ops compute all samples at once. Its tensors have the shapes of
+    one sample, but their values cannot be read: there is no `item()` and no `if` on a tensor.
+    Keyword arguments are shared by all samples.
 
     Args:
         in_dims: the batch dimension of each argument, None for arguments that all samples share;
@@ -36,12 +37,14 @@ def vmap(
         out_dims: the batch dimension of each result; None for a result without one.
         randomness: the random numbers of `func`: "different" for each sample, the "same" for all
             samples, or "error" if `func` draws any.
-        chunk_size: PyTorch's, without effect.
+        chunk_size: how many samples are computed at once, to save memory; None: all.
 
     Raises:
         TypeMismatch: `func` is not a function.
         ArgumentError: arguments and dimensions do not fit, a result is not a Tensor, or `func` drew
             random numbers with `randomness="error"`.
+        BackendError: `func` reads the value of a tensor, or writes one that differs between the
+            samples to one that they share.
     """
     check_function("vmap", func)
     if randomness not in ("error", "different", "same"):
@@ -56,40 +59,70 @@ def vmap(
             in_dims if isinstance(in_dims, (list, tuple)) else (in_dims,) * len(args), args
         )
         size = _batch_size(leaves, dims)
-        results = []
-        start = default_generator.place()
-        for i in range(max(size, 1)):
-            sample = [
-                leaf if dim is None else leaf.select(dim, i) if size else _blank(leaf, dim)
+
+        def compute(part: list[Any], count: int) -> tuple[Any, list[Any], list[Any]]:
+            return _computed(func, args, part, kwargs, dims, out_dims, count, randomness)
+
+        if chunk_size is None or chunk_size >= size:
+            tree, results, _ = compute(leaves, size)
+            return rebuilt(tree, results)
+        chunks = []
+        for start in range(0, size, chunk_size):
+            count = min(chunk_size, size - start)
+            part = [
+                leaf if dim is None else leaf.narrow(dim, start, count)
                 for leaf, dim in zip(leaves, dims, strict=True)
             ]
-            if randomness == "same":
-                default_generator.go_to(start)
-            results.append(func(*rebuilt(args, sample), **kwargs))
-        if randomness == "error" and start != default_generator.place():
-            expected = "a function without random numbers, or randomness 'different' or 'same'"
-            raise ArgumentError(sentence("vmap", expected, "randomness 'error'"))
-        first = results[0]
-        columns = zip(*(leaves_of(result) for result in results), strict=True)
-        places = _spread(out_dims, first)
-        stacked = []
-        for column, place in zip(columns, places, strict=True):
-            if not all(isinstance(value, Tensor) for value in column):
-                got = type(column[0]).__name__
-                raise ArgumentError(sentence("vmap", "a function that returns Tensors", got))
-            if place is None:
-                if not all(equal(value, column[0]) for value in column[1:]):
-                    expected = (
-                        "out_dims of a number for a result that differs from sample to sample"
-                    )
-                    raise ArgumentError(sentence("vmap", expected, None))
-                stacked.append(column[0])
-            else:
-                whole = stack(list(column), place)
-                stacked.append(whole if size else whole.narrow(place, 0, 0))
-        return rebuilt(first, stacked)
+            chunks.append(compute(part, count))
+        tree, _, places = chunks[0]
+        columns = zip(*(results for _, results, _ in chunks), strict=True)
+        joined = [
+            column[0] if place is None else cat(list(column), place)
+            for column, place in zip(columns, places, strict=True)
+        ]
+        return rebuilt(tree, joined)
 
     return run
+
+
+def _computed(
+    func: Callable[..., Any],
+    args: Any,
+    leaves: Sequence[Any],
+    kwargs: dict[str, Any],
+    dims: Sequence[int | None],
+    out_dims: Any,
+    size: int,
+    randomness: str,
+) -> tuple[Any, list[Tensor], list[Any]]:
+    """Return the results of all samples: a tree, its leaves, and their batch dimensions."""
+    first = next(x for x, dim in zip(leaves, dims, strict=True) if dim is not None)
+    inner = beneath(first.backend)
+    backend = BatchedBackend(inner, size, randomness)
+    with samples_on(backend):
+        given = [
+            (as_seen(x) if isinstance(x, Variable) else x)
+            if dim is None
+            else entered(lifted(x, inner), backend, dim)
+            for x, dim in zip(leaves, dims, strict=True)
+        ]
+        tree = func(*rebuilt(args, given), **kwargs)
+        results = leaves_of(tree)
+        places = _spread(out_dims, tree)
+        stacked = []
+        for value, place in zip(results, places, strict=True):
+            if not isinstance(value, Tensor):
+                got = type(value).__name__
+                raise ArgumentError(sentence("vmap", "a function that returns Tensors", got))
+            value = as_seen(value)
+            if place is None and backend.is_batched(value.array):
+                expected = "out_dims of a number for a result that differs from sample to sample"
+                raise ArgumentError(sentence("vmap", expected, None))
+            if place is not None and not -value.ndim - 1 <= place <= value.ndim:
+                expected = f"out_dims from {-value.ndim - 1} to {value.ndim} for a result of shape "
+                raise ArgumentError(sentence("vmap", expected + str(tuple(value.shape)), place))
+            stacked.append(left(value, place))
+    return tree, stacked, places
 
 
 def _batch_size(leaves: list[Any], dims: list[Any]) -> int:
@@ -107,13 +140,6 @@ def _batch_size(leaves: list[Any], dims: list[Any]) -> int:
         expected = "batch dimensions of one size"
         raise ArgumentError(sentence("vmap", expected, sorted(sizes) or "no batch dimension"))
     return sizes.pop()
-
-
-def _blank(leaf: Tensor, dim: int) -> Tensor:
-    """Make a sample of zeros, to find the shapes of the results of an empty batch."""
-    shape = list(leaf.shape)
-    del shape[dim]
-    return leaf.new_zeros(shape)
 
 
 def _spread(dims: Any, tree: Any) -> list[Any]:

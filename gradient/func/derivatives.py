@@ -12,10 +12,15 @@ from typing import Any
 from gradient.autograd import enable_grad, engine
 from gradient.autograd.node import Node
 from gradient.autograd.trees import leaves_of, mapped, rebuilt
+from gradient.autograd.variable import wrap
+from gradient.backends.batched.array import BatchedArray
+from gradient.backends.batched.backend import BatchedBackend
+from gradient.dtypes import int64
 from gradient.errors import ArgumentError, TypeMismatch, sentence
+from gradient.func.samples import as_seen, beneath, left, lifted, samples_on
 from gradient.tensor import Tensor
 from gradient.tensor.creation import ones_like, zeros_like
-from gradient.tensor.joining import stack
+from gradient.tensor.joining import cat
 
 __all__ = ["grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize", "vjp"]
 
@@ -50,6 +55,7 @@ class Primals:
                 raise TypeMismatch(
                     sentence(caller, "floating-point Tensors to differentiate by", got)
                 )
+            value = as_seen(value)
             made = value.view_as(value) if value.requires_grad else value.detach()
             self.inputs.append(made.requires_grad_())
         self.own = {x.node for x in self.inputs if x.is_leaf}
@@ -59,14 +65,24 @@ class Primals:
         """The arguments to call the function with: `inputs`, nested like the given arguments."""
         return rebuilt(self.tree, self.inputs)
 
-    def gradients(self, outputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-        """Return the gradients of the weighted sum of outputs; zeros for unused inputs."""
-        pairs = [(o, w) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
+    def gradients(
+        self, outputs: Sequence[Tensor], weights: Sequence[Tensor], again: bool = True
+    ) -> list[Tensor]:
+        """Return the gradients of the weighted sum of outputs; zeros for unused inputs. They are in
+        a graph if one of the caller's needs it. `again`: the outputs' graph is still needed."""
+        pairs = [
+            (o, lifted(w, o.backend)) for o, w in zip(outputs, weights, strict=True)
+            if o.requires_grad
+        ]  # fmt: skip
         if not pairs:
             return [zeros_like(x.detach()) for x in self.inputs]
+        graph = (
+            any(w.requires_grad or w.backend is not o.backend for o, w in pairs)
+            or not leads_only_to(self.own, [o for o, _ in pairs])
+        )  # fmt: skip
         found = engine.grad(
             [o for o, _ in pairs], self.inputs, [w for _, w in pairs],
-            create_graph=True, allow_unused=True,
+            retain_graph=again or graph, create_graph=graph, allow_unused=True,
         )  # fmt: skip
         return [
             zeros_like(x.detach()) if g is None else g
@@ -78,23 +94,31 @@ class Primals:
         return detached_from(self.own, tree)
 
 
+def leads_only_to(own: Collection[Node | None], outputs: Sequence[Tensor]) -> bool:
+    """Whether all leaves of the outputs' graph are in `own`."""
+    seen = {o.node for o in outputs if o.node is not None}
+    waiting = list(seen)
+    while waiting:
+        node = waiting.pop()
+        if node.op is None:
+            if node not in own:
+                return False
+            continue
+        for parent in node.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return True
+
+
 def detached_from(own: Collection[Node | None], tree: Any) -> Any:
     """Detach the tensors of a tree whose graph has only leaves in `own`. A tensor whose graph has
     other leaves, of the caller, stays in its graph, as these require a gradient."""
 
     def detached(value: Any) -> Any:
-        if not isinstance(value, Tensor) or value.node is None:
-            return value
-        seen, waiting = {value.node}, [value.node]
-        while waiting:
-            node = waiting.pop()
-            if node.op is None and node not in own:
-                return value
-            for parent in node.parents if node.op is not None else ():
-                if parent is not None and parent not in seen:
-                    seen.add(parent)
-                    waiting.append(parent)
-        return value.detach()
+        if isinstance(value, Tensor) and value.node is not None and leads_only_to(own, [value]):
+            return value.detach()
+        return value
 
     return mapped(detached, tree)
 
@@ -146,7 +170,7 @@ def grad_and_value(
             if not isinstance(value, Tensor) or value.numel() != 1 or value.ndim:
                 got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ArgumentError(sentence("grad", "a function that returns a 0-d Tensor", got))
-            found = tracked.gradients([value], [ones_like(value.detach())])
+            found = tracked.gradients([value], [ones_like(value.detach())], again=has_aux)
         gradient = tracked.detached(rebuilt(tracked.tree, found))
         value = tracked.detached(value)
         return (gradient, (value, tracked.detached(aux))) if has_aux else (gradient, value)
@@ -260,17 +284,6 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     return func(*primals), product
 
 
-def _units(like: Tensor) -> list[Tensor]:
-    """Return the unit vectors in the shape of `like`: zeros with a single 1."""
-    flat = zeros_like(like.detach()).reshape(-1)
-    units = []
-    for place in range(flat.numel()):
-        unit = flat.clone()
-        unit[place] = 1
-        units.append(unit.reshape(like.shape))
-    return units
-
-
 def jacrev(
     func: Callable[..., Any],
     argnums: Argnums = 0,
@@ -279,30 +292,73 @@ def jacrev(
     chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     """Return a function that computes the Jacobian of `func`, of shape (result's..., argument's
-    ...), with one backward pass for each element of the result. `chunk_size` is PyTorch's, without
-    effect."""
+    ...), by the gradients of all elements of the result at once, or of `chunk_size` at once."""
     check_function("jacrev", func)
+    if chunk_size is not None and chunk_size < 1:
+        raise ArgumentError(sentence("jacrev", "chunk_size None or at least 1", chunk_size))
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with enable_grad():
-            tracked = Primals("jacrev", _chosen("jacrev", args, argnums))
+        chosen = _chosen("jacrev", args, argnums)
+        first = Primals("jacrev", chosen).inputs[0]  # checks the arguments
+        backend = BatchedBackend(beneath(first.backend), None, "same")
+        with enable_grad(), samples_on(backend):
+            tracked = Primals("jacrev", chosen)
             result = func(*_replaced(args, argnums, tracked.arguments), **kwargs)
             value, aux = _split("jacrev", result, has_aux)
-            outputs = leaves_of(value)
-            jacobians = []
-            for output in outputs:
-                rows = [tracked.gradients([output], [unit]) for unit in _units(output)]
-                columns = [
-                    stack([row[i] for row in rows]).reshape((*output.shape, *x.shape))
-                    if rows
-                    else output.new_zeros((*output.shape, *x.shape))
-                    for i, x in enumerate(tracked.inputs)
-                ]
-                jacobians.append(rebuilt(tracked.tree, columns))
+            outputs = [as_seen(output) for output in leaves_of(value)]
+            jacobians = _rows(tracked, outputs, backend, chunk_size)
         found = tracked.detached(rebuilt(value, jacobians))
-        return (found, tracked.detached(aux)) if has_aux else found
+        if not has_aux:
+            return found
+        aux = mapped(lambda x: left(x, None) if _is_on(x, backend) else x, aux)
+        return found, tracked.detached(aux)
 
     return run
+
+
+def _is_on(x: Any, backend: BatchedBackend) -> bool:
+    return isinstance(x, Tensor) and x.backend is backend
+
+
+def _rows(
+    tracked: Primals, outputs: Sequence[Tensor], backend: BatchedBackend, chunk_size: int | None
+) -> list[Any]:
+    """Return the Jacobians of outputs: the gradients of each of their elements, which are the
+    samples of `backend`. Chunks have the same number of samples, the last one with zeros."""
+    sizes = [output.numel() for output in outputs]
+    count = sum(sizes)
+    each = backend.size = min(count, chunk_size or count)
+    chunks: list[list[Tensor]] = []
+    for start in range(0, count, each or 1):
+        weights, first = [], start
+        for output, size in zip(outputs, sizes, strict=True):
+            weights.append(_units(output, backend, first, size))
+            first -= size
+        chunks.append([left(g, 0) for g in tracked.gradients(outputs, weights)])
+    jacobians, first = [], 0
+    for output, size in zip(outputs, sizes, strict=True):
+        blocks = []
+        for i, x in enumerate(tracked.inputs):
+            shape = (*output.shape, *x.shape)
+            if not size:
+                blocks.append(left(x.detach().new_zeros(shape), None))
+                continue
+            rows = cat([chunk[i] for chunk in chunks]) if len(chunks) > 1 else chunks[0][i]
+            blocks.append(rows.narrow(0, first, size).reshape(shape))
+        jacobians.append(rebuilt(tracked.tree, blocks))
+        first += size
+    return jacobians
+
+
+def _units(like: Tensor, backend: BatchedBackend, first: int, size: int) -> Tensor:
+    """Make a tensor in the shape of `like` of each sample i: zeros, with a 1 at element first + i,
+    if there is one."""
+    inner, dtype = backend.inner, like.array.dtype
+    count = backend.count()
+    place = inner.reshape(inner.arange(first, first + count, 1, int64.numpy), (count, 1))
+    units = inner.astype(place == inner.arange(0, size, 1, int64.numpy), dtype)
+    units = inner.reshape(units, (count, *like.shape))
+    return wrap(BatchedArray(backend, units, True), backend)
 
 
 def jacfwd(
@@ -312,38 +368,41 @@ def jacfwd(
     *,
     randomness: str = "error",
 ) -> Callable[..., Any]:
-    """Like `jacrev`, with one directional derivative for each element of the argument.
-    `randomness` is PyTorch's, without effect."""
+    """Like `jacrev`, by the directional derivatives of all elements of the argument at once.
+    `randomness` is that of `vmap`."""
     check_function("jacfwd", func)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         chosen = _chosen("jacfwd", args, argnums)
+        Primals("jacfwd", chosen)  # checks the arguments
         given = leaves_of(chosen)
 
         def of_chosen(*leaves: Tensor) -> Any:
             return func(*_replaced(args, argnums, rebuilt(chosen, leaves)), **kwargs)
 
-        aux, tree, columns = None, None, []
-        for i, x in enumerate(given):
-            parts = []
-            for unit in _units(x):
-                directions = [
-                    unit if k == i else zeros_like(o.detach()) for k, o in enumerate(given)
-                ]
-                value, tangent, *more = jvp(of_chosen, given, directions, has_aux=has_aux)
-                parts.append(leaves_of(tangent))
-                tree, aux = value, more[0] if more else None
-            columns.append(parts)
-        outputs = leaves_of(tree)
+        inner = beneath(given[0].backend)
+        sizes = [x.numel() for x in given]
+        backend = BatchedBackend(inner, sum(sizes), randomness)
+        with enable_grad(), samples_on(backend):
+            directions, first = [], 0
+            for x, size in zip(given, sizes, strict=True):
+                directions.append(_units(x, backend, first, size))
+                first -= size
+            tree, tangents, *more = jvp(of_chosen, given, directions, has_aux=has_aux)
+            outputs = leaves_of(tree)
+            columns = [left(as_seen(t), -1) for t in leaves_of(tangents)]
         jacobians = []
-        for k, output in enumerate(outputs):
-            blocks = [
-                stack([part[k] for part in parts], -1).reshape((*output.shape, *x.shape))
-                for parts, x in zip(columns, given, strict=True)
-            ]
+        for output, column in zip(outputs, columns, strict=True):
+            blocks, first = [], 0
+            for x, size in zip(given, sizes, strict=True):
+                block = column.narrow(-1, first, size)
+                blocks.append(block.reshape((*output.shape, *x.shape)))
+                first += size
             jacobians.append(rebuilt(chosen, blocks))
         found = rebuilt(tree, jacobians)
-        return (found, aux) if has_aux else found
+        if not has_aux:
+            return found
+        return found, mapped(lambda x: left(x, None) if _is_on(x, backend) else x, more[0])
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from gradient.autograd.variable import wrap
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.ops import activation
@@ -11,7 +12,7 @@ from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of
 from gradient.tensor.creation import full_like, zeros
-from gradient.tensor.generator import Generator, generator_of
+from gradient.tensor.generator import Generator, drawing_backend, generator_of
 from gradient.tensor.joining import where
 
 __all__ = [
@@ -175,6 +176,9 @@ def _drop(
     else:
         floats(op, input)
         if shape == input.shape:
+            drawn = drawing_backend(input.backend)
+            if drawn is not input.backend:  # a tensor that all samples of `vmap` share
+                input = input * wrap(drawn.ones((), input.array.dtype), drawn)
             key, offset = generator_of(generator).reserve(-(-input.numel() // 4))
             output = activation.dropout(input, key=key, offset=offset, p=p)
             return input.copy_(output) if inplace else output

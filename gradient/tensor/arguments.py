@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar, overload
 import numpy as np
 
 from gradient.autograd.explain import error_for_any_caller
-from gradient.autograd.variable import Variable
+from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import DType, finfo, float8_e4m3fn, iinfo, int32, int64
 from gradient.errors import (
     ArgumentError,
@@ -245,10 +245,20 @@ def constant(
     the device of `like`, called `of` in the error message. None stays None."""
     if value is None:
         return None
-    if tensor_of(caller, value, name).backend is not like.backend:
+    if tensor_of(caller, value, name).backend is not like.backend and (
+        value.backend.device != like.backend.device  # else one of them is seen by `vmap`
+    ):
         devices = f"{name} is on {value.device}, {of} on {like.backend.device}"
         raise DeviceError(f"{caller}: {devices}; move one with .to()")
     return value.array
+
+
+def all_samples(tensor: Tensor) -> Tensor:
+    """Return the tensor, or that of all samples in `vmap`, to check what values it has."""
+    while not tensor.backend.readable:
+        backend: Any = tensor.backend
+        tensor = wrap(backend.split(tensor.array)[0], backend.inner)
+    return tensor
 
 
 def vector_of(tensor: Any) -> Tensor:
@@ -270,7 +280,8 @@ def is_index(index: Any) -> bool:
 
 def in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> ArrayOperators:
     try:
-        return backend.checked_indices(index, axis, size)
+        # A batched index (`vmap`) knows its backend; the indexed tensor may be one of all samples.
+        return getattr(index, "be", backend).checked_indices(index, axis, size)
     except IndexError as error:
         raise error_for_any_caller(IndexOutOfRange, caller, str(error)) from None
 

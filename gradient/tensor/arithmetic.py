@@ -360,7 +360,7 @@ class Arithmetic(TensorBase):
         if isinstance(value, Variable) and value.array.shape:
             got = tuple(value.array.shape)
             raise ShapeError(sentence("masked_fill", "a number or a 0-d Tensor as value", got))
-        if not isinstance(value, Variable) or value.node is None:
+        if not isinstance(value, Variable) or (value.node is None and value.backend.readable):
             value = number_of("masked_fill", "value", value, takes_complex=True)
         like = self.dtype
         if not isinstance(value, Variable):
@@ -370,9 +370,10 @@ class Arithmetic(TensorBase):
             )  # integers do not become floats
         condition = condition_of("masked_fill", mask)
         if (placed := placed_apart("masked_fill", mask, self, value)) is not None:
-            if placed[1] is not self:
+            if placed[1].backend.device != self.backend.device:
                 raise apart("masked_fill", (mask, self))
             condition, value = placed[0].array, placed[2]
+            self = placed[1]
         filled = comparison.where(value, self, condition=condition)
         return in_order(filled if filled.dtype is like else filled.to(like))
 

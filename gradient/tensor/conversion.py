@@ -79,7 +79,7 @@ class Conversion(Arithmetic):
             out = self._as(wanted)
         if device is not None:
             target = backends.get(str(device))
-            if target is not out.backend:
+            if target is not out.backend and target.device != out.backend.device:
                 out = moved(out, target, bool(non_blocking))
         return out.clone() if copy and out is self else out
 

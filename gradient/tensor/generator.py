@@ -112,6 +112,8 @@ class Generator:
     def reserve(self, blocks: int) -> tuple[int, int]:
         """Advance by `blocks`; return the key and the number of the first of these blocks."""
         global drawing
+        if drawing_for_samples:
+            blocks *= drawing_for_samples[0][1]()
         with draw_lock:
             drawing, offset = self, self.offset
             self.offset += blocks
@@ -121,11 +123,23 @@ class Generator:
         """Return the array of a backend's `method(key, offset, n, of)`: n numbers of a dtype or
         below a span, `of`. Advance past the blocks that it used."""
         global drawing
+        if drawing_for_samples:
+            drawing_for_samples[0][1]()
         with draw_lock:  # so that two threads do not get the same numbers
             drawing = self
             array, blocks = method(self.key, self.offset, n, of)
             self.offset += blocks
         return array
+
+
+drawing_for_samples: list[tuple[Callable[[Backend], Backend], Callable[[], int]]] = []
+"""Empty until `vmap` is imported; then two functions (`gradient.func.samples`): which backend draws
+new tensors of a backend, and how many samples draw numbers of their own."""
+
+
+def drawing_backend(backend: Backend) -> Backend:
+    """Return the backend that draws new tensors of `backend`: another one in `vmap`."""
+    return drawing_for_samples[0][0](backend) if drawing_for_samples else backend
 
 
 draw_lock = new_lock()

@@ -163,9 +163,11 @@ def _settled(part: Any, backend: Any) -> Part:
         narrow = array.shape and array.dtype.char in "bh"  # a 0-d one may be of any integer dtype
         if narrow or array.dtype.kind not in "biu":
             raise IndexOutOfRange(_OF_DTYPES + str(part.dtype))
+        if not part.backend.readable and part.backend.is_batched(array):  # type: ignore[attr-defined]
+            return _mask(array, part.backend)  # of `vmap`: the samples have indices of their own
         if not array.shape:
             return _number(part.backend.to_numpy(array))
-        if part.backend is not backend:
+        if part.backend is not backend and part.backend.device != backend.device:
             if part.backend.device != "cpu":
                 raise DeviceError(
                     "index: indices should be either on cpu or on the device of the indexed tensor "

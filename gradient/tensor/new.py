@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from gradient.autograd.out_argument import creation_op_like
+from gradient.autograd.variable import wrap
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.creation import empty, full, ones, zeros
 from gradient.tensor.from_data import tensor
@@ -39,7 +40,8 @@ class NewLike(Arithmetic):
         requires_grad: bool = False,
     ) -> Tensor:
         """Make a tensor with a copy of `data`, by default of this dtype and on this device."""
-        return tensor(data, **self._like(dtype, device), requires_grad=requires_grad)
+        like = self._like(dtype, device)
+        return self._beside(tensor(data, **like, requires_grad=requires_grad), device)
 
     @creation_op_like
     def new_empty(
@@ -52,7 +54,8 @@ class NewLike(Arithmetic):
     ) -> Tensor:
         """Make an uninitialised tensor of this size, by default of this dtype and device."""
         like = self._like(dtype, device)
-        return empty(*sizes, size=size, **like, requires_grad=requires_grad)
+        made = empty(*sizes, size=size, **like, requires_grad=requires_grad)
+        return self._beside(made, device)
 
     @creation_op_like
     def new_zeros(
@@ -65,7 +68,8 @@ class NewLike(Arithmetic):
     ) -> Tensor:
         """Zeros of this size, by default of this dtype and on this device."""
         like = self._like(dtype, device)
-        return zeros(*sizes, size=size, **like, requires_grad=requires_grad)
+        made = zeros(*sizes, size=size, **like, requires_grad=requires_grad)
+        return self._beside(made, device)
 
     @creation_op_like
     def new_ones(
@@ -78,7 +82,8 @@ class NewLike(Arithmetic):
     ) -> Tensor:
         """Ones of this size, by default of this dtype and on this device."""
         like = self._like(dtype, device)
-        return ones(*sizes, size=size, **like, requires_grad=requires_grad)
+        made = ones(*sizes, size=size, **like, requires_grad=requires_grad)
+        return self._beside(made, device)
 
     @creation_op_like
     def new_full(
@@ -92,7 +97,8 @@ class NewLike(Arithmetic):
     ) -> Tensor:
         """Make a tensor of this size filled with `fill_value`, by default of this dtype and
         device."""
-        return full(size, fill_value, **self._like(dtype, device), requires_grad=requires_grad)
+        like = self._like(dtype, device)
+        return self._beside(full(size, fill_value, **like, requires_grad=requires_grad), device)
 
     def new(self, *data: Any, size: Any = None, device: DeviceLike = None) -> Tensor:
         """An old form of `new_tensor` (given a sequence), `new_empty` (given sizes) and
@@ -100,6 +106,13 @@ class NewLike(Arithmetic):
         from gradient.tensor.old_forms import constructed
 
         return constructed("new", data, size, **self._like(None, device))
+
+    def _beside(self, made: Tensor, device: DeviceLike) -> Tensor:
+        """Return a new tensor; in `vmap` one for each sample, so that it can be written to."""
+        if self.backend.readable or device is not None:
+            return made
+        out = wrap(self.backend.own(made.array), self.backend)
+        return out.requires_grad_(made.requires_grad)
 
     def _like(self, dtype: DTypeLike | None, device: DeviceLike) -> _Like:
         return {

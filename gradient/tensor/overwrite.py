@@ -18,11 +18,12 @@ from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import by_data, mark_overwritten
 from gradient.autograd.modes import inference_used, mode, switched
 from gradient.autograd.node import Node, packing_used
+from gradient.autograd.numbers import among_samples
 from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.placement import device_contexts
 from gradient.dtypes import PackedDType, uint8
-from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
+from gradient.errors import AutogradError, BackendError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor.float8 import view_as_bits
@@ -121,7 +122,13 @@ def overwrite_at(tensor: Variable, at: tuple[Any, ...], value: Any, name: str = 
     if isinstance(value, Variable):
         array, node = value.array, value.node
         if value.backend is not tensor.backend:
-            array = tensor.backend.asarray(value.backend.to_numpy(array))
+            if among_samples and (seen := among_samples[0]((tensor, value), None)) is not None:
+                if seen[0] is not tensor:
+                    raise shared_by_samples()
+                value = seen[1]
+                array, node = value.array, value.node
+            else:
+                array = tensor.backend.asarray(value.backend.to_numpy(array))
     if node is None and tensor.node is None and tensor.view_info is None:
         write(tensor, at, array, name)
         return
@@ -236,6 +243,10 @@ def write(tensor: Any, at: Any, value: Any, name: str, depth: int = 5) -> None:
         array = backend.writable(array)
     try:
         tensor.array = array = backend.assign(array, at, value)
+    except BackendError:
+        if getattr(value, "be", backend) is not backend:
+            raise shared_by_samples() from None
+        raise
     except ValueError as error:
         if "read-only" not in str(error):
             raise
@@ -250,6 +261,14 @@ def write(tensor: Any, at: Any, value: Any, name: str, depth: int = 5) -> None:
             ) from None
     if not by_data or is_noted(tensor):
         mark_overwritten(backend, array, name, depth)
+
+
+def shared_by_samples() -> BackendError:
+    """Return the error for a write of what differs between the samples of `vmap` to a tensor that
+    they share."""
+    from gradient.backends.batched.array import SHARED  # loaded already
+
+    return BackendError(SHARED)
 
 
 def is_noted(tensor: Any) -> bool:

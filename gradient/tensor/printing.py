@@ -77,7 +77,10 @@ def represent(tensor: Any, name: str = "tensor") -> str:
             return packed.represent(tensor)
         array = tensor.backend.unpack(array)
     notes = []
-    if tensor.is_meta:
+    if not tensor.backend.readable:  # one of each sample of `vmap`
+        body = "..."
+        notes += [f"size={tuple(array.shape)}"]
+    elif tensor.is_meta:
         body = "..."
         notes += [f"device='{tensor.backend.device}'", f"size={tuple(array.shape)}"]
     elif (array := np.asarray(tensor.backend.to_numpy(array))).size == 0:

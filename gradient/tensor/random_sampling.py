@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import DType, dtype_of, finfo, float32, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
-from gradient.tensor.arguments import flag_of, int_of, limits, number_of, outside
+from gradient.tensor.arguments import all_samples, flag_of, int_of, limits, number_of, outside
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.overwrite import check, overwrite_at
 
@@ -145,9 +145,9 @@ class RandomSampling(Arithmetic):
         exponential random numbers with these rates (Efraimidis and Spirakis 2006). Invalid weights
         raise ArgumentError, except on a GPU, where the check would have to wait.
         """
-        from gradient.tensor.generator import draw
+        from gradient.tensor.generator import draw, drawing_backend
 
-        backend, weights = self.backend, self.array
+        backend, weights = drawing_backend(self.backend), self.array
         num_samples = int_of("multinomial", "num_samples", num_samples)
         replacement = flag_of("multinomial", "replacement", replacement)
         if not self.dtype.is_floating_point:
@@ -158,7 +158,9 @@ class RandomSampling(Arithmetic):
             raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")
         wide = np.dtype(np.float64)
         if not backend.reads_wait:
-            _check_weights(backend.to_numpy(weights).astype(wide), num_samples, replacement)
+            known = all_samples(self.detach())
+            host = known.backend.to_numpy(known.array).astype(wide)
+            _check_weights(host, num_samples, replacement)
         weights = backend.astype(weights, wide)
         if replacement or num_samples == 1:
             u = draw(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
@@ -180,19 +182,21 @@ class RandomSampling(Arithmetic):
     def bernoulli(self, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
         """Draw ones with the probabilities in self, else zeros; or, in self's shape, with
         probability p."""
-        from gradient.tensor.generator import draw
+        from gradient.tensor.generator import draw, drawing_backend
 
         if p is not None:
             p = number_of("bernoulli", "p", p)
             return self.new_empty(self.array.shape).bernoulli_(p, generator=generator)
-        backend, chances = self.backend, self.array
+        backend, chances = drawing_backend(self.backend), self.array
         if not self.dtype.is_floating_point:
             raise DTypeError(sentence("bernoulli", "floating-point probabilities", self.dtype))
-        if not bool(backend.to_numpy(backend.all((chances >= 0) & (chances <= 1), None, False))):
-            got = outside(backend.to_numpy(chances), 0, 1)
+        known = all_samples(self.detach())
+        values, of = known.array, known.backend
+        if not bool(of.to_numpy(of.all((values >= 0) & (values <= 1), None, False))):
+            got = outside(of.to_numpy(values), 0, 1)
             raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", got))
-        u = draw(generator, backend, "uniform", self.array.shape, self.array.dtype)
-        return wrap(backend.astype(u < self.array, self.array.dtype), backend)
+        u = draw(generator, backend, "uniform", chances.shape, chances.dtype)
+        return wrap(backend.astype(u < chances, chances.dtype), backend)
 
 
 def _check_weights(weights: np.ndarray, num_samples: int, replacement: bool) -> None:
