@@ -59,6 +59,7 @@ CASES = {
     "calls": Case("small_calls", "common calls on small tensors", 1),
     "ops60": Case("op_table", "80 operations at the shapes of common models, and their gradients"),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),
+    "vmap": Case("transforms", "gradients of samples, Jacobians and ensembles"),
     "threads": Case("threads", "the cost of passing work to threads"),
     "plugin": Case("plugin", "a device in another process: queued ops, copies, replayed steps"),
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
