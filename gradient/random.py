@@ -15,6 +15,7 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, dtype_of, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
+    all_samples,
     int_of,
     number_of,
     shape_argument,
@@ -303,7 +304,7 @@ def normal(
         if not isinstance(value, Variable):
             number_of("normal", name, value)
     fits: Any = std >= 0  # False for NaN
-    if not bool(fits.all() if isinstance(std, Variable) else fits):
+    if not bool(all_samples(fits).all() if isinstance(std, Variable) else fits):
         raise ArgumentError(sentence("normal", "std >= 0", shown(std)))
     if given and dtype is None:
         dtype = BY_NUMPY[given[0].array.dtype]

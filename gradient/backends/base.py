@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from gradient.backends.composed.alignments import AlignmentDefaults
 from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
@@ -101,11 +103,16 @@ class Backend(
     """Whether `take_along` and `put_along` raise IndexError for an index below zero or too large,
     before anything is written: they need not be looked at before."""
 
-    readable = True
+    reads_values = True
     """Whether `to_numpy` works: the arrays of `vmap` (`batched`) have no value of one sample."""
 
     on_tensors: Any = None
     """The backend whose arrays are Tensors of this one (`gradient.tensor_backend`), once needed."""
+
+    def of_values(self, function: Callable[..., np.ndarray], *arrays: Array) -> Array:
+        """The array of function(...) of NumPy's arrays of the values, which the host computes. The
+        function broadcasts, or its leading axes are free: in `vmap` there is one more."""
+        return self.asarray(np.asarray(function(*map(self.to_numpy, arrays))))
 
     def own(self, x: Array) -> Array:
         """x itself; in `vmap` a copy for each sample."""

@@ -164,7 +164,10 @@ HOST_READS = ("to_numpy",)
 def methods(real: Backend) -> list[str]:
     """The names of the backend's methods whose calls are recorded."""
     # These calls are not recorded, only the calls that they make.
-    own = (*ABOUT_MEMORY, *HOST_READS, "in_one_pass", "joined", "mean_cross_entropy")
+    own = (
+        *(*ABOUT_MEMORY, *HOST_READS, "in_one_pass", "joined", "mean_cross_entropy"),
+        *("of_values", "own"),
+    )
     return [
         name
         for name in dir(Backend)

@@ -16,6 +16,9 @@ __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 
 Tensors = Tensor | tuple[Tensor, ...]
 
+FEW = 32
+"""Rows of a Jacobian that are computed at once without `vectorize`."""
+
 
 def _entered(caller: str, inputs: Any, create_graph: bool) -> tuple[Any, ...]:
     given = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -36,12 +39,14 @@ def jacobian(
 ) -> Any:
     """Compute the Jacobian of `func` at `inputs`, of shape (result's..., input's...); for several
     results and inputs, a tuple of tuples. With `create_graph` it can be differentiated.
-    `vectorize` and `strategy` are PyTorch's, without effect; `strict=True` raises ArgumentError."""
+    With `vectorize` the gradients of all elements of the result are computed at once, otherwise of
+    `FEW` at once, in less memory. `strategy` is PyTorch's, without effect; `strict=True` raises
+    ArgumentError."""
     _check("jacobian", strict)
     _check_strategy("jacobian", strategy, vectorize)
     given = _entered("jacobian", inputs, create_graph)
-    several = isinstance(inputs, tuple)
-    return jacrev(func, tuple(range(len(given))) if several else 0)(*given)
+    numbers: Any = tuple(range(len(given))) if isinstance(inputs, tuple) else 0
+    return jacrev(func, numbers, chunk_size=None if vectorize else FEW)(*given)
 
 
 def hessian(
@@ -58,7 +63,8 @@ def hessian(
     _check_strategy("hessian", outer_jacobian_strategy, vectorize)
     given = _entered("hessian", inputs, create_graph)
     numbers: Any = tuple(range(len(given))) if isinstance(inputs, tuple) else 0
-    return jacrev(jacrev(_single(func), numbers), numbers)(*given)
+    chunk_size = None if vectorize else FEW
+    return jacrev(jacrev(_single(func), numbers), numbers, chunk_size=chunk_size)(*given)
 
 
 def vjp(

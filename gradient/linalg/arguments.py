@@ -34,20 +34,25 @@ def squares(name: str, x: Any, integers: bool = False, takes_complex: bool = Fal
     return x
 
 
-def on_host(x: Tensor) -> np.ndarray:
-    """Copy the elements to the CPU, in a dtype that LAPACK takes."""
+def of_host(function: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
+    """Return `function` of the matrices of x (..., M, N), computed on the CPU in a dtype that
+    LAPACK takes."""
     x = x.detach()
-    return x.backend.to_numpy((x.to(float32) if x.dtype.itemsize < 4 else x).array)
+    array = (x.to(float32) if x.dtype.itemsize < 4 else x).array
+    return wrap(x.backend.of_values(function, array), x.backend)
 
 
 def infos(x: Tensor, of: Callable[[np.ndarray], int] | None = None) -> Tensor:
     """Return `of` of each matrix of x (..., N, N), as int32 (...); zeros without `of`."""
-    found = np.zeros(tuple(x.shape[:-2]), np.int32)
-    if of is not None:
-        host = on_host(x)
-        for index in np.ndindex(found.shape):
-            found[index] = of(host[index])
-    return wrap(x.backend.asarray(found), x.backend)
+
+    def of_each(host: np.ndarray) -> np.ndarray:
+        found = np.zeros(host.shape[:-2], np.int32)
+        if of is not None:
+            for index in np.ndindex(found.shape):
+                found[index] = of(host[index])
+        return found
+
+    return of_host(of_each, x)
 
 
 def without_failed(x: Tensor, info: Tensor) -> Tensor:

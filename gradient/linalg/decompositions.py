@@ -7,13 +7,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.variable import wrap
 from gradient.errors import ArgumentError, LinAlgError, sentence
 from gradient.linalg.arguments import (
     infos,
     matrices,
     not_a_number,
-    on_host,
+    of_host,
     squares,
     without_failed,
 )
@@ -160,9 +159,9 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVD:
 
 def _complement(columns: Tensor) -> Tensor:
     """Return orthonormal columns that complete (..., M, K) to a square, without a gradient."""
-    host = on_host(columns)
-    found = np.linalg.svd(host, full_matrices=True)[0][..., host.shape[-1] :]
-    return wrap(columns.backend.asarray(found), columns.backend).to(columns.dtype)
+    size = columns.shape[-1]
+    found = of_host(lambda host: np.linalg.svd(host, full_matrices=True)[0][..., size:], columns)
+    return found.to(columns.dtype)
 
 
 @autocasts("float32_on_cpu")

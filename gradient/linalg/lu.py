@@ -10,11 +10,11 @@ from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import wrap
 from gradient.dtypes import int32
 from gradient.errors import DTypeError, LinAlgError, ShapeError, sentence
-from gradient.linalg.arguments import matrices, on_host, squares
+from gradient.linalg.arguments import matrices, of_host, squares
 from gradient.linalg.solving import solve_triangular
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import tensor_of
+from gradient.tensor.arguments import all_samples, tensor_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.creation import eye
 from gradient.tensor.reductions import return_type
@@ -131,15 +131,17 @@ def unpacked(factors: Tensor, pivots: Tensor | None) -> LU:
 def permutation(pivots: Tensor, rows: int) -> Tensor:
     """Return the index of the row of A that is row i of P^T A, int64 (..., rows), from pivots,
     which count from 1."""
-    host = pivots.backend.to_numpy(pivots.detach().array)
-    batch = host.shape[:-1]
-    order = np.broadcast_to(np.arange(rows), (*batch, rows)).copy()
-    for k in range(host.shape[-1]):
-        chosen = host[..., k, None].astype(np.int64) - 1
-        upper = order[..., k, None].copy()
-        order[..., k, None] = np.take_along_axis(order, chosen, -1)
-        np.put_along_axis(order, chosen, upper, -1)
-    return wrap(pivots.backend.asarray(order), pivots.backend)
+
+    def exchanged(host: np.ndarray) -> np.ndarray:
+        order = np.broadcast_to(np.arange(rows), (*host.shape[:-1], rows)).copy()
+        for k in range(host.shape[-1]):
+            chosen = host[..., k, None].astype(np.int64) - 1
+            upper = order[..., k, None].copy()
+            order[..., k, None] = np.take_along_axis(order, chosen, -1)
+            np.put_along_axis(order, chosen, upper, -1)
+        return order
+
+    return wrap(pivots.backend.of_values(exchanged, pivots.detach().array), pivots.backend)
 
 
 def _rows(x: Tensor, order: Tensor) -> Tensor:
@@ -151,15 +153,19 @@ def _rows(x: Tensor, order: Tensor) -> Tensor:
 
 def _first_zeros(factors: Tensor) -> Tensor:
     """Return the position, from 1, of the first 0 on each diagonal, int32 (...); 0 if none."""
-    zeros = on_host(factors).diagonal(0, -2, -1) == 0
-    past = np.ones((*zeros.shape[:-1], 1), bool)
-    first = np.concatenate([zeros, past], -1).argmax(-1) + 1
-    info = np.asarray(first % (zeros.shape[-1] + 1), np.int32)
-    return wrap(factors.backend.asarray(info), factors.backend)
+
+    def found(host: np.ndarray) -> np.ndarray:
+        zeros = host.diagonal(0, -2, -1) == 0
+        past = np.ones((*zeros.shape[:-1], 1), bool)
+        first = np.concatenate([zeros, past], -1).argmax(-1) + 1
+        return np.asarray(first % (zeros.shape[-1] + 1), np.int32)
+
+    return of_host(found, factors)
 
 
 def _check(name: str, info: Tensor) -> None:
-    host = info.backend.to_numpy(info.array)
+    known = all_samples(info)
+    host = known.backend.to_numpy(known.array)
     if host.any():
         at = tuple(int(i) for i in np.argwhere(host)[0])
         where = f"matrix {at} of the batch has" if at else "the matrix has"
@@ -177,7 +183,8 @@ def check_pivots(name: str, factors: Tensor, pivots: Tensor) -> None:
     if pivots.ndim == 0 or pivots.shape[-1] != count or pivots.shape[:-1] != factors.shape[:-2]:
         expected = f"pivots {(*factors.shape[:-2], count)}"
         raise ShapeError(sentence(name, expected, tuple(pivots.shape)))
-    host = pivots.backend.to_numpy(pivots.array)
+    known = all_samples(pivots)
+    host = known.backend.to_numpy(known.array)
     if host.size and not (host.min() >= 1 and host.max() <= factors.shape[-2]):
         expected = f"pivots from 1 to {factors.shape[-2]}"
         raise ShapeError(sentence(name, expected, f"{host.min()} to {host.max()}"))

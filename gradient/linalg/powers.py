@@ -71,11 +71,18 @@ def matrix_exp(A: Tensor) -> Tensor:
         x.dtype,
         x.to(complex128 if x.is_complex() else float64),
     )  # in float32 the solution loses digits
-    norms = x.backend.to_numpy(x.detach().abs().sum(-2).amax(-1).array)
-    with np.errstate(all="ignore"):
-        counts = np.ceil(np.log2(norms / REACH))
-    counts = np.where(np.isfinite(counts), counts, 0.0).clip(min=0.0)
-    halvings = wrap(x.backend.asarray(counts), x.backend)[..., None, None]
+    most = 0
+
+    def counted(norms: np.ndarray) -> np.ndarray:
+        nonlocal most
+        with np.errstate(all="ignore"):
+            counts = np.ceil(np.log2(norms / REACH))
+        counts = np.where(np.isfinite(counts), counts, 0.0).clip(min=0.0)
+        most = int(counts.max(initial=0))
+        return counts
+
+    norms = x.detach().abs().sum(-2).amax(-1)
+    halvings = wrap(x.backend.of_values(counted, norms.array), x.backend)[..., None, None]
     x = x * 2.0**-halvings
     one, x2 = _identity(x), x @ x
     x4 = x2 @ x2
@@ -85,7 +92,7 @@ def matrix_exp(A: Tensor) -> Tensor:
     odd = x @ (odd + c[1] * one)
     even = x6 @ (c[12] * x6 + c[10] * x4 + c[8] * x2) + c[6] * x6 + c[4] * x4 + c[2] * x2 + one
     found = solve(even - odd, even + odd)
-    for i in range(int(counts.max())):
+    for i in range(most):
         more = halvings > i
         base = found.masked_fill(
             ~more, 0.0

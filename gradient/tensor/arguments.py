@@ -255,7 +255,7 @@ def constant(
 
 def all_samples(tensor: Tensor) -> Tensor:
     """Return the tensor, or that of all samples in `vmap`, to check what values it has."""
-    while not tensor.backend.readable:
+    while not tensor.backend.reads_values:
         backend: Any = tensor.backend
         tensor = wrap(backend.split(tensor.array)[0], backend.inner)
     return tensor

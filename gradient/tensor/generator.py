@@ -185,7 +185,9 @@ def draw(
     source = default_generator if generator is None else generator_of(generator)
     wide = dtype if dtype in WIDE else float32.numpy
     method, n = getattr(backend, kind), math.prod(shape)
-    with draw_lock:  # like `Generator.draw`
+    if drawing_for_samples:  # like `Generator.draw`
+        drawing_for_samples[0][1]()
+    with draw_lock:
         drawing = source
         array, blocks = method(source.key, source.offset, n, wide)
         source.offset += blocks

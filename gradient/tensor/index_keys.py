@@ -163,7 +163,7 @@ def _settled(part: Any, backend: Any) -> Part:
         narrow = array.shape and array.dtype.char in "bh"  # a 0-d one may be of any integer dtype
         if narrow or array.dtype.kind not in "biu":
             raise IndexOutOfRange(_OF_DTYPES + str(part.dtype))
-        if not part.backend.readable and part.backend.is_batched(array):  # type: ignore[attr-defined]
+        if not part.backend.reads_values and part.backend.is_batched(array):  # type: ignore[attr-defined]
             return _mask(array, part.backend)  # of `vmap`: the samples have indices of their own
         if not array.shape:
             return _number(part.backend.to_numpy(array))
@@ -287,6 +287,8 @@ def misfit(key: Any, tensor: Any) -> str:
 
 def _outside(part: Any, size: int, backend: Any) -> int | None:
     """Return the first number of `part` that is out of range for a dimension of this size."""
+    while (own := getattr(part, "be", None)) is not None:  # in `vmap`: those of all samples
+        part, backend = own.split(part)[0], own.inner
     numbers = np.asarray(part if type(part) is int else backend.to_numpy(part))
     found = numbers[(numbers < -size) | (numbers >= size)]
     return int(found[0]) if found.size else None

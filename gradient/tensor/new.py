@@ -109,7 +109,7 @@ class NewLike(Arithmetic):
 
     def _beside(self, made: Tensor, device: DeviceLike) -> Tensor:
         """Return a new tensor; in `vmap` one for each sample, so that it can be written to."""
-        if self.backend.readable or device is not None:
+        if self.backend.reads_values or device is not None:
             return made
         out = wrap(self.backend.own(made.array), self.backend)
         return out.requires_grad_(made.requires_grad)

@@ -77,7 +77,7 @@ def represent(tensor: Any, name: str = "tensor") -> str:
             return packed.represent(tensor)
         array = tensor.backend.unpack(array)
     notes = []
-    if not tensor.backend.readable:  # one of each sample of `vmap`
+    if not tensor.backend.reads_values:  # one of each sample of `vmap`
         body = "..."
         notes += [f"size={tuple(array.shape)}"]
     elif tensor.is_meta:

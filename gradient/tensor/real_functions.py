@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gradient.autograd.explain import mismatch
+from gradient.autograd.numbers import apart, on_one_device
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import (
@@ -160,11 +161,17 @@ class RealFunctions(TensorBase):
         if not self.is_floating_point():
             raise DTypeError(sentence("frexp", "a floating-point dtype", self.dtype))
         backend = self.backend
-        _, exponents = np.frexp(backend.to_numpy(self.array).astype(np.float64))
-        scale = wrap(backend.asarray(np.ldexp(1.0, -exponents // 2)), backend)
-        rest = wrap(backend.asarray(np.ldexp(1.0, -exponents - -exponents // 2)), backend)
+
+        def computed(function: Any) -> Tensor:
+            found = backend.of_values(
+                lambda host: function(np.frexp(host.astype(np.float64))[1]), self.array
+            )
+            return wrap(found, backend)
+
+        scale = computed(lambda exponents: np.ldexp(1.0, -exponents // 2))
+        rest = computed(lambda exponents: np.ldexp(1.0, -exponents - -exponents // 2))
         mantissa = self * scale.to(self.dtype) * rest.to(self.dtype)
-        return _MantissaAndExponent(mantissa, wrap(backend.asarray(exponents), backend).to(int32))
+        return _MantissaAndExponent(mantissa, computed(lambda exponents: exponents).to(int32))
 
     def logaddexp2(self: Any, other: Tensor) -> Tensor:
         """log2(2^self + 2^other), elementwise, without overflow. The inputs broadcast and are
@@ -281,21 +288,30 @@ def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Tensor:
     dtype = result_type(x, other)
     if dtype.kind != "int":
         raise DTypeError(sentence(caller, "integers", dtype))
+    if len(tensors) == 2 and tensors[0].backend is not tensors[1].backend:
+        placed = on_one_device(tensors)
+        if placed is None:
+            raise apart(caller, tensors)
+        x, other = tensors = placed
     backend = tensors[0].backend
-    first, second = (
-        np.asarray(value).astype(dtype.numpy)
-        if isinstance(value, int)
-        else backend.to_numpy(value.to(dtype).array)
+    numbers = [
+        np.asarray(value).astype(dtype.numpy) if isinstance(value, int) else None
         for value in (x, other)
-    )
-    try:
+    ]
+
+    def computed(*arrays: np.ndarray) -> np.ndarray:
+        given = iter(arrays)
+        first, second = (next(given) if number is None else number for number in numbers)
         with np.errstate(all="ignore"):
-            found = np.asarray(function(first, second), first.dtype)
+            return np.asarray(function(first, second), first.dtype)
+
+    try:
+        found = backend.of_values(computed, *(t.to(dtype).array for t in tensors))
     except ValueError:
-        shapes = [first.shape, second.shape]
+        shapes = [tuple(getattr(each, "shape", ())) for each in (x, other)]
         listed = f"input {shapes[0]}, other {shapes[1]}"
         raise ShapeError(f"{caller}: {mismatch(shapes)} ({listed})") from None
-    return wrap(backend.asarray(found), backend)
+    return wrap(found, backend)
 
 
 def _shifted_left(x: Any, by: Any) -> np.ndarray:

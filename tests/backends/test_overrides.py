@@ -50,6 +50,8 @@ NO_ARRAYS = {
     "asarray",
     "has_zero",
     "in_one_pass",  # test_one_pass.py
+    "of_values",  # tests/func/test_vmap.py
+    "own",
 }
 """Methods about memory and transfer, which have no values to compare."""
 

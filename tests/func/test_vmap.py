@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gradient
+import gradient.errors
 import gradient.functional as F
 from gradient.errors import ArgumentError, BackendError
 from gradient.func import functional_call, grad, hessian, jacfwd, jacrev, stack_module_state, vmap
@@ -115,6 +116,7 @@ DRAWS: dict[str, Callable[[Any], Any]] = {
     "dropout of a batched tensor": lambda x: F.dropout(x * 0 + 1),
     "dropout1d": lambda x: F.dropout1d((x * 0 + 1).reshape(1, 50, 1)).flatten(),
     "bernoulli of a shared tensor": lambda x: gradient.full((50,), 0.5).bernoulli(),
+    "normal": lambda x: gradient.normal(x, x.abs() + 1),
     "multinomial": lambda x: x.sigmoid().multinomial(20),
 }
 
@@ -293,6 +295,100 @@ def test_dimensions_that_do_not_exist_are_refused() -> None:
         vmap(lambda x: x, out_dims=2)(gradient.ones(3, 2))
     with pytest.raises(ArgumentError, match="in_dims and out_dims that fit"):
         vmap(lambda x: (x, x), out_dims=(0, 0, 0))(gradient.ones(3, 2))
+
+
+HOST: dict[str, Callable[[Any], Any]] = {
+    "slogdet": lambda x: gradient.linalg.slogdet(x)[0] + gradient.linalg.slogdet(x)[1],
+    "matrix_exp": lambda x: gradient.linalg.matrix_exp(x),
+    "lu_factor": lambda x: gradient.linalg.lu_factor(x).LU,
+    "lu_solve": lambda x: gradient.linalg.lu_solve(*gradient.linalg.lu_factor(x), x),
+    "svd": lambda x: gradient.linalg.svd(x[:, :2])[1],
+    "full svd": lambda x: gradient.linalg.svd(x[:, :2])[0].abs(),
+    "cholesky_ex": lambda x: gradient.linalg.cholesky_ex(x @ x.mT + 1).info,
+    "frexp": lambda x: x.frexp().mantissa if hasattr(x.frexp(), "mantissa") else x.frexp()[0],
+    "gcd": lambda x: gradient.gcd((x * 9).long(), gradient.tensor([6, 4, 9])),
+    "shift": lambda x: 1 << (x * 4).abs().long(),
+    "one_hot": lambda x: F.one_hot((x * 4).abs().long(), 5),
+    "gaussian_nll_loss": lambda x: F.gaussian_nll_loss(x, x * 2, x.abs() + 1),
+}
+
+
+@pytest.mark.parametrize("name", HOST)
+def test_what_the_host_computes_or_checks(name: str) -> None:
+    x = gradient.tensor(np.cos(np.arange(36.0)).reshape(4, 3, 3) + 3 * np.eye(3))
+    if name == "one_hot":
+        x = x / 4
+    assert_close(vmap(HOST[name])(x), looped(HOST[name], x), rtol=1e-9, atol=1e-9)
+
+
+def test_what_the_host_checks_is_still_refused() -> None:
+    with pytest.raises(ArgumentError, match="classes from 0 to 1"):
+        vmap(lambda x: F.one_hot(x, 2))(gradient.tensor([[0, 1], [1, 2]]))
+    with pytest.raises(IndexError):
+        vmap(lambda i: SHARED[i])(gradient.tensor([[0], [4]]))
+    with pytest.raises(gradient.errors.LinAlgError):
+        vmap(lambda x: gradient.linalg.cholesky(x))(-gradient.eye(2).expand(2, 2, 2))
+
+
+def test_large_arrays_are_computed_in_one_pass_too() -> None:
+    x, b = gradient.randn(4, 300, 100), gradient.randn(100)
+
+    def function(x: Any) -> Any:
+        return ((x * b + x) / (x * x + 1)).sum()
+
+    for _ in range(3):  # the second time by a compiled kernel
+        assert_close(vmap(grad(function))(x), looped(grad(function), x))
+        assert_close(vmap(lambda x: x * b - x)(x), x * b - x)
+
+
+def test_layers_functions_and_checkpoints() -> None:
+    from gradient.utils.checkpoint import checkpoint
+
+    class Square(gradient.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return 2 * ctx.saved_tensors[0] * g
+
+    lstm = gradient.nn.LSTM(4, 3).double()
+    attention = gradient.nn.MultiheadAttention(4, 2).double()
+    w = gradient.tensor(X[1, :, :3])
+    for function in (
+        lambda x: lstm(x)[0].sum(),
+        lambda x: attention(x, x, x)[0].square().sum(),
+        lambda x: Square.apply(x).sum(),
+        lambda x: checkpoint(lambda y: (y[:, :3] @ w).tanh(), x, use_reentrant=False).sum(),
+    ):
+        x = gradient.tensor(X)
+        assert_close(vmap(function)(x), looped(function, x))
+        assert_close(vmap(grad(function))(x), looped(grad(function), x))
+
+
+def test_a_compiled_function_is_replayed() -> None:
+    model = gradient.nn.Linear(4, 3)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    compute = vmap(grad(lambda p, x: functional_call(model, p, x).tanh().sum()), (None, 0))
+    compiled = gradient.compile(lambda p, x: compute(p, x)["weight"], fullgraph=True)
+    for i in range(4):
+        x = gradient.randn(5, 4) + i
+        assert_close(compiled(parameters, x), compute(parameters, x)["weight"])
+
+
+@pytest.mark.parametrize("dtype", [gradient.bfloat16, gradient.float16])
+def test_16_bit_floats_are_rounded_once(dtype: Any) -> None:
+    x, w = gradient.randn(4, 3, 8).to(dtype), gradient.randn(4, 5, 8).to(dtype)
+    b = gradient.randn(4, 5).to(dtype)
+    assert vmap(F.linear)(x, w, b).equal(looped(F.linear, x, w, b))
+    scale, shift = gradient.randn(4, 8).to(dtype), gradient.randn(4, 8).to(dtype)
+
+    def norm(x: Any, scale: Any, shift: Any) -> Any:
+        return F.layer_norm(x, (8,), scale, shift)
+
+    assert_close(vmap(norm)(x, scale, shift), looped(norm, x, scale, shift))
 
 
 # Derivatives -------------------------------------------------------------------------------------

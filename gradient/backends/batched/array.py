@@ -38,6 +38,12 @@ class BatchedArray:
         return len(self.shape)
 
     @property
+    def size(self) -> int:
+        """The number of elements of all samples."""
+        found: int = self.value.size
+        return found
+
+    @property
     def strides(self) -> tuple[int, ...]:
         found: tuple[int, ...] = self.value.strides
         return found[1:] if self.batched else found

@@ -24,14 +24,14 @@ class Batching(Backend):
     """
 
     name = "batched"
-    readable = False
+    reads_values = False
 
     def __init__(self, inner: Backend, size: int | None, randomness: str = "error") -> None:
         self.inner: Any = inner
         self.size, self.randomness = size, randomness
         self.device = inner.device
         self.depth: int = getattr(inner, "depth", 0) + 1
-        self.looks_along = inner.looks_along
+        self.looks_along, self.one_pass_from = inner.looks_along, inner.one_pass_from
 
     # Taking apart and putting together -----------------------------------------------------------
 
@@ -105,6 +105,14 @@ class Batching(Backend):
             lengthened(x, ndim) if batched else value
             for x, (value, batched) in zip(arrays, pairs, strict=True)
         ], True
+
+    def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> BatchedArray:
+        values, batched = self.aligned(*operands)
+        return BatchedArray(self, self.inner.in_one_pass(function, *values), batched)
+
+    def of_values(self, function: Callable[..., Any], *arrays: Any) -> BatchedArray:
+        values, batched = self.aligned(*arrays)
+        return BatchedArray(self, self.inner.of_values(function, *values), batched)
 
     def result(self, out: Any, batched: bool) -> Any:
         """The arrays of a method's results; those that are None stay."""

@@ -148,6 +148,9 @@ class ElementwiseRules(Batching):
     def check_range(self, x: Any, low: float, high: float, op: str, name: str) -> None:
         self.inner.check_range(self.values(x)[0], low, high, op, name)
 
+    def check_true(self, holds: Any, message: str) -> None:
+        self.inner.check_true(self.values(holds)[0], message)
+
     # Memory --------------------------------------------------------------------------------------
 
     def accumulate(self, x: Any, y: Any) -> Any:

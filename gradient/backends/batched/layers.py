@@ -75,6 +75,17 @@ class LayerRules(Batching):
             return super().logsumexp(x, axis, keepdims)
         return self.batch(self.inner.logsumexp(value, self.shifted(x, axis), keepdims))
 
+    def ctc(self, log_probs: Any, labels: Any, steps: Any, sizes: Any) -> Any:
+        return self._of_each("ctc", log_probs, labels, steps, sizes)
+
+    def ctc_grad(self, *given: Any) -> Any:
+        return self._of_each("ctc_grad", *given)
+
+    def _of_each(self, method: str, *arrays: Any) -> Any:
+        if self.is_batched(*arrays):
+            return self.each(method, arrays)
+        return self.result(getattr(self.inner, method)(*self.values(*arrays)), False)
+
     def scaled_gap(self, scale: Any, x: Any, target: Any) -> Any:
         return (x - target) * scale
 

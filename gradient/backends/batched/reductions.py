@@ -16,8 +16,8 @@ ALONG = ("cumsum", "cumprod", "argsort")
 """Methods (x, axis), of which the result has the shape of x."""
 
 ON_LAST_AXES = (
-    "diagonal", "triangle", "likeliest", "inv", "cholesky", "lu", "lu_pivots", "logabsdet", "det",
-    "cofactor", "eigh", "eig", "svd", "qr", "pinv",
+    "diagonal", "triangle", "likeliest", "inv", "cholesky", "lu", "lu_pivots", "logabsdet",
+    "det_sign", "det", "cofactor", "eigh", "eig", "svd", "qr", "pinv",
 )  # fmt: skip
 """Methods on matrices, or vectors, along the last axes of an array."""
 
@@ -61,6 +61,10 @@ def _on_last_axes(name: str) -> Callable[..., Any]:
 
 class ReductionRules(Batching):
     """The methods above, and those that are not of these forms."""
+
+    def solve_triangular(self, a: Any, b: Any, lower: bool) -> Any:
+        values, batched = self.aligned(a, b)
+        return BatchedArray(self, self.inner.solve_triangular(*values, lower), batched)
 
     def _in_all(self, reduce: Callable[..., Any], x: Any, keepdims: bool) -> Any:
         """Reduce all elements of each sample, as a row."""

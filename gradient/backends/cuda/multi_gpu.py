@@ -26,6 +26,8 @@ def open_backend(index: int) -> CudaBackend:
 
 def context_of(backend: Any) -> contextlib.AbstractContextManager[Any]:
     """A context in which a backend's GPU is the current one; no effect for other backends."""
+    while not backend.reads_values:  # that of `vmap`
+        backend = backend.inner
     if isinstance(backend, CudaBackend):
         on_device: contextlib.AbstractContextManager[Any] = backend.runtime.on_device()
         return on_device
