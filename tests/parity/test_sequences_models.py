@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gradient
-from bench.further_models import sequences, series, sets
+from bench.further_models import language, sequences, series, sets
 
 pytestmark = pytest.mark.parity
 MODELS = {model.build.__name__: model for model in sequences.MODELS}
@@ -17,7 +17,7 @@ MODELS = {model.build.__name__: model for model in sequences.MODELS}
 
 def built(package, model, monkeypatch):
     """The model and its inputs in float64, without dropout, and its loss."""
-    for file in (sequences, series, sets):
+    for file in (language, sequences, series, sets):
         monkeypatch.setattr(file, "DRAWS", np.random.default_rng(0))
     package.manual_seed(0)
     module, loss_of, arrays = model.build(package)
