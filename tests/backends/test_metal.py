@@ -136,19 +136,19 @@ def test_out_of_memory() -> None:
 
 COUNTING = """
 import gc
-from gradient.backends.metal.bounds import Doubt
+from gradient.backends.metal.bounds import Check
 from gradient.backends.metal.plugin import MLXPlugin, main
 
 class Counting(MLXPlugin):
     def used(self):
-        return sum(isinstance(x, Doubt) for x in gc.get_objects())
+        return sum(isinstance(x, Check) for x in gc.get_objects())
 
 main(Counting)
 """
 
 
-def test_nothing_is_kept_of_indices_that_were_looked_at(tmp_path: Path) -> None:
-    """What the plugin asked of an index goes, with its arrays, once the answer is known."""
+def test_checks_of_indices_are_freed_once_they_are_resolved(tmp_path: Path) -> None:
+    """The plugin frees the check of an index, with its arrays, once its result is known."""
     script = tmp_path / "counting.py"
     script.write_text(COUNTING)
     backend = process.open_backend("counting", [sys.executable, str(script)])

@@ -13,7 +13,6 @@
 // Bytes: 4 (D + E) per key, and E + 2 floats per row of each part; memory is the bound. A step of 8
 // KiB takes a warp about 450 instructions for 4 rows. The 12 warps of a multiprocessor have up to
 // 96 KiB in flight; the memory latency of an H100 needs about 40.
-// of some 40 that the latency of an H100's memory needs.
 #include "attention_sources.cuh"
 
 constexpr int AT_A_TIME = 8;          // keys that a lane loads at once

@@ -1,6 +1,5 @@
 // Optimiser steps over many tensors in one launch, in place, and the norm and scaling of their gradients.
 //
-// `Tensors` is an argument by value, which a graph stores: a row of n addresses for each list of tensors
 // `Tensors` is a kernel argument by value, so a graph stores it. It has n addresses for each list
 // of tensors (parameters, gradients, states), then the number of each tensor's first block, and the
 // total (n + 1 numbers), then the numbers of elements (n). A block computes CHUNK elements of one
