@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import by_data, mark_overwritten
-from gradient.autograd.modes import inference_used, mode, switched
+from gradient.autograd.modes import enable_grad, inference_used, mode, switched
 from gradient.autograd.node import Node, packing_used
 from gradient.autograd.numbers import among_samples
 from gradient.autograd.op import op_of
@@ -167,7 +167,8 @@ def become_view(tensor: T, name: str, take: Callable[[Any], Tensor]) -> T:
     before.array, before.backend = tensor.array, tensor.backend
     before.node, before._grad = tensor.node, None
     before.view_info, before.views = tensor.view_info, tensor.views or []
-    shown = take(before)
+    with enable_grad():  # also under no_grad: later writes reach existing views through it
+        shown = take(before)
     tensor.array = shown.array
     if tensor.node is not None and tensor.node.op is None:  # a leaf, under no_grad
         tensor.node.shape = tensor.array.shape

@@ -119,3 +119,20 @@ def test_linear_algebra_by_methods():
 def test_arguments_that_do_not_fit(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong(gradient.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize("views", [0, 1, 2])
+def test_under_no_grad_views_and_gradients_follow(views):
+    x = gradient.zeros(2, 3)
+    rows = [x[i] for i in range(views)]
+    y = x.clone().requires_grad_() * 1
+    with gradient.no_grad():
+        x.t_()
+        y.t_()
+    w = gradient.ones(3, 2, requires_grad=True)
+    x.add_(w)
+    y.add_(w)
+    for i, row in enumerate(rows):
+        (found,) = gradient.autograd.grad(row.sum(), w, retain_graph=True)
+        assert found.tolist() == [[1.0 - i, float(i)]] * 3
+    assert y.requires_grad and gradient.autograd.grad(y.sum(), w)[0].tolist() == [[1, 1]] * 3
