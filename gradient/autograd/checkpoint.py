@@ -50,6 +50,11 @@ def checkpoint(
         return function(*args, **kwargs)
     given = (*args, *kwargs.values())
     state = _generator().place() if preserve_rng_state else None
+    op = _Segment(function, args, kwargs, state)
+    tensors = [t for t in given if isinstance(t, Variable)]
+    before = [t.node for t in tensors]
+    # The second run takes its arguments from here, and `check_saved` finds in-place changes.
+    saved = tuple([t.array for t in tensors])
     start = next_sequence_nr()
     result: Any = function(*args, **kwargs)
     leaves = leaves_of(result)
@@ -58,12 +63,11 @@ def checkpoint(
     if not border:
         return result
     backend = tracked[0].backend
-    op = _Segment(function, args, kwargs, state)
-    # The second run takes its arguments from here, and `check_saved` finds in-place changes.
-    saved = tuple(t.array for t in given if isinstance(t, Variable))
     arrays = [r.array for r in tracked]
     made: Any = arrays[0] if len(arrays) == 1 else arrays
     node = make_node(op, backend, tuple(border), saved, made, location_of(user_frame()))
+    if any(t.node is not old for t, old in zip(tensors, before, strict=True)):
+        node.sequence_nr = start  # an in-place change of an argument counts as one after saving it
     # The segment's own nodes, and so its activations, are freed with `result` and `leaves`.
     new = iter([wrap(made, backend, node)] if len(arrays) == 1 else outputs(arrays, backend, node))
     wrapped = [next(new) if isinstance(r, Variable) and r.node is not None else r for r in leaves]

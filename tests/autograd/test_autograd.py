@@ -1259,6 +1259,16 @@ def test_checkpoint_of_tensors_that_depend_on_each_other(x):
     assert seen == [[[1, 2], [3, 4]]]
 
 
+def test_checkpoint_notices_an_argument_that_its_function_overwrites():
+    x = gradient.ones(2, 3, requires_grad=True)
+    y = checkpoint(lambda t: t.mul_(2) * t, x * 1)
+    with pytest.raises(AutogradError, match="checkpoint .* 'argument 0' .* but mul_"):
+        y.sum().backward()
+    weights = gradient.arange(6.0).reshape(3, 2)
+    checkpoint(lambda t: t.t_() * weights, x * 1).sum().backward()
+    assert x.grad.tolist() == weights.t().tolist()
+
+
 def test_checkpoint_notices_an_overwritten_argument(x):
     a = gradient.ones(2, 2, device=x.device)
     out = checkpoint(lambda t: t * x, a)
