@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from typing import Any
 
 from gradient.autograd.variable import Variable
 from gradient.errors import AutogradError, TypeMismatch, sentence
-from gradient.tensor.views import list_views
 
 SLOTS = ("_grad", "array", "backend", "inference", "node")
 
@@ -22,10 +22,8 @@ def swap_tensors(t1: Any, t2: Any) -> None:
     if not isinstance(t1, Variable) or type(t1) is not type(t2):
         got = f"{type(t1).__name__} and {type(t2).__name__}"
         raise TypeMismatch(sentence("swap_tensors", "two tensors of one class", got))
-    list_views()
     for t in (t1, t2):
-        views = [view() for view in t.views or ()]
-        if t.view_info is not None or any(v is not None for v in views):
+        if t.view_info is not None or _has_view(t):
             got = "one that is or has a view"
             raise AutogradError(
                 sentence("swap_tensors", "tensors without views", got, "clone() it")
@@ -42,3 +40,12 @@ def swap_tensors(t1: Any, t2: Any) -> None:
         if hasattr(t, "__dict__"):
             vars(t).clear()
             vars(t).update(attributes)
+
+
+def _has_view(base: Any) -> bool:
+    """Whether a view of `base` exists, a view of a leaf or one taken under no_grad too: these are
+    in no list of views."""
+    if gc.get_freeze_count():
+        gc.unfreeze()  # `gc.get_referrers` leaves out frozen objects
+    infos = (each for each in gc.get_referrers(base) if type(each) is tuple and len(each) == 3)
+    return any(info[0] is base and isinstance(info[2], dict) for info in infos)

@@ -55,3 +55,15 @@ def test_what_cannot_be_swapped() -> None:
     for pair in ((x, gradient.ones(1)), (gradient.ones(1), view)):
         with pytest.raises(RuntimeError, match="tensors without views"):
             swap(*pair)
+
+
+@pytest.mark.parametrize("enter", [gradient.enable_grad, gradient.no_grad])
+def test_views_of_leaves_and_under_no_grad_count(enter: Any) -> None:
+    x = gradient.ones(2, requires_grad=True)
+    with enter():
+        view = x[:1]
+    with pytest.raises(RuntimeError, match="tensors without views"):
+        swap(x, gradient.zeros(2))
+    del view
+    swap(x, gradient.zeros(2))
+    assert x.tolist() == [0, 0]
