@@ -103,11 +103,12 @@ def _described(tensor: Variable) -> str:
     array, node = tensor.array, tensor.node
     text = f"{tuple(array.shape)} {getattr(array.dtype, 'name', array.dtype)}"
     if node is not None and node.op is not None:
-        text = f"{text}, made by {node.op.public_name}"
+        name = node.op.public_name
         while not hasattr(node, "location") and node.parents and node.parents[0] is not None:
-            node = node.parents[0]  # one of several results has no line, the call has
-        location = getattr(node, "location", None)
-        return text if location is None else f"{text} at {source_line(location)}"
+            node = node.parents[0]  # views and one of several results: the call made the memory
+        if node.op is None or not hasattr(node, "location"):
+            return f"{text}, made by {name}"
+        return f"{text}, made by {node.op.public_name} at {source_line(node.location)}"
     wanted = getattr(tensor, "requires_grad", False)
     return f"{text}, {'a leaf with requires_grad' if wanted else 'outside the graph'}"
 

@@ -46,7 +46,16 @@ def test_one_of_several_results_has_the_line_of_the_call() -> None:
 
     line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
     (part,) = method()
-    assert _described(part) == f"(2, 3) float32, made by output at {__file__}:{line}"
+    assert _described(part) == f"(2, 3) float32, made by split at {__file__}:{line}"
+
+
+def test_a_view_has_the_line_of_the_op_that_made_its_memory() -> None:
+    leaf = gradient.eye(3, requires_grad=True)
+    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    made = leaf * 2
+    view = made.view(9)[1:]
+    assert _described(view) == f"(8,) float32, made by mul at {__file__}:{line}"
+    assert _described(leaf[1:]) == "(2, 3) float32, made by index"
 
 
 def test_a_full_gpu_is_told_wherever_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
