@@ -218,7 +218,8 @@ def run_backward(
             if node in captured:
                 found[node] = g if within else conjugate(node, g, create_graph)
             if node.op is None:
-                if allowed is None and node.leaf is not None and (leaf := node.leaf()) is not None:
+                leaf = None if allowed is not None or node.leaf is None else node.leaf()
+                if leaf is not None and leaf.node is not None:  # None: frozen since the forward
                     # Not copied if this is the only reference. (The count is taken before the call
                     # below, because evaluated arguments hold references, too.)
                     own = sys.getrefcount(g) <= ONLY_REFERENCE

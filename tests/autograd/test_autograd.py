@@ -1277,6 +1277,15 @@ def test_checkpoint_notices_an_overwritten_argument(x):
         out.sum().backward()
 
 
+@pytest.mark.parametrize("freeze", [lambda x: x.requires_grad_(False), lambda x: x.detach_()])
+def test_a_leaf_that_is_frozen_before_the_backward_pass_gets_no_gradient(freeze):
+    frozen, other = (gradient.ones(2, requires_grad=True) for _ in range(2))
+    out = (frozen * other * 3)[:1]
+    freeze(frozen)
+    out.sum().backward()
+    assert frozen.grad is None and other.grad.tolist() == [3, 0]
+
+
 # Anomaly detection and gradcheck's report --------------------------------------------------------
 
 
