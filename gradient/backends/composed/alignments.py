@@ -39,8 +39,8 @@ class AlignmentDefaults(ShapeDefaults[Array]):
             if t == 0:
                 alpha = self.where(here <= 1, now, least)
             else:
-                before = self._moved(alpha, 1)
-                skipped = self.where(skips, self._moved(alpha, 2), least)
+                before = self._columns_moved(alpha, 1)
+                skipped = self.where(skips, self._columns_moved(alpha, 2), least)
                 alpha = self.where(column > t, self._log_sum(alpha, before, skipped) + now, alpha)
             found.append(alpha)
         last = self.reshape(sizes, (-1, 1)) * 2
@@ -80,8 +80,8 @@ class AlignmentDefaults(ShapeDefaults[Array]):
             # beta is the logarithm of the probability of all ways to go on after step t.
             if t + 1 < times:
                 after = beta + self.getitem(emitted, (t + 1,))
-                skipping = self._moved(self.where(skips, after, least), -2)
-                ways = self._log_sum(after, self._moved(after, -1), skipping)
+                skipping = self._columns_moved(self.where(skips, after, least), -2)
+                ways = self._log_sum(after, self._columns_moved(after, -1), skipping)
                 beta = self.where(column > t + 1, ways, ends)
             share = self.exp(self.getitem(alpha, (t,)) + beta + shift) * scale
             shares.append(self.where(column > t, share, nothing))
@@ -100,9 +100,9 @@ class AlignmentDefaults(ShapeDefaults[Array]):
     def _skips(self, labels: Array) -> Array:
         """Whether the blank before a label may be left out: the label before it is another one."""
         labels = self.reshape(labels, tuple(labels.shape))  # an array beside an array
-        return labels != self._moved(labels, 2, labels)
+        return labels != self._columns_moved(labels, 2, labels)
 
-    def _moved(self, x: Array, by: int, beyond: Array | None = None) -> Array:
+    def _columns_moved(self, x: Array, by: int, beyond: Array | None = None) -> Array:
         """x (N, L) with its columns `by` to the right; there, those of `beyond`, else -inf."""
         count = min(abs(by), x.shape[1])
         kept = slice(0, x.shape[1] - count) if by > 0 else slice(count, x.shape[1])
