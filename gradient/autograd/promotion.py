@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -42,7 +42,7 @@ Promotion = Literal[
     none          inputs are not cast
 """
 
-PYTHON_NUMBERS = (bool, int, float, complex, WideNumber)
+PYTHON_NUMBERS = (bool, int, float, complex)
 
 #: The kinds of dtypes (`np.dtype.kind`) that an op must cast or refuse: integers and bools if it
 #: computes in floats or takes only floats, bools if it takes only numbers. `Op.checked_kinds` adds
@@ -144,7 +144,7 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
             raise DTypeError(sentence(op.public_name, expected, got, "cast one with .to()"))
         return arrays
     arrays = [
-        a if a is None or hasattr(a, "dtype") or type(a) in PYTHON_NUMBERS else asarray(backend, a)
+        a if a is None or hasattr(a, "dtype") or _is_number(a) else asarray(backend, a)
         for a in arrays
     ]
     target = result_type(*(a for a in arrays if a is not None))
@@ -156,8 +156,9 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
                 raise NumberOverflow(sentence(op.public_name, "a number of 64 bits", number))
     if op.promotion == "int_to_float" and target.kind in ("int", "bool"):
         target = get_default_dtype()
-    if target in HALF_PRECISION and op.operator is not None and backend.takes_wide_numbers:
-        arrays = [_wide_number(op, a, target) for a in arrays]
+    wide_number = backend.wide_number
+    if target in HALF_PRECISION and op.operator is not None and wide_number is not None:
+        arrays = [_wide_number(op, a, target, wide_number) for a in arrays]
         return [a if _is_wide(op, a) else cast(backend, a, target) for a in arrays]
     if target in HALF_PRECISION and op.scalars_in_float32:
         arrays = [a if hasattr(a, "dtype") else backend.full((), a, FLOAT32) for a in arrays]
@@ -176,21 +177,27 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     return [a if a is None else cast(backend, a, target) for a in arrays]
 
 
-def _wide_number(op: Op, value: Any, target: DType) -> Any:
+def _is_number(value: Any) -> bool:
+    return type(value) in PYTHON_NUMBERS or isinstance(value, WideNumber)
+
+
+def _wide_number(
+    op: Op, value: Any, target: DType, wide_number: Callable[[float], WideNumber]
+) -> Any:
     """A number beside 16-bit floats as a `WideNumber`: rounded to bfloat16 first (as arrays round
     it to float16) unless the op takes it in float32. An array is returned unchanged."""
     if hasattr(value, "dtype"):
         return value
     if op.scalars_in_float32:
-        return WideNumber(value)
-    return WideNumber(target.numpy.type(value)) if target is bfloat16 else value
+        return wide_number(value)
+    return wide_number(target.numpy.type(value)) if target is bfloat16 else value
 
 
 def _is_wide(op: Op, value: Any) -> bool:
     """Whether an operand beside 16-bit floats stays float32: a `WideNumber`, or a 0-d array of an
     op that takes numbers in float32."""
     if not hasattr(value, "dtype"):
-        return type(value) is WideNumber
+        return isinstance(value, WideNumber)
     return op.scalars_in_float32 and value.dtype == FLOAT32 and not value.shape
 
 

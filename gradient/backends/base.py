@@ -36,6 +36,7 @@ from gradient.backends.composed.scattering import ScatteringDefaults
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.composed.special import BesselDefaults, GammaDefaults, NormalDefaults
 from gradient.backends.required import Array
+from gradient.dtypes.promotion import WideNumber
 
 __all__ = ["Backend"]
 
@@ -92,8 +93,8 @@ class Backend(
     """Whether arrays have strides: what `getitem` gives for ints and slices, and `permute` and
     `broadcast_to`, then always shows the memory of what they are given."""
 
-    takes_wide_numbers = False
-    """Whether operators take a `WideNumber` beside 16-bit floats."""
+    wide_number: Callable[[float], WideNumber] | None = None
+    """Makes the `WideNumber` that operators take beside 16-bit floats; None if they take none."""
 
     mixes_floats = False
     """Whether +, - and * take 16-bit floats beside float32, and compute in that: a cast before them

@@ -327,7 +327,7 @@ def recording_class(cls: type[Any]) -> type[Any]:
     # A single base: Python lets an object change only to a class of the same memory layout.
     attributes: dict[str, Any] = {name: by_thread(name) for name in noted}
     # So that casts are recorded; passes fuse them.
-    attributes["mixes_floats"] = attributes["takes_wide_numbers"] = False
+    attributes.update(mixes_floats=False, wide_number=None)
     return type("RecordingBackend", (cls,), attributes)
 
 

@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from gradient.backends.packed import memory_of
+from gradient.dtypes.promotion import WideNumber
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT32 = np.dtype(np.float32)
@@ -289,8 +290,12 @@ def _given(value: Any) -> Any:
     """An operand as NumPy's; NumPy's own arrays are refused, as CuPy refuses them."""
     if isinstance(value, ndarray):
         return value.here()._host
-    if isinstance(value, np.ndarray):
-        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, WideNumber) and hasattr(value, "__cupy_get_ndarray__"):
+        return np.full((), value, FLOAT32)
+    if isinstance(value, np.ndarray) or (
+        isinstance(value, float) and type(value) not in (float, np.float64)
+    ):
+        raise TypeError(f"Unsupported type {type(value)}")
     if isinstance(value, (list, tuple)):
         return type(value)(map(_given, value))
     return value

@@ -45,13 +45,26 @@ STRIDES = np.dtype(
 Function = Callable[..., Array | None]
 
 
+class CupyNumber(WideNumber):
+    """A `WideNumber` that CuPy's own functions take, too: of classes of numbers they know only
+    Python's and NumPy's. Arrays of CuPy's class, which its functions return, have its operators."""
+
+    __slots__ = ()
+
+    def __cupy_get_ndarray__(self) -> Array:
+        import cupy
+
+        made: Array = cupy.full((), float(self), WIDE[0])
+        return made
+
+
 class Prepared(NamedTuple):
     """What launches of a function need for a dtype.
 
     plain       launches the kernel for arrays without gaps
     strided     that for arrays of any strides
     number      gives a number as an argument, in the dtype's precision; None if CuPy converts it
-    wide        the same of a `WideNumber`, in float32 or float64
+    wide        the same of a `CupyNumber`, in float32 or float64
     zero        the argument in the place of a number, if the operand is an array
     result      the dtype of the result
     of_block    elements of a block of the plain kernel
@@ -70,7 +83,7 @@ class Prepared(NamedTuple):
         kind = type(x)
         if kind is float or kind is int:
             return self.number(x)
-        return self.wide(float(x)) if kind is WideNumber else None
+        return self.wide(float(x)) if kind is CupyNumber else None
 
 
 class Plan(NamedTuple):
@@ -385,21 +398,13 @@ def give_operators(kind: Any, runtime: Any) -> None:
     """Let a class of arrays, derived from CuPy's, compute operators by kernels."""
     arithmetic: Arithmetic = runtime.arithmetic
 
-    def full(number: WideNumber) -> Array:
-        """A number for CuPy: a 0-d array of float32."""
-        x: Array = runtime.new_array((), WIDE[0])
-        arithmetic.fill(x, float(number))
-        return x
-
     def operator(name: str, function: Function) -> None:
         """Compute an operator by a function, or by CuPy where that returns None."""
         by_cupy = getattr(runtime.xp.ndarray, name)
 
         def method(*operands: Any) -> Any:
             out = function(*operands)
-            if out is not None:
-                return out
-            return by_cupy(*(full(x) if type(x) is WideNumber else x for x in operands))
+            return by_cupy(*operands) if out is None else out
 
         def method_on_device(*operands: Any) -> Any:
             with runtime.on_device():

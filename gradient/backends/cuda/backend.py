@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import Array, ArrayAPIBackend
+from gradient.backends.cuda.arithmetic import CupyNumber
 from gradient.backends.cuda.assignment import Assignment
 from gradient.backends.cuda.batch_norm import BatchNormKernels
 from gradient.backends.cuda.convolution import ConvolutionKernels
@@ -65,7 +66,8 @@ class CudaBackend(
     name = "cuda"
     reads_wait = True
     repeats_are_read_only = False
-    mixes_floats = takes_wide_numbers = True
+    mixes_floats = True
+    wide_number = CupyNumber
     device_numbers = frozenset(
         {"adamw_step", "sgd_step", "rmsprop_step", "lion_step", "uniform", "normal", "dropout"}
     )
