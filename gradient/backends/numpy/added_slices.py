@@ -4,6 +4,7 @@ the gradient of such an index."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def added_slices(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
     after = first + len(arrays)
     sizes, inner = x.shape[first:after], math.prod(x.shape[after:])
     outer = math.prod(x.shape[:first])
-    places = _flat(arrays, sizes)
+    places = flat_places(arrays, sizes)
     if places is None or value.shape != (*x.shape[:first], *places.shape, *x.shape[after:]):
         return False
     threads.parallel_for(
@@ -55,11 +56,11 @@ def _axes(index: Index, ndim: int) -> tuple[int, list[np.ndarray]] | None:
     return (places[0], arrays) if all(a.dtype.kind == "i" for a in arrays) else None
 
 
-def _flat(arrays: list[np.ndarray], sizes: Shape) -> np.ndarray | None:
+def flat_places(arrays: Sequence[np.ndarray], sizes: Shape) -> np.ndarray | None:
     """The places in flattened axes of these sizes, int64; None if one is out of range."""
     if any(a.size == 0 or a.min() < 0 or a.max() >= n for a, n in zip(arrays, sizes, strict=True)):
         return None
-    flat = arrays[0]
+    flat = arrays[0].astype(np.int64)  # of int32, places from 2^31 on would be negative
     for array, n in zip(arrays[1:], sizes[1:], strict=True):
         flat = flat * n + array
-    return np.ascontiguousarray(flat, np.int64)
+    return np.asarray(flat, order="C")

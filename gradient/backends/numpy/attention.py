@@ -9,7 +9,7 @@ import numpy as np
 from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
-from gradient.backends.numpy.added_slices import added_slices
+from gradient.backends.numpy.added_slices import added_slices, flat_places
 from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Index
 from gradient.dtypes import HALF_PRECISION
@@ -142,14 +142,8 @@ def _as_rows(
         and all(each.dtype.kind == "i" for each in index)
     ):
         return None
-    rows = index[0]
-    if axes > 1:
-        if any(each.size and not 0 <= each.min() <= each.max() < n
-               for each, n in zip(index, x.shape, strict=False)):  # fmt: skip
-            return None
-        for each, n in zip(index[1:], x.shape[1:], strict=False):
-            rows = rows * n + each
-    if value.shape != (*rows.shape, *x.shape[axes:]):
+    rows = index[0] if axes == 1 else flat_places(index, x.shape[:axes])
+    if rows is None or value.shape != (*rows.shape, *x.shape[axes:]):
         return None
     width = math.prod(x.shape[axes:])
     return x.reshape(-1, width), rows, value.reshape(*rows.shape, width)
