@@ -99,6 +99,8 @@ LARGE_CALLS: dict[str, Any] = {
     "concatenate": lambda x: gradient.cat([x, x[:128], x], 0),
     "columns": lambda x: gradient.cat([x, x.flip(0)[:, :128]], 1),
     "clone": lambda x: x[:, ::2].clone() + x[:, 1::2].clone(),
+    "sum over turned axes": lambda x: x.reshape(256, 16, 32).transpose(0, 1).sum((0, 1)),
+    "sum along columns": lambda x: (x + 0).T.sum(1),
 }
 """What NumPy does on one thread, of more elements than `LARGE`."""
 

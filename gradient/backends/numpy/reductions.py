@@ -169,14 +169,25 @@ def _is_worth_a_copy(x: np.ndarray, axis: int) -> bool:
 
 
 def _added(x: np.ndarray, axis: Axis, keepdims: bool, dtype: Any = None) -> np.ndarray:
-    """The sum by NumPy; of a long axis, the float64 sum of the sums of blocks. NumPy adds one
-    number after another on all axes but the last, and would lose the digits of later ones."""
-    if x.size >= MANY and axis is not None:
-        axes = {a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
-        slow = [a for a in axes if x.shape[a] > LONG and abs(x.strides[a]) != x.itemsize]
-        if slow and len(axes) < x.ndim:
-            return _added_in_blocks(x, axes, max(slow, key=x.shape.__getitem__), keepdims, dtype)
-    return _add(x, axis, dtype, None, keepdims)
+    """The sum by NumPy; of a long axis, the float64 sum of the sums of blocks."""
+    long = long_axis(x, axis)
+    if axis is None or long is None:
+        return _add(x, axis, dtype, None, keepdims)
+    return _added_in_blocks(x, _axes(x, axis), long, keepdims, dtype)
+
+
+def long_axis(x: np.ndarray, axis: Axis) -> int | None:
+    """The axis along which a sum is added up in blocks, if there is one: NumPy adds one number
+    after another on all axes but the fastest, and would lose the digits of later ones."""
+    if x.size < MANY or axis is None:
+        return None
+    axes = _axes(x, axis)
+    slow = [a for a in axes if x.shape[a] > LONG and abs(x.strides[a]) != x.itemsize]
+    return max(slow, key=x.shape.__getitem__) if slow and len(axes) < x.ndim else None
+
+
+def _axes(x: np.ndarray, axis: int | tuple[int, ...]) -> set[int]:
+    return {a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
 
 
 def _added_in_blocks(
