@@ -47,7 +47,7 @@ def steps(call: Callable[[], Any]) -> int:
 
 
 STEPS = {
-    "add": (lambda x, y: x + y, 162),
+    "add": (lambda x, y: x + y, 160),
     "mul": (lambda x, y: x * y, 192),
     "exp": (lambda x, y: x.exp(), 134),
     "sum": (lambda x, y: x.sum(), 210),  # looks whether a kernel adds up

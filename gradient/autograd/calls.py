@@ -170,15 +170,15 @@ def of_two(made: Op) -> Callable[..., Any]:
         try:
             if isinstance(input, variable.tensor_class):
                 backend, x, node_a = input.backend, input.array, input.node
-                array = last = x
+                array = x
                 if isinstance(b, variable.tensor_class):
-                    y, node_b = b.array, b.node
-                    last = y
+                    y = last = b.array
+                    node_b = b.node
                     if b.backend is not backend:
                         raise ValueError("two devices")  # `explain` says which
                     fits = x.dtype is y.dtype and not (checked and x.dtype.char in checked)
                 else:
-                    y, node_b, kind = b, None, type(b)
+                    y, last, node_b, kind = b, x, None, type(b)
                     fits = (kind is float or kind is int) and x.dtype.char in "fd"
             else:
                 backend, x, node_a, y, node_b = b.backend, input, None, b.array, b.node
