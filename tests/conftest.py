@@ -250,6 +250,17 @@ def fixed_seed() -> None:
 
 
 @pytest.fixture
+def without_inference_mode() -> Iterator[None]:
+    """As in a process that never used it: ops ask for it from its first use on."""
+    from gradient.autograd.modes import inference_used
+
+    used = list(inference_used)
+    inference_used.clear()
+    yield
+    inference_used[:] = used
+
+
+@pytest.fixture
 def exact_products() -> Iterator[None]:
     """Products with packed weights in float32, without rounding their other factor."""
     import gradient

@@ -8,7 +8,7 @@ NumPy's and PyTorch's. Here the steps of the interpreter are counted, which are 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,6 @@ import gradient
 import gradient.functional as F
 from bench import random_gpt2
 from bench.cases import load_memory
-from gradient.autograd.modes import inference_used
 from gradient.backends.numpy import kernels
 from gradient.models.gpt2 import GPT2Config
 
@@ -77,15 +76,6 @@ STEPS_TO_KERNELS = {
     "embedding": (lambda x, index: F.embedding(index, x), 288),
 }
 """Of ops on (64, 64) that kernels compute, or NumPy's quicker functions, likewise."""
-
-
-@pytest.fixture
-def without_inference_mode() -> Iterator[None]:
-    """As in a process that never used it: ops ask for it from its first use on."""
-    used = list(inference_used)
-    inference_used.clear()
-    yield
-    inference_used[:] = used
 
 
 @pytest.mark.usefixtures("without_inference_mode")

@@ -251,6 +251,7 @@ def launched(function: Any) -> tuple[Any, list[str]]:
     return out, list(runtime.launched)
 
 
+@pytest.mark.usefixtures("without_inference_mode")
 def test_operators_of_tensors_are_kernels() -> None:
     x = gradient.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, 6.0]], device=DEVICE)
     row = x[0]
@@ -272,6 +273,13 @@ def test_operators_of_tensors_are_kernels() -> None:
     assert launched(lambda: operator.iadd(x, x))[1] == ["add_float32"]
     assert x.tolist() == [[2, -4, 6], [8, 10, 12]]
     assert launched(lambda: operator.imul(x, 0.5))[1] == ["mul_float32"]
+    x.backend.runtime.copied.clear()
+    for kernel, call in {
+        "add": lambda: x.add_(2), "sub": lambda: x.sub_(x), "mul": lambda: x.mul_(x),
+        "truediv": lambda: x.div_(2),
+    }.items():  # fmt: skip
+        assert launched(call)[1] == [f"{kernel}_float32"]
+        assert x.backend.runtime.copied == []
     assert launched(lambda: x.zero_())[1] == ["fill_float32"]
     assert launched(lambda: gradient.zeros(3, device=DEVICE))[1] == []
 

@@ -122,3 +122,51 @@ def test_a_warning_of_numpy_that_is_an_error_comes_after_one_write():
             with contextlib.suppress(RuntimeError):
                 change(x)
         assert x.tolist() in ([4.0, 2.0], expected)
+
+
+METHODS = {
+    operator.iadd: ("add_",),
+    operator.isub: ("sub_", "subtract_"),
+    operator.imul: ("mul_", "multiply_"),
+    operator.itruediv: ("div_", "divide_", "true_divide_"),
+}
+
+
+@pytest.mark.parametrize("given", OPERANDS)
+@pytest.mark.parametrize("assign", METHODS, ids=lambda each: each.__name__)
+def test_methods_with_one_argument_are_augmented_assignment(assign, given, device):
+    for name in METHODS[assign]:
+        for dtype in (gradient.float32, gradient.bfloat16):
+            x = gradient.tensor([[0.0, -1.5, 2.0], [3.0, 0.0, 1e30], [-4.0, 5.5, 6.0]])
+            x = x.to(device, dtype)
+            y, other = x.clone(), x.clone()
+            x_given, y_given = (
+                each.to(device) if isinstance(each, gradient.Tensor) else each
+                for each in (OPERANDS[given](x), OPERANDS[given](y))
+            )
+            with np.errstate(all="ignore"):
+                assert getattr(x, name)(x_given) is x
+                assign(y, y_given)
+                getattr(other, name)(other=OPERANDS[given](other))
+            for same in (y, other):
+                assert gradient.allclose(x.double(), same.double(), rtol=0, atol=0, equal_nan=True)
+
+
+def test_methods_take_what_their_other_forms_take(device):
+    x = gradient.full((3,), 7.0, device=device)
+    assert x.add_(2, alpha=3).tolist() == [13] * 3
+    assert x.sub_(other=1).tolist() == [12] * 3
+    assert x.div_(5, rounding_mode="floor").tolist() == [2] * 3
+    for wrong in ((), (1, 2), ("a",)):
+        with pytest.raises(TypeError):
+            x.add_(*wrong)
+    with pytest.raises(RuntimeError, match=r"mul_: output with shape \[3\]"):
+        x.mul_(gradient.ones(2, 3, device=device))
+    assert x.tolist() == [2] * 3
+    w = gradient.ones(3, device=device, requires_grad=True)
+    with pytest.raises(RuntimeError, match="add_: a leaf"):
+        w.add_(1)
+    y = (x * w).sum()
+    x.add_(1)
+    with pytest.raises(RuntimeError, match=r"saved its 'a'.*add_ .*test_augmented_assignment"):
+        y.backward()
