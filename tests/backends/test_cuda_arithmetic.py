@@ -356,7 +356,7 @@ def test_numbers_beside_16_bits_that_cupy_made(dtype: str) -> None:
     of a number beside them they make the same."""
     x = gradient.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=dtype, device=DEVICE)
     assert type(x.cumsum(0).array) is fake_cupy.ndarray
-    for of_cupy in (x.cumsum(0), x.prod(), (x > 2).sum().to(x.dtype), gradient.cat([x] * 20)):
+    for of_cupy in (x.cumsum(0), x.prod(), gradient.cat([x] * 20)):
         ours = of_cupy.clone()
         ours.array.__class__ = x.backend.runtime.new_array
         for call in (
@@ -368,6 +368,16 @@ def test_numbers_beside_16_bits_that_cupy_made(dtype: str) -> None:
     (x * 0.1).cumsum(0).backward(gradient.ones_like(x))
     assert x.grad is not None and x.grad.dtype == x.dtype
     np.testing.assert_allclose(x.grad.tolist(), [[0.2, 0.2], [0.1, 0.1]], rtol=1e-2)
+
+
+def test_casts_of_integers_have_operators() -> None:
+    """CuPy makes them, in its own class."""
+    for made in (
+        gradient.arange(3, device=DEVICE), gradient.tensor([True, False, True], device=DEVICE)[::2],
+    ):  # fmt: skip
+        x = made.float()
+        assert type(x.array) is x.backend.runtime.new_array
+        assert launched(lambda x=x: x * 2)[1] == ["mul_float32"]
 
 
 # CuPy's own classes -------------------------------------------------------------------------------

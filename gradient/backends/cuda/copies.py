@@ -56,11 +56,13 @@ class CopyKernels(KernelLauncher, Assignment):
             return x
         if x.dtype.char == "?" and isinstance(x, self.xp.ndarray):
             made = self.runtime.arithmetic.from_bool(x, dtype)
-            return super().astype(x, dtype) if made is None else made
-        if not (x.size and x.dtype in FLOATS and dtype in FLOATS):
-            return super().astype(x, dtype)
-        out = self._empty_like(x, dtype)
-        return out if self._copied(x, out) else super().astype(x, dtype)
+            if made is not None:
+                return made
+        elif x.size and x.dtype in FLOATS and dtype in FLOATS:
+            out = self._empty_like(x, dtype)
+            if self._copied(x, out):
+                return out
+        return self.runtime.with_operators(super().astype(x, dtype))  # CuPy's is of its own class
 
     def copy(self, x: Array) -> Array:
         out = self.empty(x.shape, x.dtype)
