@@ -80,6 +80,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--nvrtc", help="folder of an NVRTC that the CUDA kernels are to compile by")
     group.addoption(
+        "--races",
+        action="store_true",
+        help="find races in the CUDA kernels that are run on the CPU (slower)",
+    )
+    group.addoption(
         "--parity",
         action="store_true",
         help="run only the tests marked parity; without PyTorch or transformers that is an error",
@@ -108,6 +113,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Ends the run at once, with the reason, where the device asked for does not work."""
+    if session.config.getoption("--races"):
+        from support import cuda_emulation
+
+        cuda_emulation.finds_races = True
     device = session.config.getoption("--device")
     if device == "cpu" or session.config.getoption("collectonly"):
         return

@@ -33,17 +33,28 @@ from support import fake_cublas, fake_cupy
 HEADERS = Path(__file__).with_name("cuda_emulator")
 COMPILE = [
     *("g++", "-std=c++17", "-O1", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off"),
+    "-fno-gnu-unique",  # each library has a state of its own
     *(f"-I{HEADERS}", f"-I{kernels.FOLDER}"),
 ]
+RACES = ["-DRACES", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"]
 ORDERS = (0, 1, 2)
 """The orders in which a block's warps run: first to last, last to first, mixed."""
+
+_extents: dict[int, tuple[int, int]] = {}
+"""The first and last byte of arrays whose address a structure may hold."""
+finds_races = False
+"""Whether kernels are compiled so that races are found (`cuda_emulator/races.h`)."""
 
 _lock = threading.Lock()
 
 
-@functools.cache
 def library(name: str, source: str | None = None) -> ctypes.CDLL:
     """The kernels of `name`.cu, or of `source`, with a function `launch_KERNEL` for each."""
+    return _library(name, source, finds_races)
+
+
+@functools.cache
+def _library(name: str, source: str | None, finds_races: bool) -> ctypes.CDLL:
     text, names = _prepared(name, source)
     for kernel in names:
         text += (
@@ -54,7 +65,12 @@ def library(name: str, source: str | None = None) -> ctypes.CDLL:
     text += 'extern "C" long long bank_conflicts() { return emulator::state.bank_conflicts; }\n'
     text += 'extern "C" long long waits() { return emulator::state.waits; }\n'
     text += 'extern "C" void end_at_waits(int on) { emulator::state.ends_at_waits = on; }\n'
-    return ctypes.CDLL(str(_compiled(text)))
+    if finds_races:
+        text += (
+            'extern "C" void watch_arrays(int count, const uintptr_t* starts, const uintptr_t* '
+            "stops) { emulator::watch_arrays(count, starts, stops); }\n"
+        )
+    return ctypes.CDLL(str(_compiled(text, RACES if finds_races else [])))
 
 
 def is_wrong(check: Callable[[], bool]) -> bool:
@@ -112,9 +128,9 @@ def _prepared(name: str, source: str | None) -> tuple[str, list[str]]:
     return text, re.findall(r'extern "C" +void (\w+)\(', expanded)
 
 
-def _compiled(text: str) -> Path:
+def _compiled(text: str, options: list[str]) -> Path:
     """The shared library, compiled if no earlier run left it."""
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(" ".join([*COMPILE, *options, text]).encode())
     for header in sorted([*HEADERS.glob("*.*h"), *kernels.FOLDER.glob("*.cuh")]):
         digest.update(header.read_bytes())
     cache = Path(tempfile.gettempdir()) / f"gradient-cuda-emulation-{os.getuid()}"
@@ -124,8 +140,8 @@ def _compiled(text: str) -> Path:
         partial = cache / f"{built.name}.{os.getpid()}"
         code = cache / f"{partial.name}.o"  # of this process alone, too
         # Linked apart from it, `-fsanitize` brings no library: the emulator has what is called.
-        _run([*COMPILE, "-fsanitize=alignment", "-fPIC", "-c", "-x", "c++", "-", "-o", str(code)],
-             text)  # fmt: skip
+        as_library = ["-fsanitize=alignment", "-fPIC", "-c", "-x", "c++", "-", "-o", str(code)]
+        _run([*COMPILE, *options, *as_library], text)
         _run(["g++", "-shared", str(code), "-o", str(partial)], "")
         code.unlink()
         partial.replace(built)  # whole or not at all, for another process may look
@@ -211,18 +227,20 @@ class EmulatedRuntime:
         return contextlib.nullcontext()
 
     def new_array(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-        return self.xp.empty(shape, dtype)
+        return fake_cupy.unwritten(shape, dtype)
 
     def address(self, x: np.ndarray) -> int:
         start, stop = np.lib.array_utils.byte_bounds(x)
         self.cublas.memory[start] = max(self.cublas.memory.get(start, 0), stop - start)
+        if finds_races:
+            _extents[x.ctypes.data] = start, stop
         return x.ctypes.data
 
     def stream(self) -> int:
         return 7
 
     def reserve(self, size: int) -> Any:
-        return self.xp.empty(size, np.uint8)
+        return self.new_array((size,), np.dtype(np.uint8))
 
     def is_pinned(self, x: np.ndarray) -> bool:
         return False
@@ -418,6 +436,8 @@ def launch(
             types, value = types + char, kind[char](argument.item())
         values.append(value)
     pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
+    if hasattr(kernels, "watch_arrays"):
+        _watch_arrays(kernels, arguments)
     run = getattr(kernels, f"launch_{name}")
     run.restype = ctypes.c_char_p
     three = ctypes.c_uint * 3
@@ -432,3 +452,26 @@ def launch(
         )
     if error:
         raise RuntimeError(f"{name} {error.decode()}")
+
+
+def _watch_arrays(kernels: ctypes.CDLL, arguments: tuple[Any, ...]) -> None:
+    """Tells a library that finds races where the next launch's arrays are."""
+    extents = []
+    for argument in arguments:
+        if not isinstance(argument, np.ndarray):
+            continue
+        if argument.dtype.names:
+            memory = argument.tobytes()
+            words = np.frombuffer(memory[: len(memory) // 8 * 8], np.uint64).tolist()
+            extents += [_extents[word] for word in words if word in _extents]
+        else:
+            extents.append(np.lib.array_utils.byte_bounds(argument))
+    disjoint: list[list[int]] = []
+    for start, stop in sorted(extents):
+        if disjoint and start < disjoint[-1][1]:
+            disjoint[-1][1] = max(stop, disjoint[-1][1])
+        elif start < stop:
+            disjoint.append([start, stop])
+    starts, stops = zip(*disjoint, strict=True) if disjoint else ((), ())
+    addresses = ctypes.c_size_t * len(disjoint)
+    kernels.watch_arrays(len(disjoint), addresses(*starts), addresses(*stops))

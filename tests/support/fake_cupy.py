@@ -82,6 +82,13 @@ class PinnedMemoryPointer(bytearray):
     """Page-locked memory of the host."""
 
 
+def unwritten(shape: Any, dtype: Any) -> np.ndarray:
+    """An array whose numbers are NaN or -1: what reads them before they are written gives these."""
+    host = np.empty(shape, dtype)
+    host.reshape(-1).view(np.uint8)[...] = 0xFF
+    return host
+
+
 class Memory:
     """Where an array lies, as `ndarray.data` says it."""
 
@@ -111,7 +118,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
     def __init__(self, host: Any, base: Any = None):
         if not isinstance(host, np.ndarray):  # CuPy's parameters: a shape, and a dtype
             shape, dtype, base = host, base, None
-            host = fresh(lambda: np.empty(shape, dtype))
+            host = fresh(lambda: unwritten(shape, dtype))
         self._host, self.base = host, base
         self.number = current.device if base is None else base.number
         """Of the device on which it lies."""

@@ -5,7 +5,7 @@
 
 struct __nv_bfloat16 {
     uint16_t bits;
-    __nv_bfloat16() = default;
+    constexpr __nv_bfloat16() : bits() {}  // constexpr: arrays of them are static without a guard
     __nv_bfloat16(float x) {
         uint32_t word;
         memcpy(&word, &x, 4);

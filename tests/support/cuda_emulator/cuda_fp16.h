@@ -5,7 +5,7 @@
 
 struct __half {
     _Float16 value;
-    __half() = default;
+    constexpr __half() : value() {}
     __half(float x) : value(static_cast<_Float16>(x)) {}
     __half(double x) : value(static_cast<_Float16>(x)) {}
     explicit __half(int x) : value(static_cast<_Float16>(x)) {}

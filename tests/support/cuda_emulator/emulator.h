@@ -7,8 +7,8 @@
 // what a missing __syncthreads lets one warp do too early or too late, to another's number, shows in one
 // of them; shared memory that a kernel asks for at the launch starts as
 // NaN; a barrier that some threads never reach is reported, and so is a load or a store of more bytes
-// than its address is a multiple of, which ends a GPU's program. Blocks run one after the other: races
-// between blocks are not covered.
+// than its address is a multiple of, which ends a GPU's program. Blocks run one after the other. With
+// RACES defined, races between threads and between blocks are found as well (races.h).
 #pragma once
 #include <csetjmp>
 #include <cmath>
@@ -46,6 +46,8 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 
 namespace emulator {
 
+inline void watch(const void* address, size_t size, bool writes);
+
 // Threads that wait for one another. Those that have ended count as arrived, as on the GPU.
 struct Barrier {
     int members = 0, arrived = 0;
@@ -67,7 +69,10 @@ struct Copy {
     void* to;
     const void* from;
     int bytes, age;
+    void watch_target() const { watch(to, 16, true); }
     void run() const {
+        watch(from, bytes, false);
+        watch_target();
         memcpy(to, from, bytes);
         memset(static_cast<char*>(to) + bytes, 0, 16 - bytes);
     }
@@ -86,6 +91,7 @@ struct Thread {
     bool has_fiber = false, done;
     const Barrier* waits_at;
     unsigned generation;
+    unsigned barriers, warp_barriers;  // how many it has come to
     jmp_buf position;
     ucontext_t context;
     char* stack;
@@ -109,6 +115,7 @@ inline struct {
     const char* fault;        // what the GPU would not do, or do anything with
     long long bank_conflicts, waits;
     bool copies_at_once, stopped, ends_at_waits;
+    int atomics;  // 1 within an atomic operation
 } state;
 
 inline void report(const char* fault) { state.fault = fault; }
@@ -210,6 +217,7 @@ inline bool run_block(int order) {
         thread.warp = &state.warps[i / 32];
         thread.done = false;
         thread.waits_at = nullptr;
+        thread.barriers = thread.warp_barriers = 0;
         thread.copies.clear();
         thread.products.clear();
         thread.copied = thread.unfenced = false;
@@ -257,6 +265,8 @@ void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
     kernel(*static_cast<std::remove_const_t<A>*>(arguments[I])...);
 }
 
+inline void begin_block(bool is_first);
+
 // Runs kernel<<<grid, block, shared>>>(arguments...); `types` are the codes of the arguments that
 // came. Returns what is wrong, or null.
 template <class... A>
@@ -290,12 +300,22 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* b
         for (unsigned y = 0; y < grid[1]; y++)
             for (unsigned x = 0; x < grid[0]; x++) {
                 state.block_index = {x, y, z};
+                begin_block(x + y + z == 0);
                 const bool ended = run_block(order);
+                state.running = nullptr;
                 if (state.fault) return state.fault;
                 if (!ended) return "has threads that wait where others never come";
             }
     return nullptr;
 }
+
+inline void* dynamic_shared() {
+    return reinterpret_cast<void*>((uintptr_t(state.dynamic_shared.data()) + 1023) & ~uintptr_t(1023));
+}
+
+}  // namespace emulator
+#include "races.h"
+namespace emulator {
 
 // All lanes publish a value; the last one to come may `work` on all of them. Then every lane sees
 // them, until it gives the one after the next.
@@ -318,10 +338,6 @@ template <class T> T exchange(T value, int source) {
     return gather(value, [](auto) {})[source];
 }
 
-inline void* dynamic_shared() {
-    return reinterpret_cast<void*>((uintptr_t(state.dynamic_shared.data()) + 1023) & ~uintptr_t(1023));
-}
-
 template <class Out, class In> Out bits_as(In x) {
     static_assert(sizeof(Out) == sizeof(In), "the same bits");
     Out out;
@@ -336,8 +352,14 @@ template <class Out, class In> Out bits_as(In x) {
 #define blockDim (emulator::state.block_size)
 #define gridDim (emulator::state.grid_size)
 
-inline void __syncthreads() { emulator::wait(emulator::state.barrier); }
-inline void __syncwarp(unsigned = ~0u) { emulator::wait(emulator::state.running->warp->barrier); }
+inline void __syncthreads() {
+    emulator::state.running->barriers++;
+    emulator::wait(emulator::state.barrier);
+}
+inline void __syncwarp(unsigned = ~0u) {
+    emulator::state.running->warp_barriers++;
+    emulator::wait(emulator::state.running->warp->barrier);
+}
 inline void __threadfence() {}
 
 template <class T> T __shfl_sync(unsigned, T value, int source, int width = 32) {
@@ -373,20 +395,21 @@ inline int __any_sync(unsigned, int value) {
 inline unsigned __umulhi(unsigned x, unsigned y) { return uint64_t(x) * y >> 32; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
-template <class T> T atomicAdd(T* at, T value) {
-    T before = *at;
-    *at = before + value;
+template <class T, class F> T atomic(T* at, F result) {
+    emulator::state.atomics = 1;
+    const T before = *at;
+    *at = result(before);
+    emulator::state.atomics = 0;
     return before;
+}
+template <class T> T atomicAdd(T* at, T value) {
+    return atomic(at, [=](T before) { return before + value; });
 }
 template <class T> T atomicMin(T* at, T value) {
-    T before = *at;
-    *at = std::min(before, value);
-    return before;
+    return atomic(at, [=](T before) { return std::min(before, value); });
 }
 template <class T> T atomicMax(T* at, T value) {
-    T before = *at;
-    *at = std::max(before, value);
-    return before;
+    return atomic(at, [=](T before) { return std::max(before, value); });
 }
 template <class T> T __ldg(const T* at) { return *at; }
 template <class T> T __ldcs(const T* at) { return *at; }

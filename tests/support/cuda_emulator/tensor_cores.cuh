@@ -83,6 +83,7 @@ inline void cp_async(void* to, const void* from, int bytes = 16) {
     state.running->copied = true;
     const Copy copy{to, from, bytes, 0};
     if (state.copies_at_once) return copy.run();
+    copy.watch_target();  // from here until its wait it may be written
     state.running->copies.push_back(copy);
 }
 inline void cp_async_cached(void* to, const void* from, int bytes = 16) { cp_async(to, from, bytes); }
