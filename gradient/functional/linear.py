@@ -148,15 +148,19 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if tensor.dtype is not int64:
         raise DTypeError(sentence("one_hot", "classes of int64", tensor.dtype, "use .long()"))
     num_classes = int_of("one_hot", "num_classes", num_classes)
-    if tensor.numel() == 0 and num_classes <= 0:
-        raise ArgumentError("one_hot: pass num_classes, it cannot be inferred from an empty tensor")
+    if num_classes != -1 and num_classes < 1:
+        expected = "num_classes of at least 1, or -1 to infer it"
+        raise ArgumentError(sentence("one_hot", expected, num_classes))
     if num_classes == -1:
+        if not tensor.numel():
+            raise ArgumentError(
+                "one_hot: pass num_classes, it cannot be inferred from an empty tensor"
+            )
         lowest, largest = int(tensor.min()), int(tensor.max())
         if lowest < 0:
             raise ArgumentError(f"one_hot: classes must be 0 or more, got {lowest}")
         num_classes = largest + 1
     else:
-        backend = tensor.backend
-        backend.check_range(tensor.array, 0, num_classes - 1, "one_hot", "classes")
+        tensor.backend.check_range(tensor.array, 0, num_classes - 1, "one_hot", "classes")
     classes = arange(num_classes, device=tensor.device)
     return (tensor.unsqueeze(-1) == classes).long()

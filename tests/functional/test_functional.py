@@ -389,6 +389,21 @@ def test_softmax_without_dim_takes_pytorchs_and_warns(name, shape):
             "one_hot: classes must be 0 or more, got -1",
         ),
         (
+            lambda: F.one_hot(tensor([1, 2]), -5),
+            ArgumentError,
+            "one_hot: expected num_classes of at least 1, or -1 to infer it, got -5",
+        ),
+        (
+            lambda: F.one_hot(zeros(0).long(), 0),
+            ArgumentError,
+            "one_hot: expected num_classes of at least 1, or -1 to infer it, got 0",
+        ),
+        (
+            lambda: F.one_hot(zeros(0).long()),
+            ArgumentError,
+            "one_hot: pass num_classes, it cannot be inferred from an empty tensor",
+        ),
+        (
             lambda: F.conv2d(ones(1, 3, 5, 5), ones(4, 2, 3, 3)),
             ShapeError,
             "conv2d: the weight (4, 2, 3, 3) with groups=1 takes 2 channels, "
