@@ -102,7 +102,12 @@ def _bags(
     be.check_range(offsets.array, 0, size, op, "offsets")
     be.check_range(offsets.diff().array, 0, size, op, "offsets that do not fall, with differences")
     starts = offsets[:-1] if include_last_offset else offsets
-    # What is behind the last offset is of no bag: PyTorch adds it to the last one.
+    if size and not starts.shape[0]:
+        expected = f"the offset of at least one bag for an input of {size}"
+        raise ArgumentError(sentence(op, expected, "none"))
+    # With include_last_offset, what is behind the last offset is of no bag. It is added to the last
+    # one, as by PyTorch in float64, whose float32 kernels leave it out of sums, but divide a mean
+    # by its number too.
     places = arange(size, dtype=offsets.dtype, device=input.device)
     bag = searchsorted(starts.contiguous(), places, right=True) - 1
     return bag.clamp(min=0), starts.shape[0]

@@ -114,6 +114,18 @@ def test_layers_take_it_and_show_it() -> None:
             "embedding_bag: expected mode 'sum' or 'mean' with scale_grad_by_freq, got 'max'",
         ),
         (
+            lambda index, weight: F.embedding_bag(index.flatten(), weight, tensor([]).long()),
+            (ArgumentError,),
+            "embedding_bag: expected the offset of at least one bag for an input of 6, got none",
+        ),
+        (
+            lambda index, weight: F.embedding_bag(
+                index.flatten(), weight, tensor([0]), include_last_offset=True
+            ),
+            (ArgumentError,),
+            "embedding_bag: expected the offset of at least one bag for an input of 6, got none",
+        ),
+        (
             lambda index, weight: F.embedding(index, weight, sparse=True),
             (ArgumentError,),
             "embedding: sparse gradients are not available",
