@@ -46,6 +46,9 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     for each in (x, y):
         if not each.is_floating_point():
             raise DTypeError(sentence("cdist", "a floating-point dtype", each.dtype))
+    if x.dtype is not y.dtype:
+        expected, got = "tensors of one dtype", f"{x.dtype} and {y.dtype}"
+        raise DTypeError(sentence("cdist", expected, got, "cast one with .to()"))
     if compute_mode not in COMPUTE_MODES:
         expected = f"compute_mode one of {', '.join(map(repr, COMPUTE_MODES))}"
         raise ArgumentError(sentence("cdist", expected, repr(compute_mode)))
@@ -58,7 +61,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
 
 def _by_products(x: Tensor, y: Tensor, compute_mode: str | None) -> bool:
     """Whether PyTorch computes these distances by products of the matrices, too."""
-    if x.dtype.itemsize < 4 or x.dtype is not y.dtype or not x.shape[-1]:
+    if x.dtype.itemsize < 4 or not x.shape[-1]:
         return False
     if compute_mode in (None, "use_mm_for_euclid_dist_if_necessary"):
         return x.shape[-2] > FEW or y.shape[-2] > FEW

@@ -167,7 +167,8 @@ def test_the_distance_of_a_row_from_itself_has_gradient_0():
 @pytest.mark.parametrize(
     "expression",
     ["G.ones(2).int().nanmean(dtype=G.float32)", "G.ones(2).nanmean(dtype=G.int64)",
-     "G.cdist(G.ones(1, 2), G.ones(1, 2).int())", "G.ones(2).cov(fweights=G.ones(2))",
+     "G.cdist(G.ones(1, 2), G.ones(1, 2).int())", "G.cdist(G.ones(1, 2), G.ones(1, 2).double())",
+     "G.cdist(G.ones(1, 2).half(), G.ones(1, 2), p=1)", "G.ones(2).cov(fweights=G.ones(2))",
      "G.ones(2).cov(aweights=G.ones(2).int())", "G.ones(3).cross(G.ones(3).double())",
      "G.isin(G.tensor([True]), 1)", "G.gradient(G.tensor([True, False]))",
      "G.hypot(G.tensor([3]), G.tensor([4]))", "G.logaddexp2(G.tensor([3]), G.tensor([4]))"],
