@@ -370,7 +370,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
         scalars_in_float32  Python numbers are float32 beside 16-bit floats, as in PyTorch (its
                             "opmath" type): 1e6, rounded to float16 first, would be infinite
         keeps_number        the name of an input (an exponent) that is not cast if it is a number:
-                            unsigned integers do not wrap it, bfloat16 does not round it
+                            unsigned integers do not wrap it, bfloat16 does not round it (nor a
+                            number that is the other input)
         takes_complex       complex inputs are allowed; the rule is then that of the plain
                             derivative, as for real numbers (see `gradient.autograd.engine`)
         core_dims           the number of trailing dimensions that do not broadcast, as in matmul

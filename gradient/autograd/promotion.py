@@ -164,12 +164,12 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
         arrays = [a if hasattr(a, "dtype") else backend.full((), a, FLOAT32) for a in arrays]
         return [cast(backend, a, target) if a.dtype != FLOAT32 or a.shape else a for a in arrays]
     if op.keeps_number and target.kind != "bool":
+        if target is bfloat16:
+            return [
+                float(a) if type(a) in PYTHON_NUMBERS else cast(backend, a, target) for a in arrays
+            ]
         kept = op.inputs.index(op.keeps_number)
         number = arrays[kept]
-        if target is bfloat16 and type(number) in (float, int, bool):
-            return [
-                float(a) if i == kept else cast(backend, a, target) for i, a in enumerate(arrays)
-            ]
         if not target.is_signed and type(number) is int and number < 0:
             return [a if i == kept else cast(backend, a, target) for i, a in enumerate(arrays)]
     if target is float32 and backend.mixes_floats and op.operator in MIXING and _mixable(arrays):

@@ -80,6 +80,8 @@ def power(be: Backend, a: Any, b: Any) -> Any:
     root of -0 is -0, of -inf NaN. For a Tensor it is `pow`, whose derivatives are powers."""
     if isinstance(a, Variable):
         return a**b
+    if not hasattr(a, "dtype") and b.dtype == bfloat16.numpy:
+        a = be.full((), a, b.dtype)
     if type(b) is not float:
         return be.power(a, b) if hasattr(b, "dtype") else a**b
     roots = b in (0.5, -0.5)
