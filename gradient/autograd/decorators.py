@@ -30,6 +30,13 @@ class Decorator(Protocol):
         self,
         function: Callable[Concatenate[Backend[Variable], P], tuple[Variable, dict[str, Variable]]],
     ) -> Callable[P, Tensor]: ...
+    @overload
+    def __call__(
+        self,
+        function: Callable[
+            Concatenate[Backend[Variable], P], tuple[list[Variable], dict[str, Variable]]
+        ],
+    ) -> Callable[P, list[Tensor]]: ...
 
 
 class BoundBinary(Protocol[P]):

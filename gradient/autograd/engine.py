@@ -403,11 +403,14 @@ def misfit(before: Any, g: Any, error: ValueError) -> AutogradError | ShapeError
 
 
 def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:
-    """Return the gradients of Tensor `y` for the `inputs` that are not None, as Tensors."""
+    """Return the gradients of Tensor `y`, or of a list of several, for the `inputs` that are not
+    None, as Tensors."""
     nodes = [t.node for t in inputs if t is not None]
-    if y.node is None:
+    results = zip(y, g, strict=True) if type(y) is list else [(y, g)]
+    roots = [(result.node, part) for result, part in results if result.node is not None]
+    if not roots:
         return [None] * len(inputs)
-    found = run_backward([(y.node, g)], nodes, True, True, within=True)
+    found = run_backward(roots, nodes, True, True, within=True)
     # If several inputs share a node, it has the sum of their gradients: return that once.
     return [None if t is None else found.pop(t.node, None) for t in inputs]
 

@@ -106,8 +106,7 @@ class LSTMCell(_LSTM, _Cell[tuple[Tensor, Tensor]]):
     def _at_once(self, input: Tensor, state: State) -> State:
         h, c = state
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
-        after = lstm_cell(input, h, c, weight_ih, weight_hh, bias_ih, bias_hh)
-        return after[0], after[1]
+        return tuple(lstm_cell(input, h, c, weight_ih, weight_hh, bias_ih, bias_hh))
 
 
 class GRUCell(_GRU, _Cell[Tensor]):

@@ -55,20 +55,21 @@ def lstm_cell(
     bias_ih: Array | None = None,
     bias_hh: Array | None = None,
     /,
-) -> tuple[Array, dict[str, Array]]:
-    """The next h and c (2, N, H) for x (N, input_size), weights (4 H, input_size) and (4 H, H)."""
+) -> tuple[list[Array], dict[str, Array]]:
+    """The next h and c (N, H) for x (N, input_size), weights (4 H, input_size) and (4 H, H)."""
     bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
     from_input = be.linear(x, weight_ih, bias)
     states, gates = be.lstm(be.reshape(from_input, (1, *from_input.shape)), h, c, weight_hh)
-    # In memory of its own, as a user may write to it.
-    after = be.copy(be.getitem(states, (slice(None), 1)))
+    # Each in memory of its own, as a user may write to it.
+    after = [be.copy(be.getitem(states, (i, 1))) for i in (0, 1)]
     return after, {"states": states, "gates": gates}
 
 
 def lstm_cell_grad(
     be: Backend, g: Any, x: Any, weight_ih: Any, weight_hh: Any, bias: Any, states: Any, gates: Any
 ) -> Any:
-    grad = be.stack([be.zeros_like(g), g], 1)
+    none = be.zeros_like(g[0])  # of h and c before the step
+    grad = be.reshape(be.stack([none, g[0], none, g[1]], 0), (2, 2, *none.shape))
     grad_gates, grad_h, grad_c, grad_weight = be.lstm_grad(grad, states, gates, weight_hh)
     grad_gates = be.reshape(grad_gates, tuple(grad_gates.shape[1:]))
     grad_bias = None if bias is None else be.sum(grad_gates, 0)
