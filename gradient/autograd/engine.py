@@ -12,6 +12,7 @@ of an op with complex inputs gets the real part.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
@@ -94,15 +95,18 @@ def grad(
 
     If the outputs do not depend on an input, its gradient is None with `allow_unused`, zeros with
     `materialize_grads`, and otherwise an error is raised. `only_inputs` exists for old scripts and
-    must be True.
+    must be True. With `is_grads_batched`, `grad_outputs` have a batch dimension before the outputs'
+    own, and so have the gradients: one of each vector, all computed at once (`func.vmap`).
     """
     if not only_inputs:
         expected = "only_inputs=True"
         raise AutogradError(sentence("grad", expected, "False", "use backward() to fill `grad`"))
-    if is_grads_batched:
-        raise AutogradError("grad: is_grads_batched is not supported; call grad once per vector")
-    roots = root_grads("grad", "outputs", outputs, grad_outputs, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
+    if is_grads_batched:  # by `vmap`, which is on a higher rung
+        by_vmap: Any = importlib.import_module("gradient.func.batched_grads").grads_of_batch
+        options = keep, create_graph, bool(allow_unused), materialize_grads
+        return tuple(by_vmap(outputs, inputs, grad_outputs, *options))
+    roots = root_grads("grad", "outputs", outputs, grad_outputs, create_graph)
     tensors = tensors_of("grad", "inputs", inputs)
     if not tensors:
         raise AutogradError(sentence("grad", "at least one tensor as inputs", "none"))
