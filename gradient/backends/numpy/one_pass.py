@@ -68,17 +68,19 @@ def _flat(x: Any, span: int, dtype: Any) -> np.ndarray:
 
 
 def _in_rows(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The operands, but of one whose axes are turned a copy in row-major order."""
+    """The operands, with copies in row-major order in place of those whose axes have another order
+    in memory; if another operand as large is in row-major order, as NumPy's result then is."""
     made = list(operands)
     for i, x in enumerate(operands):
         if type(x) is np.ndarray and x.ndim > 1 and not x.flags.c_contiguous:
             copy = np.empty(x.shape, x.dtype)
-            if transposes.launch(x, copy) is None:
+            found = transposes.launch(x, copy)
+            if found is None:
                 continue
             if not any(type(y) is np.ndarray and y.flags.carray and y.size >= x.size
                        for y in operands):  # fmt: skip
                 return operands  # NumPy's result has their order
-            transposes.copied(x, copy)
+            threads.parallel_for(*found)
             made[i] = copy
     return tuple(made)
 
