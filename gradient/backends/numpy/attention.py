@@ -1,17 +1,12 @@
-"""Attention, and sums of rows for an embedding's gradient, by kernels."""
+"""Attention by kernels."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
-from gradient.backends.numpy.added_slices import added_slices, flat_places
 from gradient.backends.options import AttentionOptions
-from gradient.backends.required import Index
 from gradient.dtypes import HALF_PRECISION
 
 MIN_SCORES = 1 << 12
@@ -20,13 +15,9 @@ MIN_ROWS = 2
 """Query rows below which it is quicker: a decoding step's products are of matrices and vectors,
 which BLAS makes without the kernels' copies."""
 
-CACHED = 4 << 20
-"""Bytes of sums of rows up to which they are cleared by what adds to them: what is larger has left
-the second cache until then, and is cleared quicker from its begin to its end."""
-
 
 class AttentionKernels(AttentionDefaults[np.ndarray]):
-    """Overrides of `composed.attention`, and of the `index_add` under `embedding_grad`."""
+    """Overrides of `composed.attention`."""
 
     def attention(
         self,
@@ -88,88 +79,6 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
             *_options(q, k, options), *_masks(mask, q, k), gq, gk, gv,
         )  # fmt: skip
         return gq, gk, gv
-
-    def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
-        if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
-            return self._add_in_float32(x, index, value)
-        if type(index) is tuple and _are_arrays(index):
-            if index[0].dtype.kind == "b" and len(index) == 1:
-                x[index] += value  # no place twice
-                return x
-            found = _as_rows(x, index, value)
-            if found is not None and added_rows(*found, clears=False):
-                return x
-        if added_slices(x, index, value):
-            return x
-        return super().index_add(x, index, value)
-
-    def _add_in_float32(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
-        """`index_add` of 16-bit floats in float32; for few rows, only these are converted."""
-        wide = value.astype(np.float32)
-        rows = index[0] if type(index) is tuple and len(index) == 1 else None
-        if type(rows) is np.ndarray and rows.dtype.kind == "i" and rows.size < len(x):
-            found, places = np.unique(rows, return_inverse=True)
-            if found.size == 0 or found[0] >= 0:  # else two indices may mean the same row
-                x[found] = self.index_add(x[found].astype(np.float32), (places,), wide)
-                return x
-        x[...] = self.index_add(x.astype(np.float32), index, wide)
-        return x
-
-    def embedding_grad(self, g: np.ndarray, indices: np.ndarray, num_embeddings: int) -> np.ndarray:
-        shape = num_embeddings, g.shape[-1]
-        if math.prod(shape) * g.itemsize <= CACHED:
-            out = np.empty(shape, g.dtype)
-            found = _as_rows(out, (indices,), g)
-            if found is not None and added_rows(*found, clears=True):
-                return out
-        return super().embedding_grad(g, indices, num_embeddings)
-
-
-def _are_arrays(index: tuple[Index, ...]) -> bool:
-    return bool(index) and all(type(each) is np.ndarray for each in index)
-
-
-def _as_rows(
-    x: np.ndarray, index: tuple[np.ndarray, ...], value: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """x as a matrix, the rows of it that indices of the first axes select, and what is added to
-    each of them; None if a kernel does not take them."""
-    axes = len(index)
-    if not (
-        axes <= x.ndim > 1
-        and x.flags.carray
-        and _takes(x, value)
-        and all(each.dtype.kind == "i" for each in index)
-    ):
-        return None
-    rows = index[0] if axes == 1 else flat_places(index, x.shape[:axes])
-    if rows is None or value.shape != (*rows.shape, *x.shape[axes:]):
-        return None
-    width = math.prod(x.shape[axes:])
-    return x.reshape(-1, width), rows, value.reshape(*rows.shape, width)
-
-
-def _takes(x: np.ndarray, value: np.ndarray) -> bool:
-    """Whether kernels add to x what may have any layout."""
-    return (
-        x.dtype in kernels.FLOATS
-        and getattr(value, "dtype", None) == x.dtype
-        and (value.size >= kernels.MIN_SIZE or (value.size > 0 and small_calls.are_repeated()))
-        and kernels.available()
-    )
-
-
-def added_rows(x: np.ndarray, rows: np.ndarray, value: np.ndarray, clears: bool) -> bool:
-    """Add to rows of x by a kernel (`clears`: x first becomes zeros); return whether it was done.
-    If an index is out of range, nothing is changed, and NumPy raises the error."""
-    embedding, wrong = kernels.load("embedding"), np.zeros(1, np.int64)
-    parts = embedding.SHARES * -(-x.shape[1] // embedding.COLUMNS)
-    threads.parallel_for(
-        *(embedding.add_rows, parts, 1, x.reshape(-1), *x.shape),
-        *(kernels.contiguous(rows).reshape(-1), kernels.contiguous(value).reshape(-1)),
-        *(clears, wrong),
-    )
-    return not wrong[0]
 
 
 def _heads(x: np.ndarray) -> np.ndarray:

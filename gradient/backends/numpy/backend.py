@@ -31,6 +31,7 @@ from gradient.backends.numpy.fused import FUSING
 from gradient.backends.numpy.gemm import GemmKernels
 from gradient.backends.numpy.grid_sampling import GridSamplingKernels
 from gradient.backends.numpy.grouped import GroupedKernels
+from gradient.backends.numpy.indexed_sums import IndexedSums
 from gradient.backends.numpy.linear import LinearKernels, is_small
 from gradient.backends.numpy.losses import LossKernels
 from gradient.backends.numpy.norms import NormKernels
@@ -78,6 +79,7 @@ class NumpyBackend(
     LossKernels,
     NormKernels,
     AttentionKernels,
+    IndexedSums,
     CachedAttentionKernels,
     RopeKernels,
     PackedKernels,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.numpy import kernels, threads, workspace
-from gradient.backends.numpy.attention import added_rows
+from gradient.backends.numpy.indexed_sums import added_rows
 from gradient.backends.numpy.kernels import INT64
 from gradient.backends.numpy.selection import TAKEN, takes_rows
 from gradient.backends.required import Shape

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gradient.backends.numpy.added_slices import flat_places
+from gradient.backends.numpy.indexed_sums import flat_places
 
 
 def test_places_beyond_int32_do_not_wrap() -> None:

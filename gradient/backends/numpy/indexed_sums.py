@@ -1,0 +1,160 @@
+"""Sums at arrays of integers: `index_add`, the gradient of an index such as `x[:, rows, columns]`,
+and that of an embedding.
+
+Arrays for the first axes select rows of a matrix, which threads share (`added_rows`). Of arrays for
+adjacent later axes threads share what is before these (`added_slices`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradient.backends import small_calls
+from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.numpy import kernels, threads
+from gradient.backends.required import Index, Shape
+from gradient.dtypes import HALF_PRECISION
+
+CACHED = 4 << 20
+"""Bytes of sums of rows up to which they are cleared by what adds to them: what is larger has left
+the second cache until then, and is cleared quicker from its begin to its end."""
+
+CHUNK = 1 << 14
+"""Elements of whole parts that a thread adds at a time."""
+
+
+class IndexedSums(AttentionDefaults[np.ndarray]):
+    """Overrides of `index_add`, and of `embedding_grad`, which stands on it."""
+
+    def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
+        if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
+            return self._add_in_float32(x, index, value)
+        if type(index) is tuple and _are_arrays(index):
+            if index[0].dtype.kind == "b" and len(index) == 1:
+                x[index] += value  # no place twice
+                return x
+            found = _as_rows(x, index, value)
+            if found is not None and added_rows(*found, clears=False):
+                return x
+        if added_slices(x, index, value):
+            return x
+        return super().index_add(x, index, value)
+
+    def _add_in_float32(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
+        """`index_add` of 16-bit floats in float32; for few rows, only these are converted."""
+        wide = value.astype(np.float32)
+        rows = index[0] if type(index) is tuple and len(index) == 1 else None
+        if type(rows) is np.ndarray and rows.dtype.kind == "i" and rows.size < len(x):
+            found, places = np.unique(rows, return_inverse=True)
+            if found.size == 0 or found[0] >= 0:  # else two indices may mean the same row
+                x[found] = self.index_add(x[found].astype(np.float32), (places,), wide)
+                return x
+        x[...] = self.index_add(x.astype(np.float32), index, wide)
+        return x
+
+    def embedding_grad(self, g: np.ndarray, indices: np.ndarray, num_embeddings: int) -> np.ndarray:
+        shape = num_embeddings, g.shape[-1]
+        if math.prod(shape) * g.itemsize <= CACHED:
+            out = np.empty(shape, g.dtype)
+            found = _as_rows(out, (indices,), g)
+            if found is not None and added_rows(*found, clears=True):
+                return out
+        return super().embedding_grad(g, indices, num_embeddings)
+
+
+def _are_arrays(index: tuple[Index, ...]) -> bool:
+    return bool(index) and all(type(each) is np.ndarray for each in index)
+
+
+def _as_rows(
+    x: np.ndarray, index: tuple[np.ndarray, ...], value: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """x as a matrix, the rows of it that indices of the first axes select, and what is added to
+    each of them; None if a kernel does not take them."""
+    axes = len(index)
+    if not (
+        axes <= x.ndim > 1
+        and x.flags.carray
+        and _takes(x, value)
+        and all(each.dtype.kind == "i" for each in index)
+    ):
+        return None
+    rows = index[0] if axes == 1 else flat_places(index, x.shape[:axes])
+    if rows is None or value.shape != (*rows.shape, *x.shape[axes:]):
+        return None
+    width = math.prod(x.shape[axes:])
+    return x.reshape(-1, width), rows, value.reshape(*rows.shape, width)
+
+
+def _takes(x: np.ndarray, value: np.ndarray) -> bool:
+    """Whether kernels add to x what may have any layout."""
+    return (
+        x.dtype in kernels.FLOATS
+        and getattr(value, "dtype", None) == x.dtype
+        and (value.size >= kernels.MIN_SIZE or (value.size > 0 and small_calls.are_repeated()))
+        and kernels.available()
+    )
+
+
+def added_rows(x: np.ndarray, rows: np.ndarray, value: np.ndarray, clears: bool) -> bool:
+    """Add to rows of x by a kernel (`clears`: x first becomes zeros); return whether it was done.
+    If an index is out of range, nothing is changed, and NumPy raises the error."""
+    embedding, wrong = kernels.load("embedding"), np.zeros(1, np.int64)
+    parts = embedding.SHARES * -(-x.shape[1] // embedding.COLUMNS)
+    threads.parallel_for(
+        *(embedding.add_rows, parts, 1, x.reshape(-1), *x.shape),
+        *(kernels.contiguous(rows).reshape(-1), kernels.contiguous(value).reshape(-1)),
+        *(clears, wrong),
+    )
+    return not wrong[0]
+
+
+def added_slices(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
+    """Add to x by a kernel, in the order of np.add.at; return whether it was done. If an integer is
+    negative or too large, nothing is changed."""
+    found = _axes(index, x.ndim) if x.flags.carray and _takes(x, value) else None
+    if found is None:
+        return False
+    first, arrays = found
+    after = first + len(arrays)
+    sizes, inner = x.shape[first:after], math.prod(x.shape[after:])
+    outer = math.prod(x.shape[:first])
+    places = flat_places(arrays, sizes)
+    if places is None or value.shape != (*x.shape[:first], *places.shape, *x.shape[after:]):
+        return False
+    threads.parallel_for(
+        kernels.load("embedding").add_slices, outer, max(1, CHUNK // (places.size * inner)),
+        x.reshape(-1), math.prod(sizes), inner, places.reshape(-1),
+        kernels.contiguous(value).reshape(-1),
+    )  # fmt: skip
+    return True
+
+
+def _axes(index: Index, ndim: int) -> tuple[int, list[np.ndarray]] | None:
+    """The first axis with an array of integers, and the arrays; None unless they are side by side,
+    and the index takes all of every other axis."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if sum(item is Ellipsis for item in items) == 1:
+        at = next(i for i, item in enumerate(items) if item is Ellipsis)
+        items[at : at + 1] = [slice(None)] * (ndim + 1 - len(items))
+    places = [i for i, item in enumerate(items) if type(item) is np.ndarray]
+    if not places or places[-1] - places[0] + 1 != len(places):
+        return None
+    others = items[: places[0]] + items[places[-1] + 1 :]
+    arrays = [items[i] for i in places]
+    if any(not isinstance(item, slice) or item != slice(None) for item in others):
+        return None
+    return (places[0], arrays) if all(a.dtype.kind == "i" for a in arrays) else None
+
+
+def flat_places(arrays: Sequence[np.ndarray], sizes: Shape) -> np.ndarray | None:
+    """The places in flattened axes of these sizes, int64; None if one is out of range."""
+    if any(a.size == 0 or a.min() < 0 or a.max() >= n for a, n in zip(arrays, sizes, strict=True)):
+        return None
+    flat = arrays[0].astype(np.int64)  # of int32, places from 2^31 on would be negative
+    for array, n in zip(arrays[1:], sizes[1:], strict=True):
+        flat = flat * n + array
+    return np.asarray(flat, order="C")
