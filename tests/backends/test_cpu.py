@@ -16,6 +16,7 @@ import gradient
 from gradient import backends
 from gradient.autograd import gradcheck, gradgradcheck
 from gradient.backends.array_api import ArrayAPIBackend
+from gradient.backends.composed.decompositions import DecompositionDefaults
 from gradient.backends.composed.scattering import ScatteringDefaults
 from gradient.backends.numpy import blas, kernels, memory, threads
 from gradient.errors import ArgumentError
@@ -277,6 +278,25 @@ def test_second_gradients_of_kernels(name: str) -> None:
 
 
 # Threads, memory, numba -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_gradients_of_triangular_systems_are_a_kernels(
+    left: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("solved by LAPACK")
+
+    monkeypatch.setattr(DecompositionDefaults, "solve_triangular", refuse)
+    lower = (gradient.randn(80, 80) / 80).tril() + gradient.eye(80)
+    b = gradient.randn(80, 80)
+    gradient.linalg.solve_triangular(
+        lower.requires_grad_(), b.requires_grad_(), upper=False, left=left
+    ).sum().backward()
+    whole = gradient.linalg.cholesky((lower @ lower.mT).detach().requires_grad_())
+    whole.sum().backward()
 
 
 def test_threads_run_each_chunk_once() -> None:

@@ -1083,8 +1083,9 @@ CASES: dict[str, list[Case]] = {
     "inv": [lambda a: (square(a),)],
     "solve": [lambda a: (square(a), a(a.rows, 7, 3)), lambda a: (square(a), a(7, 1))],
     "solve_triangular": [
-        lambda a: (triangular(a, 7, True), a(7, 3), True),
+        lambda a: (triangular(a, 70, True), a(70, 3), True),
         lambda a: (triangular(a, 37, False), a(37, 1), False),
+        lambda a: (triangular(a, 70, True).T, a(7, 70).T, False),
         lambda a: (triangular(a, 40, True), a(40, 201), True),
         lambda a: (triangular(a, 40, False), a(40, 70), False),
         lambda a: (square(a) * np.tri(7, dtype=a.dtype), a(a.rows, 7, 3), True),
