@@ -77,6 +77,9 @@ def kernel_overrides() -> list[str]:
         "norms",
         "pooling",
         "attention",
+        "indexed_sums",
+        "folding",
+        "grid_sampling",
         "cached_attention",
         "recurrent",
         "rng",
@@ -157,7 +160,10 @@ def test_every_composed_default_has_a_case():
 
 
 @pytest.mark.cpu_only
-@pytest.mark.parametrize("method", [*kernel_overrides(), "matmul", "linear"])
+@pytest.mark.parametrize(
+    "method",
+    [*kernel_overrides(), "matmul", "linear", "solve_triangular", "ctc", "ctc_grad"],
+)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the tests below compare the kernel with the default, not the default with itself."""
