@@ -140,11 +140,18 @@ def test_blocks_are_whole_tiles_shared_by_threads(sizes: Any, workers: int, way:
     assert math.prod(sizes) < 2 * gemm.BLOCK_PRODUCTS * workers or blocks >= workers
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [((2, 150, 300), (300, 170)), ((300, 1), (1, 400)), ((300, 40), (40, 7)), ((5, 900), (900, 9))],
+    ids=["blocks", "outer", "narrow", "few rows"],
+)
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_threads_do_not_change_a_bit(number: int, pool: Any, rng: Any, monkeypatch: Any) -> None:
+def test_threads_do_not_change_a_bit(
+    number: int, left: Any, right: Any, pool: Any, rng: Any, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(gemm, "_blocks", lambda *sizes: (36, 64))
     gemm._layout.cache_clear()
-    a, b = draw(rng, 2, 150, 300), draw(rng, 300, 170)
+    a, b = draw(rng, *left), draw(rng, *right)
     pool(1)
     expected = be.matmul(a, b)
     pool(number)
