@@ -74,7 +74,8 @@ def _lengths(
     batch = log_probs.shape[1]
     if isinstance(given, Tensor):
         is_whole = not (given.dtype.is_floating_point or given.dtype.is_complex)
-        if not is_whole or given.shape not in ((batch,), () if batch == 1 else (batch,)):
+        is_one = batch == 1 and not given.ndim
+        if not is_whole or not (is_one or given.shape == (batch,)):
             got = f"{given.dtype.name} of shape {tuple(given.shape)}"
             raise ArgumentError(sentence(op, f"{batch} whole numbers as {name}", got))
         lengths = given.reshape(batch).long().to(log_probs.device)
