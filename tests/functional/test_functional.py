@@ -692,3 +692,17 @@ def test_cross_entropy_of_probabilities_takes_no_ignore_index():
     assert F.cross_entropy(logits, target, ignore_index=-1).isfinite()
     with pytest.raises(ArgumentError, match="cross_entropy: expected no ignore_index"):
         F.cross_entropy(logits, target, ignore_index=1)
+
+
+def test_ctc_loss_gives_an_impossible_class_no_gradient() -> None:
+    """PyTorch's is NaN there, though the loss and the other gradients are finite."""
+    log_probs = gradient.randn(5, 1, 4, dtype=gradient.float64).log_softmax(-1)
+    log_probs[0, 0, 0] = log_probs[2, 0, 3] = -math.inf
+    small = log_probs.masked_fill(log_probs.isinf(), -80.0)
+    grads = []
+    for x in (log_probs, small):
+        x = x.detach().requires_grad_()
+        loss = F.ctc_loss(x, tensor([[1, 2]]), (5,), (2,))
+        grads.append(gradient.autograd.grad(loss, x)[0])
+    assert (grads[0][log_probs.isinf()] == 0).all()
+    assert_close(*grads)
