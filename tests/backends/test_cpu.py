@@ -16,7 +16,9 @@ import gradient
 from gradient import backends
 from gradient.autograd import gradcheck, gradgradcheck
 from gradient.backends.array_api import ArrayAPIBackend
+from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.composed.decompositions import DecompositionDefaults
+from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.scattering import ScatteringDefaults
 from gradient.backends.numpy import blas, kernels, memory, threads
 from gradient.errors import ArgumentError
@@ -803,3 +805,39 @@ def test_a_product_in_parts_writes_into_a_given_array(a: tuple, b: tuple) -> Non
     given = np.full_like(expected, np.nan)
     assert blas.matmul(x, y, None, given) is given
     assert given.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("method", ["channel_moments", "batch_norm", "group_norm", "rms_norm"])
+def test_norms_of_turned_arrays_are_kernels(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of `x.transpose(1, 2)` before a `BatchNorm1d`, and their gradients."""
+    pytest.importorskip("numba")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("left to the default")
+
+    be = backends.get("cpu")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((8, 40, 60)).astype(np.float32).transpose(0, 2, 1)
+    g = rng.standard_normal((8, 40, 60)).astype(np.float32).transpose(0, 2, 1)
+    size = x.shape[2 if method == "rms_norm" else 1]
+    vectors = [] if method == "channel_moments" else [np.ones(size, np.float32)]
+    if method in ("batch_norm", "group_norm"):
+        vectors.append(np.zeros(size, np.float32))
+    groups = [4] if method == "group_norm" else []
+    options = [*groups, 1e-5] if vectors else []
+
+    def both(x: np.ndarray, g: np.ndarray) -> list[np.ndarray]:
+        found = getattr(be, method)(x, *vectors, *options)
+        if not vectors:
+            return [found]
+        statistics = found[1:]
+        grads = getattr(be, f"{method}_grad")(g, x, vectors[0], *statistics, *groups)
+        return [*found, *grads]
+
+    wanted = both(x.copy(), g.copy())
+    for default in (BatchNormDefaults, NormDefaults):
+        for name in (method, f"{method}_grad"):
+            if name in vars(default):
+                monkeypatch.setattr(default, name, refuse)
+    for got, expected in zip(both(x, g), wanted, strict=True):
+        np.testing.assert_array_equal(got, expected)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gradient.backends.composed.batch_norm import BatchNormDefaults
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 
 CHANNELS = 1 << 15
@@ -18,6 +18,7 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
     """Overrides of `composed.batch_norm`."""
 
     def channel_moments(self, x: np.ndarray) -> np.ndarray:
+        x = workspace.in_rows(x)
         if not kernels.supports(x):
             return super().channel_moments(x)
         out = np.empty((2, x.shape[1]), x.dtype)
@@ -36,6 +37,7 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
     def batch_norm(
         self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x = workspace.in_rows(x)
         if not kernels.supports(x, weight, bias):
             return super().batch_norm(x, weight, bias, eps)
         y, (mean, rstd) = np.empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
@@ -60,6 +62,7 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
         mean: np.ndarray,
         rstd: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        g, x = workspace.in_rows(g), workspace.in_rows(x)
         if not kernels.supports(x, g, weight, mean, rstd):
             return super().batch_norm_grad(g, x, weight, mean, rstd)
         gx, (gw, gb) = np.empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
@@ -85,6 +88,7 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
         groups: int,
         eps: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x = workspace.in_rows(x)
         if not kernels.supports(x, weight, bias):
             return super().group_norm(x, weight, bias, groups, eps)
         (_, c, size), rows = _sizes(x), x.shape[0] * groups
@@ -105,6 +109,7 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
         rstd: np.ndarray,
         groups: int,
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        g, x = workspace.in_rows(g), workspace.in_rows(x)
         if not kernels.supports(x, g, weight, mean, rstd):
             return super().group_norm_grad(g, x, weight, mean, rstd, groups)
         (n, c, size), rows = _sizes(x), x.shape[0] * groups

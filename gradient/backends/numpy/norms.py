@@ -41,7 +41,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     def softmax(self, x: np.ndarray, axis: Axis) -> np.ndarray:
         if (kernel := SOFTMAX.of(x)) is not None and axis == x.ndim - 1:
             return _rows_at_once(kernel, x)
-        x = _in_rows(x)
+        x = workspace.in_rows(x)
         if not _last_of_rows(x, axis):
             return super().softmax(x, axis)
         return _each_row("softmax", x)
@@ -54,7 +54,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
         if (kernel := LOG_SOFTMAX.of(x)) is not None and axis == x.ndim - 1:
             return _rows_at_once(kernel, x)
-        x = _in_rows(x)
+        x = workspace.in_rows(x)
         if not _last_of_rows(x, axis):
             return super().log_softmax(x, axis)
         return _each_row("log_softmax", x)
@@ -192,7 +192,7 @@ class NormKernels(NormDefaults[np.ndarray]):
             rows, out = (x, y) if x.ndim == 2 else (_2d(x), _2d(y))
             kernel(0, mean.size, rows, weight, bias, out, eps, mean.ravel(), rstd.ravel())
             return y, mean, rstd
-        x = _in_rows(x)
+        x = workspace.in_rows(x)
         if not kernels.supports_rows(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
         norms, shape = kernels.load("norms"), x.shape
@@ -216,7 +216,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         mean: np.ndarray,
         rstd: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        x = _in_rows(x)
+        x = workspace.in_rows(x)
         if not kernels.supports(x, g, weight, mean, rstd):
             return super().layer_norm_grad(g, x, weight, mean, rstd)
         norms = kernels.load("norms")
@@ -234,6 +234,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     def rms_norm(
         self, x: np.ndarray, weight: np.ndarray | None, eps: float, round_first: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
+        x = workspace.in_rows(x)
         if not kernels.supports_rows(x, weight):
             return super().rms_norm(x, weight, eps, round_first)
         norms, stored = kernels.load("norms"), kernels.load("half_precision").stored
@@ -250,13 +251,14 @@ class NormKernels(NormDefaults[np.ndarray]):
     def rms_norm_grad(
         self, g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, rstd: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
+        x = workspace.in_rows(x)
         if not kernels.supports(x, g, weight, rstd):
             return super().rms_norm_grad(g, x, weight, rstd)
         norms = kernels.load("norms")
 
         n, columns = x.size // x.shape[-1], x.shape[-1]
         chunk = norms.rows_of(columns)
-        gx, gw = np.empty_like(x), np.empty((-(-n // chunk), columns), x.dtype)
+        gx, gw = np.empty(x.shape, x.dtype), np.empty((-(-n // chunk), columns), x.dtype)
         threads.parallel_for(
             norms.rms_norm_grad, n, chunk,
             _2d(g), _2d(x), _or_full(weight, 1, x), rstd.ravel(), _2d(gx), gw,
@@ -293,11 +295,6 @@ def _rows_at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
 def _computed_in(x: np.ndarray) -> np.dtype:
     """The dtype of computation and statistics: float32 for 16-bit floats, else x's."""
     return x.dtype if x.itemsize > 2 else FLOAT32
-
-
-def _in_rows(x: np.ndarray) -> np.ndarray:
-    """x in row-major order, if it is large: kernels take no other."""
-    return workspace.contiguous(x) if x.size >= kernels.MIN_SIZE else x
 
 
 def _2d(x: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
 
     def max_pool(self, x: np.ndarray, options: PoolingOptions) -> tuple[np.ndarray, np.ndarray]:
         lead, sizes = options.split(x.shape)
-        x = workspace.contiguous(x) if x.size >= kernels.MIN_SIZE else x
+        x = workspace.in_rows(x)
         # Dilation beyond the input's size: a window may contain no element of the input.
         sparse = any(d > n for d, n in zip(options.dilation, sizes, strict=True))
         if sparse or not kernels.supports(x) or math.prod(sizes) >= 1 << 31:
@@ -61,7 +61,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         self, g: np.ndarray, indices: np.ndarray, shape: Shape, options: PoolingOptions
     ) -> np.ndarray:
         lead, sizes = options.split(shape)
-        g = workspace.contiguous(g) if g.size >= kernels.MIN_SIZE else g
+        g = workspace.in_rows(g)
         if not kernels.supports(g):
             return super().max_pool_grad(g, indices, shape, options)
         if options[:4] == OF_FOUR:
@@ -75,7 +75,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         return _add_at(indices, g, len(sizes), np.empty(shape, g.dtype))
 
     def adaptive_max_pool(self, x: np.ndarray, out_sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
-        x = workspace.contiguous(x) if x.size >= kernels.MIN_SIZE else x
+        x = workspace.in_rows(x)
         windows = adaptive_windows(x.shape[x.ndim - len(out_sizes) :], out_sizes)
         lead, sizes = windows.split(x.shape)
         if not kernels.supports(x) or math.prod(sizes) >= 1 << 31:
@@ -139,7 +139,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
     def resize(
         self, x: np.ndarray, fraction: np.ndarray, low: np.ndarray, high: np.ndarray, axis: int
     ) -> np.ndarray:
-        x = workspace.contiguous(x) if x.size >= kernels.MIN_SIZE else x
+        x = workspace.in_rows(x)
         if not kernels.supports(x, fraction):
             return super().resize(x, fraction, low, high, axis)
         out = np.empty((*x.shape[:axis], low.size, *x.shape[axis + 1 :]), x.dtype)
@@ -160,7 +160,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         size: int,
         axis: int,
     ) -> np.ndarray:
-        g = workspace.contiguous(g) if g.size >= kernels.MIN_SIZE else g
+        g = workspace.in_rows(g)
         if not kernels.supports(g, fraction):
             return super().resize_grad(g, fraction, low, high, size, axis)
         out = np.empty((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
@@ -175,6 +175,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
     def weighted_taps(
         self, x: np.ndarray, weights: np.ndarray, places: tuple[np.ndarray, ...], axis: int
     ) -> np.ndarray:
+        x = workspace.in_rows(x)
         if not (kernels.supports(x, weights) and _are_within(places, x.shape[axis])):
             return super().weighted_taps(x, weights, places, axis)
         n = places[0].size
@@ -195,6 +196,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         size: int,
         axis: int,
     ) -> np.ndarray:
+        g = workspace.in_rows(g)
         if not (kernels.supports(g, weights) and _are_within(places, size)):
             return super().weighted_taps_grad(g, weights, places, size, axis)
         out = np.empty((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)

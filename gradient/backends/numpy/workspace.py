@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.numpy import memory, transposes
+from gradient.backends.numpy import kernels, memory, transposes
 from gradient.backends.required import Shape
 
 ALIGNMENT = 64
@@ -106,3 +106,8 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     if type(x) is not np.ndarray or not transposes.copied(x, made):
         np.copyto(made, x)
     return made
+
+
+def in_rows(x: np.ndarray) -> np.ndarray:
+    """`contiguous`, of an array that is large enough for kernels, many of which take no other."""
+    return contiguous(x) if x.size >= kernels.MIN_SIZE else x
