@@ -9,9 +9,9 @@ from typing import Any, Concatenate, ParamSpec
 import numpy as np
 
 from gradient.backends import small_calls
-from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
+from gradient.backends.numpy.turned_arrays import TurnedArrays
 
 MANY_EXP, MANY_TANH = kernels.MIN_SIZE, 1 << 14
 """Elements from which kernels compute `exp` and `tanh` of float32 quicker than NumPy, whose `tanh`
@@ -55,7 +55,7 @@ GELU_GRADS = {"none": "gelu_grad", "tanh": "gelu_tanh_grad"}
 """Kernels, by the approximation."""
 
 
-class ElementwiseKernels(ActivationDefaults[np.ndarray]):
+class ElementwiseKernels(TurnedArrays):
     """Overrides of `composed.elementwise` and `composed.activation`."""
 
     # Small arrays come here, too: their size is checked before anything else.
@@ -126,18 +126,18 @@ class ElementwiseKernels(ActivationDefaults[np.ndarray]):
             return super().sigmoid_grad(g, out)
         return _each(kernels.load("elementwise").sigmoid_grad, g, out)
 
-    logsigmoid = _by_kernel(ActivationDefaults.logsigmoid, "elementwise")
-    logsigmoid_grad = _by_kernel(ActivationDefaults.logsigmoid_grad, "elementwise")
-    hardtanh = _by_kernel(ActivationDefaults.hardtanh, "piecewise")
-    hardtanh_grad = _by_kernel(ActivationDefaults.hardtanh_grad, "piecewise")
-    leaky_relu = _by_kernel(ActivationDefaults.leaky_relu, "piecewise")
-    leaky_relu_grad = _by_kernel(ActivationDefaults.leaky_relu_grad, "piecewise")
-    hardsigmoid = _by_kernel(ActivationDefaults.hardsigmoid, "piecewise")
-    hardsigmoid_grad = _by_kernel(ActivationDefaults.hardsigmoid_grad, "piecewise")
-    hardswish = _by_kernel(ActivationDefaults.hardswish, "piecewise")
-    hardswish_grad = _by_kernel(ActivationDefaults.hardswish_grad, "piecewise")
-    elu = _by_kernel(ActivationDefaults.elu, "piecewise")
-    elu_grad = _by_kernel(ActivationDefaults.elu_grad, "piecewise")
+    logsigmoid = _by_kernel(TurnedArrays.logsigmoid, "elementwise")
+    logsigmoid_grad = _by_kernel(TurnedArrays.logsigmoid_grad, "elementwise")
+    hardtanh = _by_kernel(TurnedArrays.hardtanh, "piecewise")
+    hardtanh_grad = _by_kernel(TurnedArrays.hardtanh_grad, "piecewise")
+    leaky_relu = _by_kernel(TurnedArrays.leaky_relu, "piecewise")
+    leaky_relu_grad = _by_kernel(TurnedArrays.leaky_relu_grad, "piecewise")
+    hardsigmoid = _by_kernel(TurnedArrays.hardsigmoid, "piecewise")
+    hardsigmoid_grad = _by_kernel(TurnedArrays.hardsigmoid_grad, "piecewise")
+    hardswish = _by_kernel(TurnedArrays.hardswish, "piecewise")
+    hardswish_grad = _by_kernel(TurnedArrays.hardswish_grad, "piecewise")
+    elu = _by_kernel(TurnedArrays.elu, "piecewise")
+    elu_grad = _by_kernel(TurnedArrays.elu_grad, "piecewise")
 
     def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports_rows(x):
