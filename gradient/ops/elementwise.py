@@ -77,11 +77,14 @@ def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 def power(be: Backend, a: Any, b: Any) -> Any:
     """a ** b. As in PyTorch, it uses sqrt if b is the number 0.5 or -0.5, except in float16: the
-    root of -0 is -0, of -inf NaN. For a Tensor it is `pow`, whose derivatives are powers."""
+    root of -0 is -0, of -inf NaN; and products for floats if b is 3 or -2. For a Tensor it is
+    `pow`, whose derivatives are powers."""
     if isinstance(a, Variable):
         return a**b
     if not hasattr(a, "dtype") and b.dtype == bfloat16.numpy:
         a = be.full((), a, b.dtype)
+    if (type(b) is float or type(b) is int) and (b == 3 or b == -2) and _is_float(a):
+        return _by_products(be, a, b)
     if type(b) is not float:
         return be.power(a, b) if hasattr(b, "dtype") else a**b
     roots = b in (0.5, -0.5)
@@ -93,6 +96,17 @@ def power(be: Backend, a: Any, b: Any) -> Any:
     if roots or a.dtype == bfloat16.numpy:
         return be.power(a, be.full((), b, a.dtype))
     return a**b
+
+
+def _is_float(a: Any) -> bool:
+    return bool(a.dtype.kind == "f" or a.dtype == bfloat16.numpy)
+
+
+def _by_products(be: Backend, a: Any, b: float) -> Any:
+    """a^3 or a^-2, rounded once in float16, and after each step in bfloat16."""
+    wide = be.astype(a, float32.numpy) if a.dtype == float16.numpy else a
+    out = wide * wide * wide if b == 3 else 1 / (wide * wide)
+    return out if out.dtype == a.dtype else be.astype(out, a.dtype)
 
 
 def _bools(*values: Any) -> bool:

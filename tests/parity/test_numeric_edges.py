@@ -196,6 +196,19 @@ def test_pinv_of_hermitian_matrices(size, dtype):
     assert_alike(inverses)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("exponent", [3, 3.0, -2, -2.0, 2, -1.0])
+def test_powers_by_products_have_pytorchs_bits(exponent, dtype):
+    values = [*np.random.default_rng(0).standard_normal(3000), 0.0, -0.0, INF, -INF, NAN]
+    with np.errstate(all="ignore"):
+        ours, theirs = (
+            (t.tensor(values).to(getattr(t, dtype)) ** exponent).double().numpy()
+            for t in (gradient, torch)
+        )
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(np.signbit(ours), np.signbit(theirs))
+
+
 @pytest.mark.parametrize("exponent", [1 / 3, 0.5, -0.5, 1.7, -1.3, 0.1, 2])
 @pytest.mark.parametrize("kind", ["number", "tensor", "base"])
 def test_powers_of_float16_and_their_gradients(kind, exponent):
