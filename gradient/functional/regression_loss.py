@@ -17,7 +17,7 @@ from gradient.functional.reduction import (
 from gradient.functional.stability import at_least
 from gradient.ops import loss
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import all_samples, flag_of, number_of
+from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import full_like, ones_like
 from gradient.tensor.joining import where
 
@@ -168,8 +168,8 @@ def gaussian_nll_loss(
     variance = var if isinstance(var, Tensor) else full_like(input.detach(), var)
     if variance.shape != input.shape and variance.shape == input.shape[:-1]:
         variance = variance.unsqueeze(-1)
-    if bool((all_samples(variance.detach()) < 0).any()):
-        raise ArgumentError("gaussian_nll_loss: var has negative entries")
+    negative = (variance.detach() < 0).array
+    variance.backend.check_true(~negative, "gaussian_nll_loss: var has negative entries")
     variance = at_least(variance, eps)
     gap = input - target
     losses = 0.5 * (variance.log() + gap * gap / variance)

@@ -190,11 +190,13 @@ class RandomSampling(Arithmetic):
         backend, chances = drawing_backend(self.backend), self.array
         if not self.dtype.is_floating_point:
             raise DTypeError(sentence("bernoulli", "floating-point probabilities", self.dtype))
-        known = all_samples(self.detach())
-        values, of = known.array, known.backend
-        if not bool(of.to_numpy(of.all((values >= 0) & (values <= 1), None, False))):
-            got = outside(of.to_numpy(values), 0, 1)
-            raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", got))
+        expected = "probabilities from 0 to 1"
+        try:
+            backend.check_true((chances >= 0) & (chances <= 1), f"bernoulli: expected {expected}")
+        except ArgumentError:
+            known = all_samples(self.detach())
+            got = outside(known.backend.to_numpy(known.array), 0, 1)
+            raise ArgumentError(sentence("bernoulli", expected, got)) from None
         u = draw(generator, backend, "uniform", chances.shape, chances.dtype)
         return wrap(backend.astype(u < chances, chances.dtype), backend)
 

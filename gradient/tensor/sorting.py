@@ -164,7 +164,8 @@ class Sorting(Reductions):
                 f"{self.dtype} and {points.dtype}"
             )
         n = x.shape[-1]
-        if not self.numel() or points.ndim > 1 or bool(((points < 0) | (points > 1)).any()):
+        outside = not 0 <= q <= 1 if one else bool(((points < 0) | (points > 1)).any())
+        if not self.numel() or points.ndim > 1 or outside:
             raise ArgumentError(
                 "quantile: expected elements, and q a number or a 1-D tensor of numbers from 0 to "
                 f"1, got shape {tuple(self.shape)} and q {q!r}"

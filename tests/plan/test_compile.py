@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -649,6 +650,37 @@ def test_probabilities_are_looked_at_in_every_replay() -> None:
     for wrong in (1.5, -0.5, float("nan")):
         with pytest.raises(ArgumentError, match=f"expected input from 0 to 1, got {wrong}"):
             step(gradient.tensor([0.5, wrong]), target)
+
+
+def test_variances_are_looked_at_in_every_replay() -> None:
+    step = gradient.compile(lambda x, var: F.gaussian_nll_loss(x, 2 * x, var), fullgraph=True)
+    x = gradient.tensor([0.25, 0.5])
+    for _ in range(4):
+        var = gradient.rand(2)
+        assert step(x, var).item() == F.gaussian_nll_loss(x, 2 * x, var).item()
+    assert math.isnan(step(x, gradient.tensor([1.0, float("nan")])).item())
+    with pytest.raises(ArgumentError, match="gaussian_nll_loss: var has negative entries"):
+        step(x, gradient.tensor([1.0, -1.0]))
+
+
+def test_bernoulli_looks_at_its_probabilities_in_every_replay() -> None:
+    step = gradient.compile(lambda p: gradient.bernoulli(p), fullgraph=True)
+    p = gradient.rand(100)
+    for seed in range(4):
+        gradient.manual_seed(seed)
+        drawn = step(p)
+        gradient.manual_seed(seed)
+        assert gradient.equal(drawn, gradient.bernoulli(p))
+    for wrong in (1.5, -0.5, float("nan")):
+        with pytest.raises(ArgumentError, match="bernoulli: expected probabilities from 0 to 1"):
+            step(p.masked_fill(p == p.max(), wrong))
+
+
+def test_a_quantile_that_is_a_number_can_be_recorded() -> None:
+    step = gradient.compile(lambda x: x.quantile(0.3, dim=1) + x.nanquantile(0.5), fullgraph=True)
+    for _ in range(4):
+        x = gradient.randn(3, 5)
+        assert gradient.equal(step(x), x.quantile(0.3, dim=1) + x.nanquantile(0.5))
 
 
 def test_distributions_check_their_arguments_in_every_replay() -> None:
