@@ -55,9 +55,8 @@ def vmap(
 
     def run(*args: Any, **kwargs: Any) -> Any:
         leaves = leaves_of(args)
-        dims = _spread(
-            in_dims if isinstance(in_dims, (list, tuple)) else (in_dims,) * len(args), args
-        )
+        each = in_dims if isinstance(in_dims, (list, tuple)) else (in_dims,) * len(args)
+        dims = _spread("in_dims", each, args)
         size = _batch_size(leaves, dims)
 
         def compute(part: list[Any], count: int) -> tuple[Any, list[Any], list[Any]]:
@@ -108,7 +107,7 @@ def _computed(
         ]
         tree = func(*rebuilt(args, given), **kwargs)
         results = leaves_of(tree)
-        places = _spread(out_dims, tree)
+        places = _spread("out_dims", out_dims, tree)
         stacked = []
         for value, place in zip(results, places, strict=True):
             if not isinstance(value, Tensor):
@@ -142,13 +141,19 @@ def _batch_size(leaves: list[Any], dims: list[Any]) -> int:
     return sizes.pop()
 
 
-def _spread(dims: Any, tree: Any) -> list[Any]:
+def _spread(name: str, dims: Any, tree: Any) -> list[Any]:
     """Return a dimension for each leaf of a tree; `dims` may have one for a whole branch."""
     if dims is None or isinstance(dims, int):
         return [dims] * len(leaves_of(tree))
-    branches: Any = tree.values() if isinstance(tree, dict) else tree
-    given: Any = [dims[key] for key in tree] if isinstance(dims, dict) else dims
-    if not isinstance(tree, (dict, list, tuple)) or len(given) != len(tree):
-        got = f"{dims!r} for {len(leaves_of(tree))}"
-        raise ArgumentError(sentence("vmap", "in_dims and out_dims that fit the arguments", got))
-    return [d for dim, branch in zip(given, branches, strict=True) for d in _spread(dim, branch)]
+    inside, given = isinstance(tree, (dict, list, tuple)), isinstance(dims, (dict, list, tuple))
+    if not inside or not given or set(_places(dims)) != set(_places(tree)):
+        of = "arguments" if name == "in_dims" else "results"
+        expected = f"{name} of ints or None, nested like the {of}"
+        got = f"{dims!r} for a {type(tree).__name__}{f' of {len(tree)}' if inside else ''}"
+        raise ArgumentError(sentence("vmap", expected, got))
+    return [d for i in _places(tree) for d in _spread(name, dims[i], tree[i])]
+
+
+def _places(tree: Any) -> list[Any]:
+    """Return the keys of a dict, or the indices of a list or tuple."""
+    return list(tree) if isinstance(tree, dict) else list(range(len(tree)))

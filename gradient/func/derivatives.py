@@ -169,7 +169,9 @@ def grad_and_value(
             value, aux = _split("grad", result, has_aux)
             if not isinstance(value, Tensor) or value.numel() != 1 or value.ndim:
                 got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise ArgumentError(sentence("grad", "a function that returns a 0-d Tensor", got))
+                expected = "a function that returns a 0-d Tensor"
+                fix = "use jacrev or vjp for other results"
+                raise ArgumentError(sentence("grad", expected, got, fix))
             found = tracked.gradients([value], [ones_like(value.detach())], again=has_aux)
         gradient = tracked.detached(rebuilt(tracked.tree, found))
         value = tracked.detached(value)

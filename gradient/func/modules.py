@@ -86,8 +86,12 @@ def _replaced(module: Module, given: dict[str, Tensor], tie_weights: bool, stric
 def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the parameters and the buffers of several modules of one class, stacked by name, for
     `vmap` over `functional_call`."""
-    if not models or any(type(m) is not type(models[0]) for m in models):
-        raise ArgumentError(sentence("stack_module_state", "modules of one class", len(models)))
+    if len({type(m) for m in models}) != 1:
+        got = " and ".join(type(m).__name__ for m in models) or "none"
+        raise ArgumentError(sentence("stack_module_state", "modules of one class", got))
+    if len({m.training for m in models}) != 1:
+        expected, fix = "modules in one mode", "call train() or eval() on all"
+        raise ArgumentError(sentence("stack_module_state", expected, "some in training mode", fix))
     parameters = [dict(m.named_parameters()) for m in models]
     buffers = [dict(m.named_buffers()) for m in models]
 

@@ -4,6 +4,7 @@ test_vmap_ops.py, PyTorch's results in parity/test_func_parity.py and test_func_
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -293,8 +294,17 @@ def test_a_batched_tensor_is_printed_by_its_shape() -> None:
 def test_dimensions_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ArgumentError, match="out_dims from -2 to 1"):
         vmap(lambda x: x, out_dims=2)(gradient.ones(3, 2))
-    with pytest.raises(ArgumentError, match="in_dims and out_dims that fit"):
+    fits = "nested like the results, got (0, 0, 0) for a tuple of 2"
+    with pytest.raises(ArgumentError, match=f"out_dims of ints or None, {re.escape(fits)}"):
         vmap(lambda x: (x, x), out_dims=(0, 0, 0))(gradient.ones(3, 2))
+    for dims, got in (((0, 1), "(0, 1) for a tuple of 1"), ("a", "'a' for a Tensor")):
+        with pytest.raises(ArgumentError, match=f"nested like the arguments, got {re.escape(got)}"):
+            vmap(lambda x: x, in_dims=dims)(gradient.ones(3, 2))
+    mixed = ({"y": None, "x": 0},)  # in another order than the argument
+    found = vmap(lambda d: d["x"] * d["y"], mixed)({"x": gradient.ones(3), "y": gradient.ones(2)})
+    assert found.shape == (3, 2)
+    with pytest.raises(ArgumentError, match="got {'y': 0} for a dict of 1"):
+        vmap(lambda d: d["x"], in_dims=({"y": 0},))({"x": gradient.ones(3, 2)})
 
 
 HOST: dict[str, Callable[[Any], Any]] = {
@@ -429,6 +439,16 @@ def test_jacobians_stay_in_a_graph_of_the_callers() -> None:
         v, y = w.detach().requires_grad_(), x.detach().requires_grad_()
         ((v @ y).cos().unsqueeze(1) * v).square().sum().backward()
         assert_close([w.grad, x.grad], [v.grad, y.grad])
+
+
+def test_models_that_cannot_be_called_as_one_are_refused() -> None:
+    linear = gradient.nn.Linear(2, 3)
+    with pytest.raises(ArgumentError, match="modules of one class, got Linear and ReLU"):
+        stack_module_state([linear, gradient.nn.ReLU()])
+    with pytest.raises(ArgumentError, match="modules of one class, got none"):
+        stack_module_state([])
+    with pytest.raises(ArgumentError, match=r"modules in one mode, got .*; call train\(\) or eval"):
+        stack_module_state([linear, gradient.nn.Linear(2, 3).eval()])
 
 
 def test_an_ensemble() -> None:
