@@ -74,7 +74,7 @@ class Distribution:
         for name, constraint in self.arg_constraints.items():
             value = vars(self).get(name)
             if isinstance(value, Tensor):
-                expected = f"{name} that is {constraint}"
+                expected = f"{name} to be {constraint}"
                 require(constraint.check(value), type(self).__name__, expected, value)
 
     @property

@@ -145,15 +145,16 @@ def _target(
     """Sizes of the result, each `least` or more, and how many input pixels one output pixel is."""
     in_sizes = input.shape[2:]
     if (size is None) == (scale_factor is None):
-        raise ArgumentError("interpolate: expected either size or scale_factor")
+        got = "neither" if size is None else "both"
+        raise ArgumentError(sentence("interpolate", "either size or scale_factor", got))
     given = size if size is not None else scale_factor
     if not isinstance(given, int | float | Real | tuple | list):
         raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
     each = [given] * len(in_sizes) if isinstance(given, int | float | Real) else list(given)
     if len(each) != len(in_sizes):
-        raise ArgumentError(
-            f"interpolate: expected one number or {len(in_sizes)}, got {tuple(each)}"
-        )
+        name = "scale_factor" if size is None else "size"
+        expected = f"a {name} of one number, or {len(in_sizes)} for {tuple(input.shape)}"
+        raise ArgumentError(sentence("interpolate", expected, tuple(each)))
     if not all(isinstance(number, int | float | Real) for number in each):
         raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
     if size is not None:

@@ -83,7 +83,7 @@ def describe(beginning: bytes) -> str | None:
 
 
 def instead_of_weights(beginning: bytes) -> str | None:
-    """Describe a file that has no weights: by `describe`, or as a text, or zeros."""
+    """Describe a file that has no weights: by `describe`, or as a text file, or zeros."""
     if found := describe(beginning):
         return found
     if not beginning.strip(b"\0"):
@@ -96,5 +96,5 @@ def instead_of_weights(beginning: bytes) -> str | None:
         text = beginning[: error.start].decode("utf-8")
     if _CONTROL.search(beginning):
         return None
-    kind = "a text in JSON" if text.lstrip()[:1] in ("{", "[") else "a text"
-    return f"{kind} ({text.strip()[:20]!r} ...), and no weights"
+    kind = "a JSON file" if text.lstrip()[:1] in ("{", "[") else "a text file"
+    return f"{kind} ({text.strip()[:20]!r} ...), not weights"

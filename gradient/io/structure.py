@@ -80,8 +80,8 @@ class Encoder:
         if callable(state_dict) and not isinstance(value, type):
             warn_user(
                 f"save: {path or 'the value'} is a whole {type(value).__qualname__}; its "
-                "state_dict is saved, since files name no classes: make the object anew and give "
-                "it to load_state_dict()"
+                "state_dict is saved, since files contain no classes; to load it, create the "
+                "object again and call its load_state_dict()"
             )
             return self._encode(dict(state_dict()), path, depth + 1)
         raise TypeMismatch(

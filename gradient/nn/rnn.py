@@ -109,10 +109,10 @@ class _Sequence(_Recurrent[Given]):
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
-            raise ShapeError(
-                f"{type(self).__name__}: expected an input (T, {self.input_size}) or one with a "
-                f"batch, got {tuple(input.shape)}"
-            )
+            size = self.input_size
+            first = "N, T" if self.batch_first else "T, N"
+            expected = f"an input ({first}, {size}), or (T, {size})"
+            raise ShapeError(sentence(type(self).__name__, expected, tuple(input.shape)))
         batched = input.ndim == 3
         x = input if batched else input.unsqueeze(1)
         x = x.transpose(0, 1) if batched and self.batch_first else x  # (T, N, input_size)

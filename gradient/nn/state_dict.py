@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.autograd import no_grad
 from gradient.autograd.foreign import Operand
-from gradient.errors import StateDictError, TypeMismatch
+from gradient.errors import StateDictError, TypeMismatch, sentence
 from gradient.nn.parameter import Parameter, is_uninitialized
 from gradient.tensor import Tensor
 from gradient.tensor.packed import float_dtype_of, with_float_dtype
@@ -72,9 +72,9 @@ def load(
 ) -> IncompatibleKeys:
     """Load tensors into `module`; see `Module.load_state_dict`."""
     if not isinstance(state_dict, Mapping):
-        raise TypeMismatch(
-            f"load_state_dict: expected a dict of names to tensors, got {type(state_dict).__name__}"
-        )
+        got = type(state_dict).__name__
+        fix = "pass its state_dict()" if hasattr(state_dict, "state_dict") else ""
+        raise TypeMismatch(sentence("load_state_dict", "a dict of names to tensors", got, fix))
     matches = Matches()
     metadata = getattr(state_dict, "_metadata", None) or {}
     after: list[Module] = []

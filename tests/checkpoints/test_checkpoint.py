@@ -186,8 +186,8 @@ def test_what_a_file_is_by_its_first_bytes(beginning, name, words):
         (b"", "empty"),
         (bytes(16), "all zeros where it begins, as a broken download leaves a file; download it "
          "again"),
-        (b'\n{"a": 1}', "a text in JSON ('{\"a\": 1}' ...), and no weights"),
-        ("h\u00e9llo \u00e9".encode()[:-1], "a text ('h\u00e9llo' ...), and no weights"),
+        (b'\n{"a": 1}', "a JSON file ('{\"a\": 1}' ...), not weights"),
+        ("h\u00e9llo \u00e9".encode()[:-1], "a text file ('h\u00e9llo' ...), not weights"),
         (b"h\xe9llo", None),  # no UTF-8
         (b"hello\0", None),
         (b"\x1f\x8b\x08", "packed by gzip; unpack it first (gunzip)"),

@@ -471,7 +471,12 @@ def test_softmax_without_dim_takes_pytorchs_and_warns(name, shape):
         (
             lambda: F.interpolate(ones(1, 1, 2)),
             ArgumentError,
-            "interpolate: expected either size or scale_factor",
+            "interpolate: expected either size or scale_factor, got neither",
+        ),
+        (
+            lambda: F.interpolate(ones(1, 1, 2, 2), size=(3,)),
+            ArgumentError,
+            "interpolate: expected a size of one number, or 2 for (1, 1, 2, 2), got (3,)",
         ),
         (
             lambda: F.cross_entropy(ones(2, 3), tensor([0, 1, 2])),

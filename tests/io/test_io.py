@@ -281,7 +281,7 @@ def test_what_numpy_and_pickle_write_is_named(tmp_path):
             with pytest.raises(FileFormatError) as error:
                 read(path)
             word = {".npy": "NumPy array", ".npz": "NumPy archive", ".pkl": "pickle"}
-            assert f"it is a {word.get(path.suffix, 'text in JSON')}" in str(error.value)
+            assert f"it is a {word.get(path.suffix, 'JSON file')}" in str(error.value)
 
 
 def test_a_header_may_have_a_length_that_begins_like_a_pickle(tmp_path):

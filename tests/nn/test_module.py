@@ -455,6 +455,8 @@ def test_loading_what_fits() -> None:
     with pytest.raises(TypeMismatch) as raised:
         model.load_state_dict([1])
     assert str(raised.value) == "load_state_dict: expected a dict of names to tensors, got list"
+    with pytest.raises(TypeMismatch, match=r"got Linear; pass its state_dict\(\)"):
+        model.load_state_dict(nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
 def test_assigning_keeps_memory_dtype_and_ties() -> None:

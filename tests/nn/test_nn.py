@@ -188,7 +188,7 @@ def test_repr() -> None:
         (
             lambda: nn.LSTM(3, 4)(gradient.ones(2, 5)),
             ShapeError,
-            "LSTM: expected an input (T, 3) or one with a batch, got (2, 5)",
+            "LSTM: expected an input (T, N, 3), or (T, 3), got (2, 5)",
         ),
         (
             lambda: nn.GRU(3, 4)(gradient.ones(2, 1, 3), gradient.ones(1, 2, 4)),

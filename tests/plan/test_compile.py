@@ -694,8 +694,8 @@ def test_distributions_check_their_arguments_in_every_replay() -> None:
     assert replayed(step) > 0
     nothing = gradient.tensor([0.5, float("nan")])
     for i, wrong, message in (
-        (0, nothing, "Normal: expected loc that is"),
-        (1, gradient.tensor([1.0, -1.0]), "Normal: expected scale that is greater than 0"),
+        (0, nothing, "Normal: expected loc to be real"),
+        (1, gradient.tensor([1.0, -1.0]), "Normal: expected scale to be greater than 0"),
         (2, nothing, "Normal: expected a value that is"),
     ):
         arguments = (*good[:i], wrong, *good[i + 1 :])
