@@ -91,3 +91,10 @@ def test_paths_named_in_page_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = re.findall(r"`((?:gradient|tests|bench|examples|docs)/[\w./]*)`", text)
     assert [path for path in named if not (CHECKOUT / path).exists()] == []
+
+
+def test_no_entry_of_the_changelog_is_inside_another() -> None:
+    """An entry that was put between the lines of another leaves one without its end."""
+    text = (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8")
+    entries = [e for e in re.split(r"^(?=- |#|\n)", text, flags=re.MULTILINE) if e[:2] == "- "]
+    assert [e for e in entries if not e.rstrip().endswith((".", ".)"))] == []
