@@ -36,7 +36,7 @@ def attribute(module: str, name: str) -> Any:
         layers = importlib.import_module("gradient.nn")
         if hasattr(layers, name):
             return getattr(layers, name)
-    hint = HINTS.get(path, f"of what PyTorch has and gradient has not, {PAGE}")
+    hint = HINTS.get(path, f"for what PyTorch has and gradient does not, {PAGE}")
     raise AttributeError(f"module {module!r} has no attribute {name!r}; {hint}")
 
 

@@ -206,5 +206,5 @@ def test_sizes_in_place() -> None:
 
 
 def test_absent_names_lead_to_the_page() -> None:
-    with pytest.raises(AttributeError, match="of what PyTorch has and gradient has not, see docs"):
+    with pytest.raises(AttributeError, match="for what PyTorch has and gradient does not, see"):
         t.hspmm  # noqa: B018
