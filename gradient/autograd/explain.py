@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.numbers import apart
 from gradient.autograd.variable import Variable
-from gradient.dtypes import PackedDType
+from gradient.dtypes import DType, PackedDType
 from gradient.errors import (
     TOO_LARGE,
     BackendError,
@@ -63,8 +63,9 @@ def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
         missing = value is None and (
             inner[at] not in optional or optional[inner[at]].default is inspect.Parameter.empty
         )
-        if missing or not (value is None or isinstance(value, (Variable, bool, int, float, complex))
-                           or hasattr(value, "dtype")):  # fmt: skip
+        taken = value is None or isinstance(value, (Variable, bool, int, float, complex))
+        dtype = getattr(value, "dtype", None)  # an array's; ours is that of a sparse tensor
+        if missing or not (taken or (dtype is not None and not isinstance(dtype, DType))):
             return TypeMismatch(sentence(name, f"a Tensor as {argument}", type(value).__name__))
     if isinstance(error, GradientError):
         raise error

@@ -301,6 +301,11 @@ SENTENCES = [
         "linear: expected a Tensor as input, got list",
     ),
     (
+        "F.linear(ones(2, 2), ones(2, 2).to_sparse())",
+        "TypeMismatch",
+        "linear: expected a Tensor as weight, got SparseTensor",
+    ),
+    (
         "nn.Linear(3, 4)(ones(2, 5))",
         "ShapeError",
         "linear: the dimensions to be summed over differ, 5 and 3 (input (2, 5) float32, weight (4, 3) float32, bias (4,) float32)",
