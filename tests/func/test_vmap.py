@@ -174,6 +174,9 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "batched and list": lambda i: (slice(None), i, [0, 1]),
     "batched number": lambda i: (slice(None), i[0]),
     "batched numbers": lambda i: (i[0], slice(None), i[1]),
+    "batched number and list apart": lambda i: (i[0], slice(None), [3, 0]),
+    "batched number, None and list": lambda i: (i[0], None, [1, 0, 2]),
+    "batched number and batched apart": lambda i: (i[0], slice(None), i),
 }
 
 
@@ -207,7 +210,7 @@ def test_writes_at_indices(key: str, value: str) -> None:
     size = x[0][KEYS[key](at[0])].shape
     values = gradient.tensor(-1 - np.arange(3.0 * np.prod(size)).reshape(3, *size))
     if key in ("batched", "batched twice", "batched apart", "batched last", "batched second",
-               "batched and list", "list"):  # fmt: skip
+               "batched and list", "list", "batched number and batched apart"):  # fmt: skip
         values = values[:, :1] * 0 + values.mean() if values.ndim > 1 else values
     rows = gradient.tensor(np.array([7.0, 8.0, 9.0]))
 

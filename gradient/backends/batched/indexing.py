@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gradient.backends.batched.array import REFUSAL, SHARED, BatchedArray
@@ -19,8 +20,7 @@ class Places(NamedTuple):
 
     items     its items; arrays are values of the inner backend
     dims      the number of dimensions that the arrays broadcast to
-    before    the dimensions of the result before those of the arrays. NumPy puts these first if
-              the arrays (and ints) are not adjacent
+    before    the dimensions of the result before those of the arrays
     batched   whether an array is
     """
 
@@ -32,6 +32,13 @@ class Places(NamedTuple):
 
 def is_array(item: Any) -> bool:
     return hasattr(item, "dtype")
+
+
+def before_arrays(items: Sequence[Any]) -> int:
+    """How many dimensions of the result are before those of the arrays of an index. NumPy puts
+    these first if there are other items between arrays and ints."""
+    at = [i for i, x in enumerate(items) if is_array(x) or isinstance(x, int)]
+    return at[0] if at[-1] - at[0] == len(at) - 1 else 0
 
 
 class IndexingRules(Batching):
@@ -59,8 +66,8 @@ class IndexingRules(Batching):
         batched = self.is_batched(*[x for x in items if is_array(x)])
         if masks and self.is_batched(*[x for x in items if is_array(x) and x.dtype.kind == "b"]):
             raise BackendError(REFUSAL)
-        at = [i for i, x in enumerate(items) if is_array(x) or isinstance(x, int)]
-        before = at[0] if at[-1] - at[0] == len(at) - 1 else 0
+        # A 0-d array selects in each sample, like an int (of which an index with arrays has none).
+        before = before_arrays([x for x in items if not is_array(x) or x.shape]) if dims else 0
         values = self.aligned_index(items, dims) if batched else [
             self.split(x)[0] if is_array(x) else x for x in items
         ]  # fmt: skip
@@ -79,7 +86,7 @@ class IndexingRules(Batching):
 
     def _samples(self, dims: int) -> Any:
         """The numbers of the samples, to index with: (B, 1, ..., 1)."""
-        size = self.count()
+        size = self.size
         numbers = self.inner.arange(0, size, 1, INT64)
         return self.inner.reshape(numbers, (size, *(1,) * dims))
 
@@ -107,20 +114,15 @@ class IndexingRules(Batching):
         if not batched and not places.batched:
             return self.shared(self.inner.getitem(value, items))
         if not places.batched:
-            out = self.inner.getitem(value, (WHOLE, *items))
-            if self._apart(items):  # NumPy puts the dimensions of the arrays first
-                out = self._moved(out, places.dims, 0)
-            return self.batch(out)
-        if not batched:
-            out = self.inner.getitem(value, items)  # the samples' axis is one of the arrays'
-            return self.batch(self._moved(out, places.before, 0))
+            items = (WHOLE, *items)
+            out = self.inner.getitem(value, items)
+            return self.batch(out if before_arrays(items) else self._moved(out, places.dims, 0))
+        if not batched:  # the samples' axis is the first one of the arrays'
+            out = self.inner.getitem(value, items)
+            out = self._moved(out, before_arrays(items), 0, 1 + places.dims)
+            return self.batch(self._moved(out, 1, 1 + places.before, places.dims))
         out = self.inner.getitem(value, (self._samples(places.dims), *items))
         return self.batch(self._moved(out, 1, 1 + places.before, places.dims))
-
-    def _apart(self, items: Index) -> bool:
-        """Whether arrays and ints of an index have other items between them."""
-        at = [i for i, x in enumerate(items) if is_array(x) or isinstance(x, int)]
-        return at[-1] - at[0] != len(at) - 1
 
     def rows(self, x: Any, index: Any) -> Any:
         return self.getitem(x, (index,))
@@ -259,7 +261,7 @@ class IndexingRules(Batching):
     def embedding_grad(self, g: Any, indices: Any, num_embeddings: int) -> Any:
         if not self.is_batched(g, indices):
             return self.shared(self.inner.embedding_grad(*self.values(g, indices), num_embeddings))
-        size = self.count()
+        size = self.size
         at = self._flat_rows(indices, num_embeddings)
         out = self.inner.embedding_grad(self.whole(g), at, size * num_embeddings)
         return self.batch(self.inner.reshape(out, (size, num_embeddings, *out.shape[1:])))
