@@ -10,7 +10,6 @@ The suite runs the op table on each, as devices "bare", "handle" and "process".
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from gradient import backends
 from gradient.backends import process
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
+from gradient.backends.recording_backend import OPERATORS, REFLECTED
 from gradient.backends.required import RequiredMethods
 
 REQUIRED = tuple(
@@ -85,15 +85,10 @@ def _operator(function: Any, reflected: bool) -> Any:
     return method
 
 
-for _name in (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "rshift",
-    "lshift",
-):  # fmt: skip
-    _function, _plain = getattr(operator, _name), _name.rstrip("_")
-    setattr(Handle, f"__{_plain}__", _operator(_function, False))
-    setattr(Handle, f"__r{_plain}__", _operator(_function, True))
-for _name in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "invert"):
-    setattr(Handle, f"__{_name}__", _operator(getattr(operator, _name), False))
+for _name, _function in OPERATORS.items():
+    setattr(Handle, f"__{_name}__", _operator(_function, False))
+for _name in REFLECTED:
+    setattr(Handle, f"__r{_name}__", _operator(OPERATORS[_name], True))
 
 
 class HandleBackend(Backend):

@@ -6,10 +6,10 @@ share has no such axis. Operators align the shapes of the samples, not those of 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gradient.backends.recording_backend import OPERATORS, REFLECTED
 from gradient.errors import BackendError
 
 if TYPE_CHECKING:
@@ -114,14 +114,8 @@ def _unary(function: Callable[[Any], Any]) -> Any:
     return method
 
 
-for _name in (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "rshift",
-    "lshift",
-):  # fmt: skip
-    _function, _plain = getattr(operator, _name), _name.rstrip("_")
-    setattr(BatchedArray, f"__{_plain}__", _binary(_function, False))
-    setattr(BatchedArray, f"__r{_plain}__", _binary(_function, True))
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(BatchedArray, f"__{_name}__", _binary(getattr(operator, _name), False))
-for _name in ("neg", "invert", "abs"):
-    setattr(BatchedArray, f"__{_name}__", _unary(getattr(operator, _name)))
+for _name, _function in OPERATORS.items():
+    _made = _unary(_function) if _name in ("neg", "invert") else _binary(_function, False)
+    setattr(BatchedArray, f"__{_name}__", _made)
+for _name in REFLECTED:
+    setattr(BatchedArray, f"__r{_name}__", _binary(OPERATORS[_name], True))
