@@ -39,7 +39,7 @@ from gradient.tensor.float8 import Codes, maker_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradient.autograd.variable import Number
+    from gradient.autograd.variable import Number, Variable
     from gradient.backends import Backend
     from gradient.dtypes import DType
     from gradient.tensor.arguments import DTypeLike
@@ -169,11 +169,18 @@ def full(
     return finished(make.full(shape, fill_value, kind), backend, requires_grad)
 
 
+def backend_like(input: Variable, device: DeviceLike) -> Backend:
+    """Return the backend of `device`: that of `input` if it is the same device, also in `vmap`."""
+    if device is None or (other := backend_of(device)).device == input.backend.device:
+        return input.backend
+    return other
+
+
 def _like(
     op: str, input: Tensor, dtype: DTypeLike | None, device: DeviceLike
 ) -> tuple[tuple[int, ...], Maker, np.dtype | DType, Backend]:
     array = tensor_of(op, input).array
-    backend = input.backend if device is None else backend_of(device)
+    backend = backend_like(input, device)
     if dtype is None:
         kind = array.dtype
         make = maker_of(op, array, backend) if isinstance(kind, PackedDType) else backend

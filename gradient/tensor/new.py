@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from gradient.autograd.out_argument import creation_op_like
 from gradient.autograd.variable import wrap
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.creation import empty, full, ones, zeros
+from gradient.tensor.creation import backend_like, empty, full, ones, zeros
 from gradient.tensor.from_data import tensor
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class NewLike(Arithmetic):
 
     def _beside(self, made: Tensor, device: DeviceLike) -> Tensor:
         """Return a new tensor; in `vmap` one for each sample, so that it can be written to."""
-        if self.backend.reads_values or device is not None:
+        if self.backend.reads_values or backend_like(self, device) is not self.backend:
             return made
         out = wrap(self.backend.own(made.array), self.backend)
         return out.requires_grad_(made.requires_grad)

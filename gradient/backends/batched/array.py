@@ -48,6 +48,14 @@ class BatchedArray:
         found: tuple[int, ...] = self.value.strides
         return found[1:] if self.batched else found
 
+    @property
+    def flags(self) -> Any:
+        """Those of a sample; None if arrays of the inner backend have no strides."""
+        found = getattr(self.value, "flags", None)
+        if found is None or not self.batched or found.c_contiguous:
+            return found
+        return self.be.inner.getitem(self.value, (0, ...)).flags
+
     # Array libraries must not treat this as a number, a sequence or an object to store.
 
     __array_ufunc__ = None
