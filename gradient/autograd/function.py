@@ -108,7 +108,7 @@ def _record(
     backend = results[0].backend
     made_here = {id(r): i for i, r in enumerate(results)}
     own = {k: made_here[id(t)] for k, t in enumerate(ctx._saved) if id(t) in made_here}
-    op = _FunctionOp(cls, ctx, single, own)
+    op = FunctionOp(cls, ctx, single, own)
     parents = tuple(a.node if isinstance(a, Variable) else None for a in args)
     saved, ctx._saved = tuple(ctx._saved), ()
     refuse_saved(saved, cls.__name__, saved)
@@ -139,7 +139,7 @@ def _record(
     return tensors
 
 
-class _FunctionOp:
+class FunctionOp:
     """The op of a Function call's node."""
 
     def __init__(self, cls: type[Function], ctx: FunctionCtx, single: bool, own: dict[int, int]):

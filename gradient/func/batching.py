@@ -9,8 +9,8 @@ from gradient.autograd.trees import leaves_of, rebuilt
 from gradient.autograd.variable import Variable
 from gradient.backends.batched.backend import BatchedBackend
 from gradient.errors import ArgumentError, sentence
-from gradient.func.derivatives import check_function
-from gradient.func.samples import as_seen, beneath, entered, left, lifted, samples_on
+from gradient.func.derivatives import check_chunk_size, check_function
+from gradient.func.samples import RANDOMNESS, as_seen, beneath, left, samples_on, shown
 from gradient.tensor import Tensor
 from gradient.tensor.joining import cat
 
@@ -47,11 +47,10 @@ def vmap(
             samples to one that they share.
     """
     check_function("vmap", func)
-    if randomness not in ("error", "different", "same"):
+    if randomness not in RANDOMNESS:
         expected = "randomness 'error', 'different' or 'same'"
         raise ArgumentError(sentence("vmap", expected, repr(randomness)))
-    if chunk_size is not None and chunk_size < 1:
-        raise ArgumentError(sentence("vmap", "chunk_size None or at least 1", chunk_size))
+    check_chunk_size("vmap", chunk_size)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         leaves = leaves_of(args)
@@ -100,13 +99,13 @@ def _computed(
     backend = BatchedBackend(inner, size, randomness)
     with samples_on(backend):
         given = [
-            (as_seen(x) if isinstance(x, Variable) else x)
-            if dim is None
-            else entered(lifted(x, inner), backend, dim)
+            shown(x, backend, dim) if isinstance(x, Variable) else x
             for x, dim in zip(leaves, dims, strict=True)
         ]
         tree = func(*rebuilt(args, given), **kwargs)
         results = leaves_of(tree)
+        if isinstance(tree, Tensor) and isinstance(out_dims, tuple) and len(out_dims) == 1:
+            out_dims = out_dims[0]
         places = _spread("out_dims", out_dims, tree)
         stacked = []
         for value, place in zip(results, places, strict=True):
@@ -143,10 +142,11 @@ def _batch_size(leaves: list[Any], dims: list[Any]) -> int:
 
 def _spread(name: str, dims: Any, tree: Any) -> list[Any]:
     """Return a dimension for each leaf of a tree; `dims` may have one for a whole branch."""
-    if dims is None or isinstance(dims, int):
+    if dims is None or (isinstance(dims, int) and not isinstance(dims, bool)):
         return [dims] * len(leaves_of(tree))
-    inside, given = isinstance(tree, (dict, list, tuple)), isinstance(dims, (dict, list, tuple))
-    if not inside or not given or set(_places(dims)) != set(_places(tree)):
+    kinds = (dict,) if isinstance(tree, dict) else (list, tuple)
+    inside = isinstance(tree, (dict, list, tuple))
+    if not inside or not isinstance(dims, kinds) or set(_places(dims)) != set(_places(tree)):
         of = "arguments" if name == "in_dims" else "results"
         expected = f"{name} of ints or None, nested like the {of}"
         got = f"{dims!r} for a {type(tree).__name__}{f' of {len(tree)}' if inside else ''}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from gradient.autograd import enable_grad, engine
+from gradient.autograd import enable_grad
 from gradient.autograd.node import Node
 from gradient.autograd.trees import leaves_of, mapped, rebuilt
 from gradient.autograd.variable import wrap
@@ -17,8 +17,10 @@ from gradient.backends.batched.array import BatchedArray
 from gradient.backends.batched.backend import BatchedBackend
 from gradient.dtypes import int64
 from gradient.errors import ArgumentError, TypeMismatch, sentence
-from gradient.func.samples import as_seen, beneath, left, lifted, samples_on
+from gradient.func.graphs import gradients, leads_only_to
+from gradient.func.samples import RANDOMNESS, as_seen, drawing, left, lifted
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import ones_like, zeros_like
 from gradient.tensor.joining import cat
 
@@ -31,6 +33,12 @@ def check_function(caller: str, func: object) -> None:
     """Raise TypeMismatch if `func` is not a function."""
     if not callable(func):
         raise TypeMismatch(sentence(caller, "a function", f"{func!r:.80}"))
+
+
+def check_chunk_size(caller: str, chunk_size: Any) -> None:
+    """Raise if `chunk_size` is neither None nor a positive int."""
+    if chunk_size is not None and int_of(caller, "chunk_size", chunk_size) < 1:
+        raise ArgumentError(sentence(caller, "chunk_size None or at least 1", chunk_size))
 
 
 class Primals:
@@ -68,47 +76,12 @@ class Primals:
     def gradients(
         self, outputs: Sequence[Tensor], weights: Sequence[Tensor], again: bool = True
     ) -> list[Tensor]:
-        """Return the gradients of the weighted sum of outputs; zeros for unused inputs. They are in
-        a graph if one of the caller's needs it. `again`: the outputs' graph is still needed."""
-        pairs = [
-            (o, lifted(w, o.backend)) for o, w in zip(outputs, weights, strict=True)
-            if o.requires_grad
-        ]  # fmt: skip
-        if not pairs:
-            return [zeros_like(x.detach()) for x in self.inputs]
-        graph = (
-            any(w.requires_grad or w.backend is not o.backend for o, w in pairs)
-            or not leads_only_to(self.own, [o for o, _ in pairs])
-        )  # fmt: skip
-        found = engine.grad(
-            [o for o, _ in pairs], self.inputs, [w for _, w in pairs],
-            retain_graph=again or graph, create_graph=graph, allow_unused=True,
-        )  # fmt: skip
-        return [
-            zeros_like(x.detach()) if g is None else g
-            for g, x in zip(found, self.inputs, strict=True)
-        ]
+        """Return the gradients of the weighted sum of outputs, see `gradients`."""
+        return gradients(self.own, outputs, self.inputs, weights, again)
 
     def detached(self, tree: Any) -> Any:
         """Detach results whose graph leads only to these inputs."""
         return detached_from(self.own, tree)
-
-
-def leads_only_to(own: Collection[Node | None], outputs: Sequence[Tensor]) -> bool:
-    """Whether all leaves of the outputs' graph are in `own`."""
-    seen = {o.node for o in outputs if o.node is not None}
-    waiting = list(seen)
-    while waiting:
-        node = waiting.pop()
-        if node.op is None:
-            if node not in own:
-                return False
-            continue
-        for parent in node.parents:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return True
 
 
 def detached_from(own: Collection[Node | None], tree: Any) -> Any:
@@ -250,29 +223,22 @@ def jvp(
         tracked = Primals("jvp", tuple(primals))
         result, aux = _split("jvp", func(*tracked.arguments), has_aux)
         outputs = leaves_of(result)
-        # The gradient is linear in the cotangents; its derivative with respect to them is the
-        # transpose.
-        zeros = [zeros_like(o.detach()).requires_grad_() for o in outputs]
-        through = tracked.gradients(outputs, zeros)
-        pairs = [(g, t) for g, t in zip(through, directions, strict=True) if g.requires_grad]
-        found: list[Any] = [None] * len(outputs)
-        if pairs:
-            found = list(
-                engine.grad(
-                    [g for g, _ in pairs],
-                    zeros,
-                    [t for _, t in pairs],
-                    create_graph=True,
-                    allow_unused=True,
-                )  # fmt: skip
-            )
-        found = [
-            zeros_like(o.detach()) if d is None else d for d, o in zip(found, outputs, strict=True)
-        ]
-    tracked.own |= {z.node for z in zeros}
+        found = _pushed(tracked, outputs, directions)
     tangent = tracked.detached(rebuilt(result, found))
     value = tracked.detached(result)
     return (value, tangent, tracked.detached(aux)) if has_aux else (value, tangent)
+
+
+def _pushed(
+    tracked: Primals, outputs: Sequence[Tensor], directions: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the derivatives of outputs in the direction of tangents of the primals, which may be
+    those of samples. The gradient is linear in the cotangents; its derivative with respect to them
+    is the transpose."""
+    zeros = [zeros_like(o.detach()).requires_grad_() for o in outputs]
+    through = tracked.gradients(outputs, zeros)
+    tracked.own |= {z.node for z in zeros}
+    return gradients(tracked.own, through, zeros, directions)
 
 
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
@@ -296,42 +262,34 @@ def jacrev(
     """Return a function that computes the Jacobian of `func`, of shape (result's..., argument's
     ...), by the gradients of all elements of the result at once, or of `chunk_size` at once."""
     check_function("jacrev", func)
-    if chunk_size is not None and chunk_size < 1:
-        raise ArgumentError(sentence("jacrev", "chunk_size None or at least 1", chunk_size))
+    check_chunk_size("jacrev", chunk_size)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        chosen = _chosen("jacrev", args, argnums)
-        first = Primals("jacrev", chosen).inputs[0]  # checks the arguments
-        backend = BatchedBackend(beneath(first.backend), None, "same")
-        with enable_grad(), samples_on(backend):
-            tracked = Primals("jacrev", chosen)
+        with enable_grad():
+            tracked = Primals("jacrev", _chosen("jacrev", args, argnums))
             result = func(*_replaced(args, argnums, tracked.arguments), **kwargs)
             value, aux = _split("jacrev", result, has_aux)
-            outputs = [as_seen(output) for output in leaves_of(value)]
-            jacobians = _rows(tracked, outputs, backend, chunk_size)
+            jacobians = _rows(tracked, _beside(tracked, leaves_of(value)), chunk_size)
         found = tracked.detached(rebuilt(value, jacobians))
-        if not has_aux:
-            return found
-        aux = mapped(lambda x: left(x, None) if _is_on(x, backend) else x, aux)
-        return found, tracked.detached(aux)
+        return (found, tracked.detached(aux)) if has_aux else found
 
     return run
 
 
-def _is_on(x: Any, backend: BatchedBackend) -> bool:
-    return isinstance(x, Tensor) and x.backend is backend
+def _beside(tracked: Primals, outputs: Sequence[Any]) -> list[Tensor]:
+    """The outputs on the device of the inputs, where derivatives are computed."""
+    device = tracked.inputs[0].backend.device
+    return [as_seen(o if o.backend.device == device else o.to(device)) for o in outputs]
 
 
-def _rows(
-    tracked: Primals, outputs: Sequence[Tensor], backend: BatchedBackend, chunk_size: int | None
-) -> list[Any]:
-    """Return the Jacobians of outputs: the gradients of each of their elements, which are the
-    samples of `backend`. Chunks have the same number of samples, the last one with zeros."""
+def _rows(tracked: Primals, outputs: Sequence[Tensor], chunk_size: int | None) -> list[Any]:
+    """Return the Jacobians of outputs: the gradients of each of their elements, which are samples.
+    Chunks have the same number of samples, the last one with zeros."""
     sizes = [output.numel() for output in outputs]
     count = sum(sizes)
-    each = backend.size = min(count, chunk_size or count)
+    backend = BatchedBackend(tracked.inputs[0].backend, min(count, chunk_size or count), "same")
     chunks: list[list[Tensor]] = []
-    for start in range(0, count, each or 1):
+    for start in range(0, count, max(backend.size, 1)):
         weights, first = [], start
         for output, size in zip(outputs, sizes, strict=True):
             weights.append(_units(output, backend, first, size))
@@ -343,7 +301,7 @@ def _rows(
         for i, x in enumerate(tracked.inputs):
             shape = (*output.shape, *x.shape)
             if not size:
-                blocks.append(left(x.detach().new_zeros(shape), None))
+                blocks.append(x.detach().new_zeros(shape))
                 continue
             rows = cat([chunk[i] for chunk in chunks]) if len(chunks) > 1 else chunks[0][i]
             blocks.append(rows.narrow(0, first, size).reshape(shape))
@@ -355,8 +313,7 @@ def _rows(
 def _units(like: Tensor, backend: BatchedBackend, first: int, size: int) -> Tensor:
     """Make a tensor in the shape of `like` of each sample i: zeros, with a 1 at element first + i,
     if there is one."""
-    inner, dtype = backend.inner, like.array.dtype
-    count = backend.count()
+    inner, dtype, count = backend.inner, like.array.dtype, backend.size
     place = inner.reshape(inner.arange(first, first + count, 1, int64.numpy), (count, 1))
     units = inner.astype(place == inner.arange(0, size, 1, int64.numpy), dtype)
     units = inner.reshape(units, (count, *like.shape))
@@ -374,25 +331,24 @@ def jacfwd(
     `randomness` is that of `vmap`."""
     check_function("jacfwd", func)
 
+    if randomness not in RANDOMNESS:
+        raise ArgumentError(sentence("jacfwd", f"randomness of {RANDOMNESS}", repr(randomness)))
+
     def run(*args: Any, **kwargs: Any) -> Any:
         chosen = _chosen("jacfwd", args, argnums)
-        Primals("jacfwd", chosen)  # checks the arguments
-        given = leaves_of(chosen)
-
-        def of_chosen(*leaves: Tensor) -> Any:
-            return func(*_replaced(args, argnums, rebuilt(chosen, leaves)), **kwargs)
-
-        inner = beneath(given[0].backend)
+        given = Primals("jacfwd", chosen).inputs
         sizes = [x.numel() for x in given]
-        backend = BatchedBackend(inner, sum(sizes), randomness)
-        with enable_grad(), samples_on(backend):
+        backend = BatchedBackend(given[0].backend, sum(sizes), randomness)
+        with enable_grad(), drawing(backend):
+            tracked = Primals("jacfwd", chosen)
+            result = func(*_replaced(args, argnums, tracked.arguments), **kwargs)
+            value, aux = _split("jacfwd", result, has_aux)
+            outputs = _beside(tracked, leaves_of(value))
             directions, first = [], 0
             for x, size in zip(given, sizes, strict=True):
                 directions.append(_units(x, backend, first, size))
                 first -= size
-            tree, tangents, *more = jvp(of_chosen, given, directions, has_aux=has_aux)
-            outputs = leaves_of(tree)
-            columns = [left(as_seen(t), -1) for t in leaves_of(tangents)]
+            columns = [left(lifted(t, backend), -1) for t in _pushed(tracked, outputs, directions)]
         jacobians = []
         for output, column in zip(outputs, columns, strict=True):
             blocks, first = [], 0
@@ -400,13 +356,16 @@ def jacfwd(
                 block = column.narrow(-1, first, size)
                 blocks.append(block.reshape((*output.shape, *x.shape)))
                 first += size
-            jacobians.append(rebuilt(chosen, blocks))
-        found = rebuilt(tree, jacobians)
-        if not has_aux:
-            return found
-        return found, mapped(lambda x: left(x, None) if _is_on(x, backend) else x, more[0])
+            jacobians.append(rebuilt(tracked.tree, blocks))
+        found = tracked.detached(rebuilt(value, jacobians))
+        aux = mapped(lambda x: left(x, None) if _is_on(x, backend) else x, aux)
+        return (found, tracked.detached(aux)) if has_aux else found
 
     return run
+
+
+def _is_on(x: Any, backend: BatchedBackend) -> bool:
+    return isinstance(x, Tensor) and x.backend is backend
 
 
 def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd import numbers
 from gradient.autograd.modes import mode, switched
@@ -19,18 +19,38 @@ from gradient.autograd.variable import Variable, wrap
 from gradient.backends.base import Backend
 from gradient.backends.batched.array import BatchedArray
 from gradient.backends.batched.backend import BatchedBackend
-from gradient.errors import ArgumentError, sentence
+from gradient.backends.batched.elementwise import no_random_numbers
+from gradient.errors import BackendError
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor import Tensor, generator
+from gradient.tensor.views import note
+
+if TYPE_CHECKING:
+    from gradient.autograd.op import Op
 
 Parents = Sequence[Node | None]
 
 
+RANDOMNESS = ("error", "different", "same")
+"""What `vmap` can do if its function draws random numbers."""
+
+
+ESCAPED = (
+    "vmap: a tensor of another vmap, which has ended or does not contain this one, cannot be used "
+    "here; return it from its function"
+)
+
+
 class _Running(threading.local):
-    """The backends of the `vmap`s that run in a thread, the outermost first."""
+    """What runs in a thread.
+
+    backends  those of the `vmap`s, the outermost first
+    refusing  how many functions must not draw random numbers, those of `vmap`s aside
+    """
 
     def __init__(self) -> None:
         self.backends: list[BatchedBackend] = []
+        self.refusing = 0
 
 
 _running = _Running()
@@ -44,6 +64,21 @@ def samples_on(backend: BatchedBackend) -> Iterator[None]:
         yield
     finally:
         _running.backends.pop()
+
+
+@contextmanager
+def drawing(backend: BatchedBackend) -> Iterator[None]:
+    """A context for a function that is called once for samples of which only the derivatives
+    differ: it sees them only if they draw "different" numbers."""
+    if backend.randomness == "different":
+        with samples_on(backend):
+            yield
+        return
+    _running.refusing += backend.randomness == "error"
+    try:
+        yield
+    finally:
+        _running.refusing -= backend.randomness == "error"
 
 
 def beneath(backend: Backend) -> Backend:
@@ -64,33 +99,49 @@ def _base(backend: Backend) -> Backend:
 # Into and out of the function ---------------------------------------------------------------------
 
 
-class _Crossing:
-    """An op between the tensors of all samples and those that a function sees."""
+class Crossing:
+    """An op between the tensors of all samples and those that a function sees.
+
+    The tensors that a function is given show the memory of the caller's: they are views of these by
+    such an op, which so has what `gradient.tensor.views` needs of one, `function` and so on.
+    """
 
     saved_names = ()
+    defaults: dict[str, Any] = {}
+    needs = (("backend", "dim"),)
 
-    def __init__(
-        self, name: str, back: Callable[..., Any], back_of_tensors: Callable[..., Any]
-    ) -> None:
+    def __init__(self, name: str, there: Callable[..., Any], back: Callable[..., Any]) -> None:
         self.name = self.public_name = name
-        self.back, self.back_of_tensors = back, back_of_tensors
+        self.function: Callable[..., Any] = lambda be, g, backend, dim: there(g, backend, dim)
+        self.rules = (back,)
+        self.back = back
 
-    def vjp(self, node: Node, g: Any, parents: Parents) -> list[Any]:
+    def vjp(self, node: Node, g: Any, parents: Parents, *_: Any) -> list[Any]:
         (parent,) = parents
-        return [None if parent is None else self.back(g, node, parent)]
+        if parent is None:
+            return [None]
+        samples = parent.backend if self is _LEAVE else node.backend
+        return [self.back(g, samples, node.options["dim"])]
 
-    def vjp_tensors(self, node: Node, g: Any, parents: Parents, be: Any, grad: Any) -> list[Any]:
-        (parent,) = parents
-        return [None if parent is None else self.back_of_tensors(g, node, parent)]
+    vjp_tensors = vjp
+
+    def record(
+        self, backend: Any, arrays: Any, nodes: Any, y: Any, extras: Any, options: dict[str, Any]
+    ) -> Node:
+        """Make the node of a view of a tensor that was overwritten, like `Op.record`."""
+        node = make_node(self, options["backend"], nodes, (), y, location_of(user_frame()))
+        node.options = options
+        return node
 
 
-def _crossed(source: Any, op: _Crossing, array: Any, backend: Any, *saved: Any) -> Tensor:
+def _crossed(source: Any, op: Crossing, array: Any, backend: Any, dim: int | None) -> Tensor:
     """Make the tensor of an array that an op made of the tensor `source`."""
     out = wrap(array, backend)
     node = source.node
     if node is not None and (not switched or mode.grad):
         location = location_of(user_frame(2))
-        out.node = make_node(op, backend, (node,), saved, array, location)
+        out.node = made = make_node(op, backend, (node,), (), array, location)
+        made.options = {"dim": dim}
     return out
 
 
@@ -111,7 +162,53 @@ def lifted(x: Any, backend: Backend) -> Tensor:
         same: Tensor = x
         return same
     x = lifted(x, backend.inner)
-    return _crossed(x, _LIFT, backend.from_beneath(x.array), backend)
+    return _crossed(x, _LIFT, backend.from_beneath(x.array), backend, None)
+
+
+# The nodes that these tensors have, given the tensor's own, and the batch along the first axis.
+
+
+def entered_node(node: Node, backend: Backend) -> Node:
+    return _crossing_node(_ENTER, backend, node, node.shape[1:], 0)
+
+
+def left_node(node: Node) -> Node:
+    backend: Any = node.backend
+    return _crossing_node(_LEAVE, backend.inner, node, (backend.size, *node.shape), 0)
+
+
+def lifted_node(node: Node, backend: Backend) -> Node:
+    if node.backend is backend or not isinstance(backend, BatchedBackend):
+        return node
+    below = lifted_node(node, backend.inner)
+    return _crossing_node(_LIFT, backend, below, node.shape, None)
+
+
+def _crossing_node(
+    op: Crossing, backend: Backend, parent: Node, shape: tuple[int, ...], dim: int | None
+) -> Node:
+    node = make_node(op, backend, (parent,), (), parent)
+    node.shape, node.options = shape, {"dim": dim}
+    return node
+
+
+def shown(x: Any, backend: BatchedBackend, dim: int | None) -> Tensor:
+    """Make the tensor that a function is given for an argument: by `entered`, or by `lifted` if
+    `dim` is None. What the function writes to it, it writes to the caller's tensor `x`."""
+    if x.backend is backend:
+        return x
+    if x.backend is not backend.inner and is_beneath(x.backend, backend):
+        x = shown(x, backend.inner, None)
+    if dim is None:
+        if x.backend is not backend.inner:  # of another device
+            return x
+        out, op = lifted(x, backend), _LIFT
+    else:
+        out, op = entered(x, backend, dim), _ENTER
+        if backend.storage(out.array) is not backend.inner.storage(x.array):
+            return out
+    note(x, out, cast("Op", op), {"backend": backend, "dim": dim})
+    return out
 
 
 def _moved(backend: Backend, value: Any, start: int, to: int) -> Any:
@@ -132,52 +229,35 @@ def _array_left(array: Any, backend: BatchedBackend, dim: int | None) -> Any:
     return _moved(backend.inner, backend.whole(array), 0, dim % (len(array.shape) + 1))
 
 
-def _back_from_entering(g: Any, node: Node, parent: Node) -> Any:
-    (dim,) = node.saved or ()
-    return _array_left(g, node.backend, dim)  # type: ignore[arg-type]
+# Of arrays, and of tensors for derivatives of any order. What the samples share is used once, but
+# its gradients are summed over the samples: each has its part of them.
 
 
-def _back_from_leaving(g: Any, node: Node, parent: Node) -> Any:
-    (dim,) = node.saved or ()
-    backend: Any = parent.backend
-    if dim is None:  # the sum over the samples, which share the result
-        return BatchedArray(backend, g / backend.count(), False)
-    return _array_entered(g, backend, dim)
-
-
-def _back_from_lifting(g: Any, node: Node, parent: Node) -> Any:
-    backend: Any = node.backend
-    value, batched = backend.split(g)
-    if batched:
-        return backend.inner.sum(value, 0, False)
-    return value if backend.size is None else value * backend.size
-
-
-def _tensor_back_from_entering(g: Any, node: Node, parent: Node) -> Tensor:
-    (dim,) = node.saved or ()
-    return left(g, dim)
-
-
-def _tensor_back_from_leaving(g: Any, node: Node, parent: Node) -> Tensor:
-    (dim,) = node.saved or ()
-    backend: Any = parent.backend
-    g = lifted(g, backend.inner)
+def _enter(x: Any, backend: BatchedBackend, dim: int | None) -> Any:
+    if isinstance(x, Variable):
+        x = lifted(x, backend.inner)
+        return lifted(x / backend.sharing, backend) if dim is None else entered(x, backend, dim)
     if dim is None:
-        return lifted(g / backend.count(), backend)
-    return entered(g, backend, dim)
+        return BatchedArray(backend, x / backend.sharing, False)
+    return _array_entered(x, backend, dim)
 
 
-def _tensor_back_from_lifting(g: Any, node: Node, parent: Node) -> Tensor:
-    backend: Any = node.backend
-    if not backend.is_batched(g.array):
-        found: Tensor = left(g, None)
-        return found if backend.size is None else found * backend.size
-    return left(g, 0).sum(0)
+def _leave(x: Any, backend: BatchedBackend, dim: int | None) -> Any:
+    return left(x, dim) if isinstance(x, Variable) else _array_left(x, backend, dim)
 
 
-_ENTER = _Crossing("vmap_enter", _back_from_entering, _tensor_back_from_entering)
-_LEAVE = _Crossing("vmap_leave", _back_from_leaving, _tensor_back_from_leaving)
-_LIFT = _Crossing("vmap_share", _back_from_lifting, _tensor_back_from_lifting)
+def _summed(g: Any, backend: BatchedBackend, dim: None) -> Any:
+    """The sum of a gradient over the samples."""
+    if isinstance(g, Variable):
+        batched = backend.is_batched(g.array)
+        return left(g, 0).sum(0) if batched else left(g, None) * backend.sharing
+    value, batched = backend.split(g)
+    return backend.inner.sum(value, 0, False) if batched else value * backend.sharing
+
+
+_ENTER = Crossing("vmap_enter", _enter, _leave)
+_LEAVE = Crossing("vmap_leave", _leave, _enter)
+_LIFT = Crossing("vmap_share", _enter, _summed)
 
 
 # Tensors from outside -----------------------------------------------------------------------------
@@ -186,12 +266,12 @@ _LIFT = _Crossing("vmap_share", _back_from_lifting, _tensor_back_from_lifting)
 def as_seen(x: Any) -> Any:
     """Return a tensor as the innermost `vmap` that runs sees it."""
     running = _running.backends
-    if not running or not isinstance(x, Variable) or not _is_beneath(x.backend, running[-1]):
+    if not running or not isinstance(x, Variable) or not is_beneath(x.backend, running[-1]):
         return x
     return lifted(x, running[-1])
 
 
-def _is_beneath(backend: Backend, other: Backend) -> bool:
+def is_beneath(backend: Backend, other: Backend) -> bool:
     """Whether a chain of `vmap`s leads from `other` to `backend`."""
     while isinstance(other, BatchedBackend):
         other = other.inner
@@ -212,8 +292,11 @@ def _among_samples(inputs: Sequence[Any], options: Any) -> list[Any] | None:
     tensors = [x for x in inputs if isinstance(x, Variable)]
     if not any(x.backend is not deepest for x in tensors):
         return None
-    if not all(x.backend is deepest or _is_beneath(x.backend, deepest) for x in tensors):
-        return None
+    for be in {x.backend for x in tensors} - {deepest}:
+        if not is_beneath(be, deepest):
+            if isinstance(be, BatchedBackend):
+                raise BackendError(ESCAPED)
+            return None
     return [lifted(x, deepest) if isinstance(x, Variable) else x for x in inputs]
 
 
@@ -244,12 +327,13 @@ def _drawing_for(backend: Backend) -> Backend:
 def _draws() -> int:
     """How many samples draw numbers of their own; raise if `vmap` allows none."""
     n = 1
+    if _running.refusing:
+        raise no_random_numbers()
     for be in _running.backends:
         if be.randomness == "error":
-            expected = "a function without random numbers, or randomness 'different' or 'same'"
-            raise ArgumentError(sentence("vmap", expected, "randomness 'error'"))
+            raise no_random_numbers()
         if be.randomness == "different":
-            n *= be.size or 1
+            n *= be.sharing
     return n
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gradient.autograd import calls
-from gradient.autograd.function import _FunctionOp
+from gradient.autograd.function import FunctionOp
 from gradient.autograd.op import Op
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, sentence
@@ -181,7 +181,7 @@ def _watched() -> dict[types.CodeType, str]:
         for constant in make.__code__.co_consts
         if isinstance(constant, types.CodeType) and constant.co_name.startswith("call")
     }
-    rules = (Op.vjp, Op.vjp_tensors, _FunctionOp.vjp, _FunctionOp.vjp_tensors)
+    rules = (Op.vjp, Op.vjp_tensors, FunctionOp.vjp, FunctionOp.vjp_tensors)
     return ops | {rule.__code__: "backward" for rule in rules}
 
 

@@ -154,7 +154,7 @@ class Interop(Arithmetic):
         """Return the offset of the first element in the memory's owner, in elements."""
         if is_packed(self.array):
             refuse("storage_offset", self)
-        *_, owner = with_bases(self)
+        *_, owner = (base for base in with_bases(self) if base.backend is self.backend)
         return 0 if owner is self else self.backend.offset_in(self.array, owner.array)
 
 

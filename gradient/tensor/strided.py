@@ -46,8 +46,8 @@ def as_strided(
     if x.is_contiguous() and own.offset <= first and last < own.offset + x.numel():
         return _view(x, wanted._replace(offset=wanted.offset - own.offset))
     *_, owner = (
-        base for base in with_bases(x) if base.dtype is x.dtype
-    )  # for z.real, the real base
+        base for base in with_bases(x) if base.dtype is x.dtype and base.backend is x.backend
+    )  # for z.real, the real base; in `vmap`, the sample's
     whole, start = owner.is_contiguous(), owner.storage_offset()
     if whole and not start <= first <= last < start + owner.numel() and places.size:
         outside = first if first < start else last

@@ -78,6 +78,14 @@ def test_no_samples() -> None:
     parameters = dict(model.named_parameters())
     loss = grad(lambda p, x: functional_call(model, p, x).square().sum())
     assert vmap(loss, (None, 0))(parameters, x)["weight"].shape == (0, 2, 3)
+    # Those that are computed one by one have the shapes of others.
+    images, weights = gradient.zeros(0, 1, 2, 4, 4), gradient.zeros(0, 3, 2, 2, 2)
+    first, second = vmap(grad(lambda x, w: F.conv2d(x, w).sum(), (0, 1)))(images, weights)
+    assert first.shape == images.shape and second.shape == weights.shape
+    labels, sizes = gradient.tensor([[1, 2]]), gradient.tensor([2])
+    log_probs = gradient.zeros(0, 5, 1, 4)
+    found = vmap(grad(lambda x: F.ctc_loss(x, labels, gradient.tensor([5]), sizes)))(log_probs)
+    assert found.shape == log_probs.shape
 
 
 def test_a_captured_tensor_is_shared() -> None:

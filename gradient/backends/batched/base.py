@@ -18,7 +18,7 @@ class Batching(Backend):
     """The samples of one `vmap`.
 
     inner       the backend of the values; that of the outer `vmap` if there is one
-    size        the number of samples; None as long as there are only shared arrays
+    size        the number of samples
     depth       1 for the outermost `vmap`
     randomness  whether the samples draw "different" numbers or the "same"; "error": none
     """
@@ -26,7 +26,7 @@ class Batching(Backend):
     name = "batched"
     reads_values = False
 
-    def __init__(self, inner: Backend, size: int | None, randomness: str = "error") -> None:
+    def __init__(self, inner: Backend, size: int, randomness: str = "error") -> None:
         self.inner: Any = inner
         self.size, self.randomness = size, randomness
         self.device = inner.device
@@ -79,20 +79,17 @@ class Batching(Backend):
         value, batched = self.split(x)
         if batched:
             return value
-        return self.inner.broadcast_to(value, (self.count(), *value.shape))
+        return self.inner.broadcast_to(value, (self.size, *value.shape))
 
-    def count(self) -> int:
-        """The number of samples."""
-        if self.size is None:
-            raise BackendError("vmap: there is no batch yet")  # no rule asks before there is one
-        return self.size
+    @property
+    def sharing(self) -> int:
+        """How many samples share what is computed once: at least it itself has a use."""
+        return max(self.size, 1)
 
     def own(self, x: Any) -> BatchedArray:
         """A batched array that may be written to, for an array of any backend of this chain."""
         if type(x) is not BatchedArray:
             x = self.inner.own(x)
-        if self.size is None:
-            return self.shared(self.inner.copy(x))
         return self.batch(self.inner.copy(self.whole(x)))
 
     def aligned(self, *arrays: Any) -> tuple[list[Any], bool]:
@@ -139,27 +136,32 @@ class Batching(Backend):
 
     def unmerged(self, value: Any, n: int) -> BatchedArray:
         """The inverse of `merged`."""
-        return self.batch(self.inner.reshape(value, (self.count(), n, *value.shape[1:])))
+        return self.batch(self.inner.reshape(value, (self.size, n, *value.shape[1:])))
 
     def each(self, method: str, arrays: Sequence[Any], *options: Any) -> Any:
         """Call a method of the inner backend for each sample, and stack the results: for methods
         that cannot take another axis. None among the arrays stays."""
         call: Callable[..., Any] = getattr(self.inner, method)
         pairs = [self.split(x) for x in arrays]
-        found = [
-            call(
-                *[self.inner.getitem(v, (i, ...)) if batched else v for v, batched in pairs],
-                *options,
-            )
-            for i in range(self.count())
-        ]
-        if not found:
-            raise BackendError(f"vmap: {method} needs at least one sample")
+
+        def sample(i: int) -> list[Any]:
+            return [self.inner.getitem(v, (i, ...)) if batched else v for v, batched in pairs]
+
+        def joined(results: Sequence[Any]) -> Any:
+            if results[0] is None:
+                return None
+            value = self.inner.stack(list(results), 0)
+            return self.batch(value if self.size else self.inner.getitem(value, (slice(0),)))
+
+        if self.size:
+            found = [call(*sample(i), *options) for i in range(self.size)]
+        else:  # the results have the shapes of those of one sample, of zeros
+            zeros = [self.inner.zeros(v.shape[1:], v.dtype) if batched else v
+                     for v, batched in pairs]  # fmt: skip
+            found = [call(*zeros, *options)]
         if type(found[0]) is not tuple:
-            return self.batch(self.inner.stack(found, 0))
-        columns = zip(*found, strict=True)
-        return tuple([None if c[0] is None else self.batch(self.inner.stack(list(c), 0))
-                      for c in columns])  # fmt: skip
+            return joined(found)
+        return tuple([joined(column) for column in zip(*found, strict=True)])
 
 
 def rows_of(x: Any) -> int:

@@ -32,6 +32,12 @@ OF_EQUAL_SHAPES = (
 """Methods that are given arrays of one shape, so that shared ones must be repeated."""
 
 
+def no_random_numbers() -> ArgumentError:
+    """Return the error for a function that draws random numbers with `randomness="error"`."""
+    expected = "a function without random numbers, or randomness 'different' or 'same'"
+    return ArgumentError(sentence("vmap", expected, "randomness 'error'"))
+
+
 def is_array(x: Any) -> bool:
     return hasattr(x, "shape")
 
@@ -79,26 +85,24 @@ class ElementwiseRules(Batching):
         value, batched = self.split(x)
         return BatchedArray(self, self.inner.clone(value), batched)
 
-    # What is made to be written to has a place for each sample.
-
-    def _room(self, shape: Shape) -> Shape | None:
-        return None if self.size is None or not shape else (self.size, *shape)
+    def _made(self, method: str, shape: Shape, *given: Any) -> Any:
+        """A new array, with a place for each sample: it may be written to. Numbers are shared."""
+        make, shape = getattr(self.inner, method), tuple(shape)
+        if not shape:
+            return self.shared(make(shape, *given))
+        return self.batch(make((self.size, *shape), *given))
 
     def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Any:
-        room = self._room(tuple(shape))
-        return BatchedArray(self, self.inner.full(room or shape, value, dtype), room is not None)
+        return self._made("full", shape, value, dtype)
 
     def zeros(self, shape: Shape, dtype: np.dtype) -> Any:
-        room = self._room(tuple(shape))
-        return BatchedArray(self, self.inner.zeros(room or shape, dtype), room is not None)
+        return self._made("zeros", shape, dtype)
 
     def empty(self, shape: Shape, dtype: np.dtype) -> Any:
-        room = self._room(tuple(shape))
-        return BatchedArray(self, self.inner.empty(room or shape, dtype), room is not None)
+        return self._made("empty", shape, dtype)
 
     def ones(self, shape: Shape, dtype: np.dtype) -> Any:
-        room = self._room(tuple(shape))
-        return BatchedArray(self, self.inner.ones(room or shape, dtype), room is not None)
+        return self._made("ones", shape, dtype)
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Any:
         return self.shared(self.inner.arange(start, stop, step, dtype))
@@ -108,8 +112,7 @@ class ElementwiseRules(Batching):
     def _samples_differ(self) -> bool:
         """Whether each sample gets numbers of its own."""
         if self.randomness == "error":
-            expected = "a function without random numbers, or randomness 'different' or 'same'"
-            raise ArgumentError(sentence("vmap", expected, "randomness 'error'"))
+            raise no_random_numbers()
         return self.randomness == "different"
 
     def philox(self, key: int, offset: int, blocks: int) -> Any:
@@ -120,7 +123,7 @@ class ElementwiseRules(Batching):
         if not self._samples_differ():
             array, blocks = draw(key, offset, n, of)
             return self.shared(array), blocks
-        size = self.count()
+        size = self.size
         array, blocks = draw(key, offset, size * n, of)
         return self.batch(self.inner.reshape(array, (size, n))), blocks
 
@@ -170,6 +173,9 @@ class ElementwiseRules(Batching):
         if shares and type(base) is BatchedArray and not base.batched:
             base.viewed = True
         return shares
+
+    def offset_in(self, x: Any, base: Any) -> int:
+        return self.inner.offset_in(*self.values(x, base))
 
     def writable(self, x: Any) -> Any:
         value, batched = self.split(x)

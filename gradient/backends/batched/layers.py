@@ -144,7 +144,7 @@ class LayerRules(Batching):
     def _of_channels(self, value: Any, c: int) -> BatchedArray:
         """The inverse of `_by_channels`."""
         n, _, *rest = value.shape
-        value = self.inner.reshape(value, (n, self.count(), c, *rest))
+        value = self.inner.reshape(value, (n, self.size, c, *rest))
         return self.batch(self.inner.permute(value, (1, 0, *range(2, len(value.shape)))))
 
     def batch_norm(self, x: Any, weight: Any, bias: Any, eps: float) -> Any:
@@ -267,7 +267,7 @@ class LayerRules(Batching):
         if not self.is_batched(*arrays):
             return self.shared(call(*self.values(*arrays), tuple(shape), options))
         values = [self.whole(a) for a in arrays]
-        return self.batch(call(*values, (self.count(), *shape), options))
+        return self.batch(call(*values, (self.size, *shape), options))
 
     def resize(self, x: Any, fraction: Any, low: Any, high: Any, axis: int) -> Any:
         value, batched = self.split(x)
