@@ -13,7 +13,7 @@ from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import are_added_up, reduced, takes_retired_arguments
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import constant, flag_of, int_of, outside, tensor_of
+from gradient.tensor.arguments import all_samples, constant, flag_of, int_of, outside, tensor_of
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 
@@ -427,8 +427,9 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
     rows = input.reshape(-1, input.shape[-1] if input.ndim else 1)
     classes = target.reshape(rows.shape)
     count = rows.shape[1]
-    if classes.numel() and not bool(((classes >= -1) & (classes < count)).all()):
-        got = outside(classes.backend.to_numpy(classes.array), -1, count - 1)
+    known = all_samples(classes)
+    if known.numel() and not bool(((known >= -1) & (known < count)).all()):
+        got = outside(known.backend.to_numpy(known.array), -1, count - 1)
         raise ArgumentError(sentence(op, f"a target from -1 to {count - 1}", got))
     listed = (classes >= 0).long().cumprod(1)  # (N, J): 1 up to the first -1
     index = classes.clamp(min=0)

@@ -14,6 +14,7 @@ from gradient.linalg.arguments import infos, matrices, not_a_number, squares, wi
 from gradient.linalg.decompositions import svdvals
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import all_samples
 from gradient.tensor.complex_numbers import polar
 from gradient.tensor.creation import eye, ones_like, zeros
 from gradient.tensor.joining import cat
@@ -270,7 +271,7 @@ def lstsq(
     x = pinv(a, rtol=rcond) @ b
     m, n = a.shape[-2:]
     rank = matrix_rank(a, rtol=rcond)
-    full = driver not in (None, "gelsy") and m > n and bool((rank == n).all())
+    full = driver not in (None, "gelsy") and m > n and bool((all_samples(rank) == n).all())
     off = a @ x - b
     residuals = ((off * off.conj()).real if off.is_complex() else off**2).sum(-2)
     if driver == "gels":  # it assumes full rank

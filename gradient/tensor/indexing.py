@@ -21,6 +21,7 @@ from gradient.errors import (
 from gradient.ops import comparison, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import (
+    all_samples,
     axis_of,
     beyond,
     check_index,
@@ -290,13 +291,28 @@ class Indexing(Arithmetic):
     def masked_scatter(self, mask: Tensor, source: Tensor) -> Tensor:
         """Return a copy; where `mask` is True, the elements are those of `source`, in order."""
         x, at = self._masked("masked_scatter", mask)
-        n = int(at.sum().item())
         same_dtype("masked_scatter", "source", self, source)
+        if not at.backend.reads_values:  # of `vmap`: samples take different numbers of elements
+            return self._each_scattered(x, at, source)
+        n = int(at.sum().item())
         if tensor_of("masked_scatter", source).numel() < n:
             raise ShapeError(
                 f"masked_scatter: the mask holds {n} times but source has {source.numel()} elements"
             )
         return ops.setitem(x, source.reshape(-1)[:n], index=(at.array,))
+
+    def _each_scattered(self, x: Any, mask: Any, source: Any) -> Tensor:
+        """`masked_scatter` by the place in `source` of each element where the mask is True."""
+        places = mask.reshape(-1).cumsum(0).reshape(mask.shape) - 1
+        counts = all_samples(mask.sum())
+        most = int(counts.max().item()) if counts.numel() else 0
+        if source.numel() < most:
+            raise ShapeError(
+                f"masked_scatter: the mask holds {most} times but source has {source.numel()} "
+                "elements"
+            )
+        taken = source.reshape(-1)[places.clamp(min=0)] if source.numel() else x
+        return comparison.where(taken, x, condition=mask.array)
 
     def _masked(self: Any, caller: str, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the input and its mask, broadcast to one shape."""

@@ -22,7 +22,15 @@ from gradient.errors import (
     sentence,
 )
 from gradient.ops import comparison, index, reduce
-from gradient.tensor.arguments import axis_of, flag_of, int_of, number_of, size_argument, tensor_of
+from gradient.tensor.arguments import (
+    all_samples,
+    axis_of,
+    flag_of,
+    int_of,
+    number_of,
+    size_argument,
+    tensor_of,
+)
 from gradient.tensor.creation import zeros
 from gradient.tensor.reductions import Reductions, ValuesAndIndices, returned
 from gradient.tensor.views import in_order, without_base
@@ -164,7 +172,8 @@ class Sorting(Reductions):
                 f"{self.dtype} and {points.dtype}"
             )
         n = x.shape[-1]
-        outside = not 0 <= q <= 1 if one else bool(((points < 0) | (points > 1)).any())
+        known = all_samples(points.detach())
+        outside = not 0 <= q <= 1 if one else bool(((known < 0) | (known > 1)).any())
         if not self.numel() or points.ndim > 1 or outside:
             raise ArgumentError(
                 "quantile: expected elements, and q a number or a 1-D tensor of numbers from 0 to "
@@ -401,18 +410,26 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     if bins <= 0 or min > max:
         got = f"{bins} bins from {min} to {max}"
         raise ArgumentError(sentence("histc", "bins above 0 and min below max", got))
-    host = _host(x).reshape(-1)
-    low, high = (float(min), float(max)) if min != max or not host.size else (
-        float(host.min()), float(host.max()))  # fmt: skip
-    if low == high:
-        low, high = low - 1, high + 1
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ArgumentError(sentence("histc", "a finite range", f"{low} to {high}"))
-    inside = host[(host >= low) & (host <= high)]
-    width = high - low or 1.0  # 0: the elements are so large that +-1 is lost
-    places = ((inside - low) * bins / width).astype(np.int64)
-    counts = np.bincount(np.minimum(places, bins - 1), minlength=bins)
-    return wrap(x.backend.asarray(counts), x.backend).to(x.dtype)
+
+    def counted(row: np.ndarray) -> np.ndarray:
+        low, high = (float(min), float(max)) if min != max or not row.size else (
+            float(row.min()), float(row.max()))  # fmt: skip
+        if low == high:
+            low, high = low - 1, high + 1
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ArgumentError(sentence("histc", "a finite range", f"{low} to {high}"))
+        inside = row[(row >= low) & (row <= high)]
+        width = high - low or 1.0  # 0: the elements are so large that +-1 is lost
+        places = ((inside - low) * bins / width).astype(np.int64)
+        return np.bincount(np.minimum(places, bins - 1), minlength=bins)
+
+    def counts(host: np.ndarray) -> np.ndarray:
+        host = _as_numbers(host)
+        samples = host.shape[: host.ndim - x.ndim]  # those of `vmap`
+        rows = host.reshape(math.prod(samples), math.prod(x.shape))
+        return np.array([counted(row) for row in rows], np.int64).reshape(*samples, bins)
+
+    return wrap(x.backend.of_values(counts, x.detach().array), x.backend).to(x.dtype)
 
 
 @forwarded
@@ -431,10 +448,14 @@ def isin(
     if any(result_type(v, v) is bool_ for v in (elements, test_elements)):
         raise DTypeError(sentence("isin", "numbers", "bool", "cast with .to()"))
     backend = tensors[0].backend
-    first, among = (
-        _host(v.to(dtype) if isinstance(v, Variable) else _number(v, dtype, backend))
+    given, others = (
+        v.to(dtype) if isinstance(v, Variable) else _number(v, dtype, backend)
         for v in (elements, test_elements)
     )
+    if not (given.backend.reads_values and others.backend.reads_values):
+        inside = (given.detach().unsqueeze(-1) == others.detach().reshape(-1)).any(-1)
+        return ~inside if invert else inside
+    first, among = (_as_numbers(v.backend.to_numpy(v.array)) for v in (given, others))
     found = np.isin(first, among, assume_unique=assume_unique, invert=invert)
     return wrap(backend.asarray(found), backend)
 
@@ -443,7 +464,6 @@ def _number(value: Any, dtype: DType, backend: Backend) -> Tensor:
     return wrap(backend.full((), cast(backend, value, dtype), dtype.numpy), backend)
 
 
-def _host(x: Any) -> np.ndarray:
-    """Copy the elements to the CPU; bfloat16 becomes float32."""
-    host = x.backend.to_numpy(x.array)
+def _as_numbers(host: np.ndarray) -> np.ndarray:
+    """Make float32 of bfloat16."""
     return host.astype(np.float32) if host.dtype.kind == "V" else host

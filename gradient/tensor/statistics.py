@@ -10,7 +10,7 @@ from gradient.autograd.autocast import autocasts
 from gradient.autograd.modes import no_grad
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
-from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
+from gradient.tensor.arguments import all_samples, axis_of, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
 from gradient.tensor.joining import where
 from gradient.tensor.reductions import ValuesAndIndices, returned
@@ -58,6 +58,8 @@ class Statistics(TensorBase):
         if dim is None:
             if not self.numel():
                 return self.sum() * math.nan
+            if not self.backend.reads_values:  # of `vmap`: samples have different numbers of NaN
+                return self.reshape(-1).nanmedian(0).values
             numbers = self[~self.detach().isnan()]
             return numbers.median() if numbers.numel() else self.median()
         axis = axis_of(dim, self.ndim)
@@ -191,7 +193,7 @@ class Statistics(TensorBase):
             if each.ndim > 1 or each.numel() != n:
                 expected = f"{name} of one dimension, one for each of {n} observations"
                 raise ShapeError(sentence("cov", expected, tuple(each.shape)))
-            if each.numel() and bool((each.detach() < 0).any()):
+            if each.numel() and bool((all_samples(each.detach()) < 0).any()):
                 raise ArgumentError(sentence("cov", f"{name} of at least 0", "a negative one"))
         present: list[Any] = [w for w in (fweights, aweights) if w is not None]
         weights = math.prod(present[1:], start=present[0]) if present else None
