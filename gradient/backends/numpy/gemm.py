@@ -29,7 +29,7 @@ which `np.matmul` takes five times as long."""
 FEW_ROWS, FEW_COLUMNS = 12, 32
 """Of a result: with less, much of a tile would be computed in vain."""
 
-BLOCK_PRODUCTS = 1 << 22
+BLOCK_PRODUCTS = 1 << 19
 """Multiplications of a block below which a thread more is not worth its start."""
 
 SPLITTING = 1.2
