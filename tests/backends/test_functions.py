@@ -102,3 +102,52 @@ def test_a_replay_gives_the_same_bits(name: str):
     assert [step[0] for step in executor.program] == [threads.run_tasks]
     (replayed,) = executor.run([], {})
     assert replayed.tobytes() == recording.result.numpy().tobytes()
+
+
+def complex_samples() -> np.ndarray:
+    """Numbers of whose parts each is small, large, infinite, NaN or a zero."""
+    edges = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 87, -87, 87.1, 89, -90, -110, 1.0, -0.5]
+    edges += [65536, 65537, -1e6, np.pi / 2, np.pi, -8 * np.pi]
+    random = np.random.default_rng(0).standard_normal((2, 1 << 17))
+    random[1] *= np.geomspace(1e-6, 6e4, random.shape[1])
+    parts = np.concatenate([20 * random, np.reshape(np.meshgrid(edges, edges), (2, -1))], 1)
+    return parts.T.astype(np.float32, order="C").view(np.complex64)[:, 0]
+
+
+def test_exponentials_of_complex_numbers():
+    """Each part is as near as NumPy's, and numbers that are not finite are NumPy's."""
+    x = complex_samples()
+    got, exact, by_numpy = backends.get("cpu").exp(x), np.exp(x.astype(np.complex128)), np.exp(x)
+    for part in (np.real, np.imag):
+        a, b, c = part(got), part(by_numpy), part(exact)
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+        numbers = ~np.isnan(a)
+        assert np.array_equal(np.signbit(a[numbers]), np.signbit(b[numbers]))
+        usual = np.isfinite(b) & np.isfinite(c) & (np.abs(b) > 1e-37)
+        assert np.array_equal(a[numbers & ~np.isfinite(b)], b[numbers & ~np.isfinite(b)])
+        assert (np.abs(a[usual] - c[usual]) / np.abs(c[usual])).max() < 1.5 * 2**-23
+
+
+def test_complex_exponentials_do_not_depend_on_threads_or_the_numbers_beside_them():
+    be, x = backends.get("cpu"), complex_samples()
+    before = threads.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            threads.set_num_threads(count)
+            results.append(be.exp(x).tobytes())
+    finally:
+        threads.set_num_threads(before)
+    assert results[0] == results[1] == results[2]
+    n = elementwise.MANY_EXP + 13
+    assert be.exp(x[7 : 7 + n]).tobytes() == results[0][56 : 56 + 8 * n]
+    assert be.exp(x[::-1])[::-1].tobytes() == results[0]
+    assert elementwise.complex_exp(x, x).tobytes() == results[0]  # in its place
+
+
+def test_a_replay_gives_the_same_bits_of_a_complex_exponential():
+    x = gradient.tensor(complex_samples()).reshape(2, -1)
+    recording = record(lambda: x.exp())
+    outputs = tuple(ref for _, ref in recording.survivors)
+    (replayed,) = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True).run([], {})
+    assert replayed.tobytes() == recording.result.numpy().tobytes()

@@ -1187,7 +1187,7 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a.bools(0, 7), a(0, 7), a()), lambda a: (np.asarray(a.bools()), a(), a(3))),
     ],
     # Exponentials and logarithms
-    "exp": each(-5, 5),
+    "exp": [*each(-5, 5), lambda a: (9 * a.complex(a.rows, 7),)],
     "log": each(0.01, 9),
     "sqrt": each(0, 9),
     "expm1": [*each(-5, 5), *each(-1e-3, 1e-3)],

@@ -127,6 +127,8 @@ def _function(name: str) -> Lowering:
         (x,) = args
         if out.flags.c_contiguous and elementwise.takes_function(name, x):
             return [(task, elementwise.function_launch(name, x, out))]
+        if name == "exp" and out.flags.c_contiguous and elementwise.takes_complex_exp(x):
+            return [(elementwise.complex_exp, (x, out))]
         return by_numpy(args, options, out)
 
     return lowering
