@@ -389,3 +389,17 @@ def test_a_product_that_ends_in_relu_has_the_bits_of_both(
     large = np.broadcast_to(weight[:1], (4096, 500))
     is_split = gemm._is_split(4096, 4096, 500)
     assert gemm.takes_activation(split, large, np.zeros(4096, np.float32), "relu") is not is_split
+
+
+@pytest.mark.parametrize("shapes", [((4, 1, 64), (4, 64, 64)), ((300, 40), (40, 50))])
+def test_complex_products_use_one_thread_of_the_library(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own threads would spin while kernels want the processors."""
+    asked: list[int] = []
+    monkeypatch.setattr(blas, "openblas", lambda: (lambda: 8, asked.append))
+    random = np.random.default_rng(0)
+    a, b = ((random.standard_normal(s) * (1 + 2j)).astype(np.complex64) for s in shapes)
+    got = be.matmul(a, b)
+    np.testing.assert_allclose(got, np.matmul(a, b), rtol=1e-4, atol=1e-4)
+    assert asked == [1, 8]

@@ -27,7 +27,8 @@ ONE_THREAD = 1 << 18
 MANY_THREADS = 1 << 24
 """Multiplications from which waking the pool pays."""
 
-_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+_TYPES = frozenset(map(np.dtype, "fdFD"))
+"""Of numbers that OpenBLAS multiplies."""
 
 
 class MatmulOnThreads(AttentionDefaults[np.ndarray]):
@@ -36,6 +37,10 @@ class MatmulOnThreads(AttentionDefaults[np.ndarray]):
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if _large(a, b) and openblas() is not None:
             return matmul(a, b)
+        if a.dtype.kind == "c" and openblas() is not None:
+            # OpenBLAS shares out those of 4096 multiplications, each matrix of a batch by itself.
+            with one_blas_thread():
+                return super().matmul(a, b)
         return super().matmul(a, b)
 
     def linear(
@@ -62,7 +67,7 @@ def _large(a: np.ndarray, b: np.ndarray, transposed: bool = False) -> bool:
         and b.size > 0
         and a.ndim > 1
         and a.dtype == b.dtype
-        and a.dtype in _FLOATS
+        and a.dtype in _TYPES
         and a.shape[-1] == b.shape[-1 if transposed else -2]
     )
 

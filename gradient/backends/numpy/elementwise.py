@@ -195,8 +195,8 @@ def takes_complex_exp(x: Any) -> bool:
 
 
 def complex_exp(x: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """e^x of complex64 numbers in a contiguous `out`, each part to 1.5 ulp, as NumPy's. NumPy computes
-    those that the kernel does not take."""
+    """e^x of complex64 numbers in a contiguous `out`, each part to 1.5 ulp, as NumPy's. Those that
+    the kernel does not take are computed by NumPy."""
     x = np.array(x, order="C") if np.may_share_memory(x, out) else contiguous(x)
     family, far = kernels.load("complex_exponential"), np.zeros(1, np.int64)
     threads.parallel_for(

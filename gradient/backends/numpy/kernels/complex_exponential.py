@@ -12,7 +12,7 @@ LARGEST_REAL, LARGEST_IMAGINARY = F4(87), F4(65536)
 quarters of a turn that they are subtracted exactly."""
 
 QUARTERS = 0.6366197723675814
-# pi / 2 in two parts: the first has so few bits that its product with a number of quarters is exact.
+# pi / 2 in two parts: the first has so few bits that a product with a number of quarters is exact.
 QUARTER_HIGH, QUARTER_LOW = 1.5707963267341256, 6.077100506506192e-11
 # The coefficients of (sin(r) / r - 1) / r^2 and of (cos(r) - 1 + r^2 / 2) / r^4 in r^2, the lowest
 # first, for r up to pi / 4: the interpolation at Chebyshev's nodes, with an error below 2e-11.
