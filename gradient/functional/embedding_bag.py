@@ -9,8 +9,7 @@ from gradient.functional.arguments import composite, one_dtype
 from gradient.functional.linear import embedding
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import INDICES
-from gradient.tensor.creation import arange
-from gradient.tensor.sorting import searchsorted
+from gradient.tensor.creation import arange, ones_like
 
 __all__ = ["embedding_bag"]
 
@@ -105,12 +104,11 @@ def _bags(
     if size and not starts.shape[0]:
         expected = f"the offset of at least one bag for an input of {size}"
         raise ArgumentError(sentence(op, expected, "none"))
-    # With include_last_offset, what is behind the last offset is of no bag. It is added to the last
-    # one, as by PyTorch in float64, whose float32 kernels leave it out of sums, but divide a mean
-    # by its number too.
-    places = arange(size, dtype=offsets.dtype, device=input.device)
-    bag = searchsorted(starts.contiguous(), places, right=True) - 1
-    return bag.clamp(min=0), starts.shape[0]
+    # How many bags have begun at each place. With include_last_offset, what is behind the last
+    # offset is of no bag. It is added to the last one, as by PyTorch in float64, whose float32
+    # kernels leave it out of sums, but divide a mean by its number too.
+    begun = starts.new_zeros(size + 1).index_add(0, starts, ones_like(starts)).cumsum(0)[:size]
+    return (begun - 1).clamp(min=0), starts.shape[0]
 
 
 def _largest(rows: Tensor, bag: Tensor, count: int) -> Tensor:
