@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,23 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import backends
+from gradient.errors import ShapeError
+from gradient.plan import record
+from gradient.plan.executors import CpuExecutor
 
 pytestmark = pytest.mark.cpu_only
 
 SIZES = (0, 1, 2, 3, 7, 64)
+
+BATCHES = {
+    "one right matrix": ((5, 7, 16), (16, 9)),
+    "one right matrix, large": ((5, 70, 160), (160, 90)),
+    "of columns and one row": ((64, 12, 1), (1, 128)),
+    "of columns and rows": ((40, 3, 8, 1), (3, 1, 5)),
+    "of no rows": ((0, 7, 16), (16, 9)),
+    "over nothing": ((5, 7, 0), (0, 9)),
+}
+"""Shapes of batches that are not multiplied matrix by matrix."""
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -38,6 +52,28 @@ def test_of_a_mapped_file_is_a_plain_array(tmp_path):
         for got in (be.matmul(a, b), be.linear(a, b)):
             assert type(got) is np.ndarray
         np.testing.assert_array_equal(be.matmul(a, b), np.array(mapped) @ np.array(mapped))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", BATCHES)
+def test_of_batches_and_of_their_plans(case: str, dtype: str):
+    a, b = (gradient.randn(*shape, dtype=dtype) for shape in BATCHES[case])
+    expected = np.matmul(a.numpy().astype(np.float64), b.numpy())
+    np.testing.assert_allclose((a @ b).numpy(), expected, rtol=1e-4, atol=1e-5)
+    turned = a.transpose(0, 1).contiguous().transpose(0, 1)
+    np.testing.assert_allclose((turned @ b).numpy(), expected, rtol=1e-4, atol=1e-5)
+    recording = record(lambda: a @ b)
+    outputs = tuple(ref for _, ref in recording.survivors)
+    (replayed,) = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True).run([], {})
+    assert replayed.tobytes() == recording.result.numpy().tobytes()
+
+
+def test_of_batches_refuse_shapes_that_only_an_elementwise_product_has():
+    a = gradient.ones(3, 4, 1)
+    with pytest.raises(ShapeError, match="matmul"):
+        a @ gradient.ones(4, 5)
+    with pytest.raises(ShapeError, match="matmul"):
+        a @ gradient.ones(3, 4, 5)
 
 
 @pytest.mark.parametrize("part", ["whole", "every other column", "transposed"])

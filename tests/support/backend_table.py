@@ -1306,6 +1306,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(19, 67), a(67, 5 * a.rows)),
         lambda a: (a(3, a.rows, 67), a(3, 67, 31)),
         lambda a: (a(2, 1, a.rows, 67), a(3, 67, 31)),
+        lambda a: (a(3, a.rows, 67), a(67, 31)),
+        lambda a: (a(3, a.rows, 1), a(2, 1, 1, 31)),
         lambda a: (a(67), a(67, a.rows)),
         lambda a: (a(a.rows, 67), a(67)),
     ],

@@ -153,6 +153,11 @@ class NumpyBackend(
         return _max(x, axis, None, None, keepdims)
 
     def matmul(self, a: Array, b: Array) -> Array:
+        if a.ndim > 2:
+            if (rows := blas.as_rows(a, b)) is not None:
+                return self.matmul(rows, b).reshape(*a.shape[:-1], b.shape[-1])
+            if blas.are_outer(a, b):
+                return np.multiply(a, b)
         if a.dtype.char in "fd" and (
             a.size + b.size < SMALL or (b.ndim and a.size * b.shape[-1] <= blas.ONE_THREAD)
         ):

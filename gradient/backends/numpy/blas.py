@@ -14,6 +14,7 @@ import functools
 import glob
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,30 @@ def _large(a: np.ndarray, b: np.ndarray, transposed: bool = False) -> bool:
         and a.dtype == b.dtype
         and a.dtype in _TYPES
         and a.shape[-1] == b.shape[-1 if transposed else -2]
+    )
+
+
+def as_rows(a: Any, b: Any) -> np.ndarray | None:
+    """The rows of all matrices of `a`, if each is multiplied by the same matrix b: one product of
+    many rows takes less time than many of few. None if that needs a copy."""
+    if a.ndim < 3 or b.ndim != 2 or type(a) is not np.ndarray:
+        return None
+    if not a.flags.c_contiguous or a.size == 0 or a.dtype.char not in "fd":
+        return None
+    rows: np.ndarray = a.reshape(-1, a.shape[-1])
+    return rows
+
+
+def are_outer(a: Any, b: Any) -> bool:
+    """Whether several products are each of one column and one row: NumPy multiplies matrix after
+    matrix by a slow loop."""
+    return (
+        a.ndim > 2
+        and b.ndim > 1
+        and a.shape[-1] == 1 == b.shape[-2]
+        and type(a) is type(b) is np.ndarray
+        and a.dtype == b.dtype
+        and a.dtype.char in "fd"
     )
 
 

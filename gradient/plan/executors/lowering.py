@@ -156,6 +156,12 @@ def _matmul(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     a, b = args
     if a.dtype.char not in "fd" or a.dtype != b.dtype:
         return None
+    if (rows := blas.as_rows(a, b)) is not None:
+        if not out.flags.c_contiguous:
+            return None
+        a, out = rows, out.reshape(-1, out.shape[-1])
+    if blas.are_outer(a, b):
+        return [(np.multiply, (a, b, out))]
     if gemm.takes(a, b) and out.flags.c_contiguous:
         return [(task, gemm.launch(a, b, None, out))]
     if blas._large(a, b) and blas.openblas() is not None:
