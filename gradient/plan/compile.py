@@ -14,6 +14,7 @@ from gradient.errors import TypeMismatch, sentence
 from gradient.locks import new_rlock
 from gradient.nn import Module
 from gradient.plan.arguments import Aliased, Arguments
+from gradient.plan.attributes import WithAttributes
 from gradient.plan.backward import WithBackward, seen_in_use
 from gradient.plan.comparing import difference
 from gradient.plan.compiled_module import CompiledModule, compiled_module
@@ -170,7 +171,7 @@ class Compiled(Transparent, Generic[P, R]):
         signature.recordings += 1
         absent = watch.gradients_absent()
         states = watch.random_states()
-        function = functools.partial(self.function, **aliased.options)
+        function = WithAttributes(functools.partial(self.function, **aliased.options), watch)
         run = WithBackward(function, aliases, signature.used)
         try:
             with memory.exact():  # a recording holds additional memory
@@ -180,9 +181,10 @@ class Compiled(Transparent, Generic[P, R]):
         finally:
             handed = aliased.hand_back()
         recording.backward = run.backward
-        recording.add_leaves(absent)
+        recording.add_leaves([each for each in absent if id(each[0]) not in function.replaced])
         watch.leave_out(recording.owners)
-        result = aliased.original(recording.result)
+        recording.attributes = function.found(recording)
+        result, _ = aliased.original(recording.result)
         signature.reason = (
             recording.broken or run.reason or handed or _side_effect(watch, recording, states)
         )
@@ -201,7 +203,7 @@ class Compiled(Transparent, Generic[P, R]):
         """Make a plan if this recording equals an earlier one of the same state."""
         for first, watched in signature.pending:
             if _same_state(first, recording):
-                what = watched.changed(frozenset(first.readers.live))
+                what = watched.changed(first.live)
                 if what is None:
                     break
                 signature.changes.append(what)
@@ -367,12 +369,14 @@ def compile(
 
 def _same_state(a: Recording, b: Recording) -> bool:
     """Whether two recordings agree in the state that a plan depends on: which leaves have a
-    gradient and get one, and what the optimisers decided. (A leaf that was just frozen loses its
-    gradient once.)"""
+    gradient and get one, which attributes are set, and what the optimisers decided. (A leaf that
+    was just frozen loses its gradient once.)"""
     mine, theirs = ([(id(t), absent) for t, absent in grad_states(r)] for r in (a, b))
     return (
         mine == theirs
         and a.outcome.gradients == b.outcome.gradients
+        and [(each.key, each.was_none) for each in a.attributes]
+        == [(each.key, each.was_none) for each in b.attributes]
         and a.readers.decisions == b.readers.decisions
     )
 
@@ -383,5 +387,5 @@ def _side_effect(watch: Watch, recording: Recording, states: list[tuple[str, str
     for before, after in zip(states, watch.random_states(), strict=True):
         if before != after:
             return f"it draws {before[0]}, which a replay would not"
-    changed = watch.changed(frozenset(recording.readers.live))
+    changed = watch.changed(recording.live)
     return None if changed is None else f"it changes {changed}, which a replay would not"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -31,6 +31,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.generator import generators
 
 if TYPE_CHECKING:
+    from gradient.plan.attributes import Attribute
     from gradient.plan.backward import Backward
 
 __all__ = ["Recording", "record"]
@@ -67,6 +68,7 @@ class Recording:
     held        by root, the last call of `plan.expanded()` at which the program still held a buffer
                 that a call made: eager execution frees it then
     backward    the recorded backward pass of the results, if they are differentiated after the run
+    attributes  the attributes that the run set to the last tensors of its result
     """
 
     plan: Plan
@@ -83,6 +85,13 @@ class Recording:
     owners: set[int]
     held: dict[Ref, int]
     backward: Backward | None = None
+    attributes: Sequence[Attribute] = ()
+
+    @property
+    def live(self) -> frozenset[tuple[int, str]]:
+        """The values that may change, as pairs (id of a dict, key): those that a replay reads anew
+        or sets."""
+        return frozenset([*self.readers.live, *(each.key for each in self.attributes)])
 
     @cached_property
     def outcome(self) -> Outcome:

@@ -18,6 +18,7 @@ from gradient import backends
 from gradient.autograd import inplace
 from gradient.autograd.variable import wrap
 from gradient.plan.arguments import mapped_tensors, tensors_in
+from gradient.plan.attributes import set_all
 from gradient.plan.backward import Again, Backward, DifferentiablePlan, has_checkpoint
 from gradient.plan.calls import Ref
 from gradient.plan.comparing import with_constants
@@ -61,7 +62,7 @@ class Variant:
         backward = second.backward
         if not _same_backward(first.backward, backward):
             raise PlanError("what its results depend on differs from call to call")
-        self.live = frozenset(self.readers.live)
+        self.live, self.attributes = second.live, second.attributes
         plan = with_constants(first, second)
         reached = set(watch.tensors)
         if first.outcome._replace(others=0) != second.outcome._replace(others=0) or not equal(
@@ -234,6 +235,9 @@ class Variant:
                 return "whether parameters have a gradient"
         if any(t._grad is not grad for t, grad in self.known_grads):
             return "whose gradient a tensor is"
+        for attribute in self.attributes:
+            if attribute.changed():
+                return f"whether {attribute.path} is None"
         what = self.watch.changed(self.live)
         if what is None and self.readers.decides_otherwise():
             return "what an optimiser decides by its count of steps"
@@ -308,8 +312,8 @@ class Variant:
         inputs: Sequence[Tensor],
         function: Callable[[], Any],
     ) -> Any:
-        """Replay with the executor and gradients from `free_executor`; return the function's
-        result. `function` makes the same call eagerly."""
+        """Replay with the executor and gradients from `free_executor`; set attributes, and return
+        the function's result. `function` makes the same call eagerly."""
         arrays: list[Any] = [t.array for t in (*inputs, *grads)]
         if self.lends and self.on_cpu:
             loans = executor.arena.loans
@@ -347,7 +351,9 @@ class Variant:
                 tensors[i] = t
         each = iter([t if o.same is None else tensors[o.same]
                      for t, o in zip(tensors, outputs, strict=True)])  # fmt: skip
-        return mapped_tensors(self.result, lambda _: next(each))
+        result, kept = mapped_tensors(self.result, lambda _: next(each))
+        set_all(self.attributes, kept)
+        return result
 
 
 def grad_states(recording: Recording) -> list[tuple[Tensor, bool]]:

@@ -49,6 +49,7 @@ from gradient.plan.parts import (
     WeakPart,
     all_bytes,
     hooks_of,
+    joined,
     sample,
 )
 from gradient.random import Generator
@@ -276,6 +277,23 @@ class Watch:
         gradient, which an optimiser uses and `zero_grad()` drops."""
         leaves = (t for t in self.tensors.values() if t.node is None or t.node.op is None)
         return [(t, t._grad is None) for t in leaves]
+
+    def replaced(self) -> list[tuple[str, dict[str, Any], Any, Any, Any]]:
+        """The entries of dicts that have another value now: the path, the dict, the key, the value
+        before and the one now."""
+        found = []
+        for part in self._parts:
+            if type(part) is DictPart and type(part.mapping) is dict:
+                now = part.now()
+                if len(now) == len(part.values) and not all(map(is_, now, part.values)):
+                    names = list(part.mapping)
+                    each = zip(names, part.values[len(names) :], now[len(names) :], strict=True)
+                    found += [
+                        (joined(part.path, name), part.mapping, name, was, value)
+                        for name, was, value in each
+                        if was is not value
+                    ]
+        return found
 
     # Comparing -----------------------------------------------------------------------------------
 
