@@ -33,6 +33,10 @@ class PackedSequence(_Fields):
     unsorted_indices  (N,) int64: the inverse permutation
     """
 
+    _sizes: tuple[int, ...] | None = None
+    """The values of `batch_sizes`, where they are known without reading them: `gradient.compile`
+    cannot read a tensor."""
+
     def __new__(
         cls,
         data: Tensor,
@@ -46,6 +50,19 @@ class PackedSequence(_Fields):
             unsorted_indices = invert_permutation(sorted_indices)
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
 
+    def _host_sizes(self) -> Sequence[int]:
+        """The values of `batch_sizes`."""
+        if self._sizes is not None and self.batch_sizes._version == 0:
+            return self._sizes
+        sizes: list[int] = self.batch_sizes.tolist()
+        return sizes
+
+    def _with_data(self, data: Tensor) -> PackedSequence:
+        """Other data of the same sequences."""
+        made = PackedSequence(data, *self[1:])
+        made._sizes = self._sizes
+        return made
+
     @property
     def is_cuda(self) -> bool:
         """Whether the data are on a CUDA device."""
@@ -57,7 +74,9 @@ class PackedSequence(_Fields):
         if data is self.data:
             return self
         order = (None if x is None else x.to(data.device) for x in self[2:])
-        return PackedSequence(data, self.batch_sizes, *order)
+        made = PackedSequence(data, self.batch_sizes, *order)
+        made._sizes = self._sizes
+        return made
 
     def cpu(self) -> PackedSequence:
         """On the CPU."""
@@ -69,15 +88,15 @@ class PackedSequence(_Fields):
 
     def double(self) -> PackedSequence:
         """In float64."""
-        return PackedSequence(self.data.double(), *self[1:])
+        return self._with_data(self.data.double())
 
     def float(self) -> PackedSequence:
         """In float32."""
-        return PackedSequence(self.data.float(), *self[1:])
+        return self._with_data(self.data.float())
 
     def half(self) -> PackedSequence:
         """In float16."""
-        return PackedSequence(self.data.half(), *self[1:])
+        return self._with_data(self.data.half())
 
     def type(self, dtype: DType) -> PackedSequence:
         """In another dtype."""
@@ -121,7 +140,9 @@ def pack_padded_sequence(
     rows = [order[n] for size in sizes for n in range(size)]
     data = x[tensor(steps, device=x.device), tensor(rows, device=x.device)]
     indices = None if enforce_sorted else tensor(order, device=x.device)
-    return PackedSequence(data, tensor(sizes), indices)
+    packed = PackedSequence(data, tensor(sizes), indices)
+    packed._sizes = tuple(sizes)
+    return packed
 
 
 def pad_packed_sequence(
@@ -132,7 +153,7 @@ def pad_packed_sequence(
 ) -> tuple[Tensor, Tensor]:
     """The inverse of `pack_padded_sequence`: return a padded tensor (T, N, ...) (with `batch_first`
     (N, T, ...)) and the lengths (N,) int64. T is the largest length, or `total_length`."""
-    data, sizes = sequence.data, sequence.batch_sizes.tolist()
+    data, sizes = sequence.data, sequence._host_sizes()
     steps, device = len(sizes), data.device
     if total_length is not None:
         if total_length < steps:
@@ -155,10 +176,10 @@ def pad_packed_sequence(
     return padded.transpose(0, 1) if batch_first else padded, lengths
 
 
-def equal_steps(batch_sizes: Tensor) -> list[tuple[int, int]]:
+def equal_steps(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Return runs of consecutive steps with the same batch size: pairs (steps, batch size)."""
     runs: list[tuple[int, int]] = []
-    for size in batch_sizes.tolist():
+    for size in sizes:
         if runs and runs[-1][1] == size:
             runs[-1] = (runs[-1][0] + 1, size)
         else:

@@ -126,13 +126,14 @@ class _Sequence(_Recurrent[Given]):
     def _forward_packed(
         self, input: PackedSequence, hx: Given | None
     ) -> tuple[PackedSequence, Given]:
-        data, sizes, order, back = input
+        data, _, order, back = input
         if data.ndim != 2 or data.shape[1] != self.input_size:
             raise ShapeError(
                 f"{type(self).__name__}: expected packed data (steps, {self.input_size}), got "
                 f"{tuple(data.shape)}"
             )
-        before = self._initial(hx, data, int(sizes[0]), True)
+        sizes = input._host_sizes()
+        before = self._initial(hx, data, sizes[0], True)
         if order is not None:
             before = tuple(state.index_select(1, order) for state in before)
         runs = equal_steps(sizes)
@@ -141,7 +142,7 @@ class _Sequence(_Recurrent[Given]):
         )
         if back is not None:
             final = tuple(state.index_select(1, back) for state in final)
-        return PackedSequence(x, sizes, order, back), self._as_given(final)
+        return input._with_data(x), self._as_given(final)
 
     def _layers(
         self,
@@ -278,7 +279,7 @@ class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
         if output.data.dtype is dtype or h.device.type != "cpu":
             return output, (h, c)
         # Under the CPU's autocast of the states' dtype: in PyTorch so are packed sequences alone.
-        return PackedSequence(output.data.to(dtype), *output[1:]), (h.to(dtype), c.to(dtype))
+        return output._with_data(output.data.to(dtype)), (h.to(dtype), c.to(dtype))
 
     def _projected(
         self, from_input: Tensor, weight_hh: Tensor, weight_hr: Tensor, state: State

@@ -37,6 +37,13 @@ BELOW_TENSORS = ("autograd", "backends", "ops", "plan")
 KEYED = {"__getitem__": "index", "__setitem__": "setitem"}
 ARRAYS = (np.ndarray, np.generic, OpaqueArray)
 
+INSTEAD = {
+    "one_hot": "pass num_classes",
+    "pack_padded_sequence": "pass lengths as a list: a plan is for certain lengths",
+    "Tensor.repeat_interleave": "a plan is for certain shapes; repeats may be an int",
+}
+"""What to write in place of a call whose result has a shape that depends on values."""
+
 Naming = Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 """Puts a `HostNumber` in the place of each number of a call that is read anew at each replay."""
 
@@ -153,7 +160,9 @@ class Recorder:
         if self._mine():
             maker = self._makers.get(x.ref)
             of = f"the result of {maker}" if maker else "a tensor"
-            self.stop(f"{_asked_by() or what} reads the value of {of} of shape {x.shape}")
+            reader = _asked_by() or what
+            fix = f" ({INSTEAD[reader]})" if reader in INSTEAD else ""
+            self.stop(f"{reader} reads the value of {of} of shape {x.shape}{fix}")
         return x.value
 
     @contextmanager
