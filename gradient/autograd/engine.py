@@ -292,7 +292,7 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
     if node.n_outputs:
         parts = grads.setdefault(node, [None] * node.n_outputs)
         before = parts[g.index]
-        parts[g.index] = g.g if before is None else _sum(node.backend, before, g.g)
+        parts[g.index] = g.g if before is None else _sum(node.backend, before, g.g, on_tensors)
         return
     if g.shape != node.shape:
         g = unbroadcast(
@@ -308,7 +308,7 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
     elif node in owned:
         grads[node] = node.backend.accumulate(grads[node], g)
     else:
-        grads[node] = _sum(node.backend, grads[node], g)
+        grads[node] = _sum(node.backend, grads[node], g, on_tensors)
         if not on_tensors:
             owned.add(node)
 
@@ -324,8 +324,12 @@ def shows_part(node: Node) -> bool:
     return not any(hasattr(item, "dtype") or type(item) is list for item in items)
 
 
-def _sum(backend: Backend, a: Any, b: Any) -> Any:
-    return on_device_of(backend, _added, a, b) if device_contexts else a + b
+def _sum(backend: Backend, a: Any, b: Any, are_tensors: bool) -> Any:
+    if device_contexts:
+        return on_device_of(backend, _added, a, b)
+    if (least := backend.one_pass_from) and not are_tensors and getattr(a, "size", 0) >= least:
+        return backend.in_one_pass(_added, a, b)
+    return a + b
 
 
 def _added(backend: Backend, a: Any, b: Any) -> Any:
@@ -377,7 +381,7 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
                 kept.array = backend.copy(g)
             leaf._grad = kept
         elif before.node is not None:
-            leaf._grad = wrap(_sum(backend, before.array, g), backend)
+            leaf._grad = wrap(_sum(backend, before.array, g, False), backend)
         else:
             try:
                 before.array = backend.accumulate(before.array, g)

@@ -16,6 +16,7 @@ from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.creation import empty_like, zeros_like
 from gradient.tensor.generator import Generator
 from gradient.tensor.joining import where
+from gradient.tensor.overwrite import overwrite, unwritten
 from gradient.tensor.reductions import softmax_along
 
 __all__ = [
@@ -50,18 +51,23 @@ __all__ = [
 ]
 
 
-def _apply(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
+def _apply(
+    name: str, function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool, ops: int = 1
+) -> Tensor:
     """`function(input)`, computed in float32 for 16 bits and rounded once; if `inplace`, written
-    over the input, of which the graph keeps a copy."""
-    output = rounded_once(function, input.clone() if inplace else input)
-    return input.copy_(output) if inplace else output
+    over the input. If it consists of several `ops`, the graph then keeps a copy of the input."""
+    if not inplace:
+        return rounded_once(function, input)
+    given = unwritten(input) if ops == 1 else input.clone()
+    return overwrite(input, rounded_once(function, given), name + "_")
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """`max(0, input)`, elementwise, with derivative 0 at 0. `inplace` overwrites input. Raises
     DTypeError for bools and complex numbers."""
-    output = activation.relu(input)
-    return input.copy_(output) if inplace else output  # its gradient needs the result alone
+    if not inplace:
+        return activation.relu(input)
+    return overwrite(input, activation.relu(unwritten(input)), "relu_")
 
 
 @composite
@@ -93,7 +99,7 @@ def hardtanh(
         outside = (x <= min_val) | (x >= max_val)  # NaN is not
         return where(outside, x.detach().clamp(min_val, max_val), x)
 
-    return _apply(cut, input, inplace)
+    return _apply("hardtanh", cut, input, inplace, ops=2)
 
 
 @composite
@@ -101,7 +107,9 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     """`input` where `input > threshold`, else `value`, elementwise. `inplace` overwrites input.
     Raises DTypeError for bools and complex numbers."""
     numbers("threshold", input)
-    return _apply(lambda x: x.masked_fill(x <= threshold, value), input, inplace)
+    return _apply(
+        "threshold", lambda x: x.masked_fill(x <= threshold, value), input, inplace, ops=2
+    )
 
 
 @composite
@@ -110,7 +118,9 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     input. Raises DTypeError for integers, bools and complex numbers."""
     floats("leaky_relu", input)
     negative_slope = number_of("leaky_relu", "negative_slope", negative_slope)
-    return _apply(lambda x: activation.leaky_relu(x, slope=negative_slope), input, inplace)
+    return _apply(
+        "leaky_relu", lambda x: activation.leaky_relu(x, slope=negative_slope), input, inplace
+    )
 
 
 @autocasts("lower_precision")
@@ -151,7 +161,7 @@ def rrelu(
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
     slope = rand_like(input.detach()) * (upper - lower) + lower
-    return _apply(lambda x: where(x > 0, x, x * slope.to(x.dtype)), input, inplace)
+    return _apply("rrelu", lambda x: where(x > 0, x, x * slope.to(x.dtype)), input, inplace, ops=2)
 
 
 @composite
@@ -160,7 +170,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     2015). `inplace` overwrites input. Raises DTypeError for integers, bools and complex numbers."""
     floats("elu", input)
     alpha = number_of("elu", "alpha", alpha)
-    return _apply(lambda x: activation.elu(x, alpha=alpha), input, inplace)
+    return _apply("elu", lambda x: activation.elu(x, alpha=alpha), input, inplace)
 
 
 @composite
@@ -170,7 +180,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     complex numbers."""
     floats("selu", input)
     alpha, scale = 1.6732632423543772, 1.0507009873554805
-    return _apply(lambda x: activation.elu(x, alpha=alpha, scale=scale), input, inplace)
+    return _apply("selu", lambda x: activation.elu(x, alpha=alpha, scale=scale), input, inplace)
 
 
 @composite
@@ -181,7 +191,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     alpha = number_of("celu", "alpha", alpha)
     if alpha == 0:
         raise ArgumentError(sentence("celu", "alpha other than 0", alpha))
-    return _apply(lambda x: activation.elu(x, alpha=alpha, stretch=alpha), input, inplace)
+    return _apply("celu", lambda x: activation.elu(x, alpha=alpha, stretch=alpha), input, inplace)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -201,8 +211,9 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`input * sigmoid(input)`, also called swish, elementwise. `inplace` overwrites input. Raises
     DTypeError for integers, bools and complex numbers."""
-    output = activation.silu(input.clone() if inplace else input)
-    return input.copy_(output) if inplace else output
+    if not inplace:
+        return activation.silu(input)
+    return overwrite(input, activation.silu(unwritten(input)), "silu_")
 
 
 @composite
@@ -210,7 +221,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`input * tanh(softplus(input))`, elementwise (Misra 2019). `inplace` overwrites input. Raises
     DTypeError for integers, bools and complex numbers."""
     floats("mish", input)
-    return _apply(activation.mish, input, inplace)
+    return _apply("mish", activation.mish, input, inplace)
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -279,7 +290,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(0, input + 3), 6) / 6`, elementwise (Howard et al. 2019). `inplace` overwrites
     input. Raises DTypeError for integers, bools and complex numbers."""
     floats("hardsigmoid", input)
-    return _apply(activation.hardsigmoid, input, inplace)
+    return _apply("hardsigmoid", activation.hardsigmoid, input, inplace)
 
 
 @composite
@@ -287,7 +298,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`input * hardsigmoid(input)`, elementwise (Howard et al. 2019, MobileNetV3). `inplace`
     overwrites input. Raises DTypeError for integers, bools and complex numbers."""
     floats("hardswish", input)
-    return _apply(activation.hardswish, input, inplace)
+    return _apply("hardswish", activation.hardswish, input, inplace)
 
 
 @composite

@@ -14,6 +14,7 @@ from gradient.tensor.arguments import flag_of
 from gradient.tensor.creation import full_like, zeros
 from gradient.tensor.generator import Generator, drawing_backend, generator_of
 from gradient.tensor.joining import where
+from gradient.tensor.overwrite import overwrite
 
 __all__ = [
     "alpha_dropout",
@@ -131,7 +132,7 @@ def _alpha_drop(
         kept = rand(shape, device=input.device, generator=generator) >= p
         output = where(kept, input, full_like(input.detach(), limit))
         output = output * scale - scale * p * limit
-    return input.copy_(output) if inplace else output
+    return overwrite(input, output, f"{op}_") if inplace else output
 
 
 def _drop_channels(
@@ -181,10 +182,10 @@ def _drop(
                 input = input * wrap(drawn.ones((), input.array.dtype), drawn)
             key, offset = generator_of(generator).reserve(-(-input.numel() // 4))
             output = activation.dropout(input, key=key, offset=offset, p=p)
-            return input.copy_(output) if inplace else output
+            return overwrite(input, output, f"{op}_") if inplace else output
         kept = rand(shape, device=input.device, generator=generator) >= p
         output = input * (kept.to(input.dtype) * (1 / (1 - p)))
-    return input.copy_(output) if inplace else output
+    return overwrite(input, output, f"{op}_") if inplace else output
 
 
 def _check(op: str, p: float, training: bool) -> None:

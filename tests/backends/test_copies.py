@@ -77,6 +77,65 @@ def test_copies_to_places_in_any_layout() -> None:
         assert np.array_equal(place, x)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_assigned_as_a_whole(dtype: Any, started: list[Any]) -> None:
+    be, x = backends.get("cpu"), drawn(5, 6, 7, 32, dtype=dtype)
+    x[0, 0, 0, :3] = np.nan, np.inf, -0.0
+    for layout in (lambda y: y, lambda y: y[1:, ::2], lambda y: y[..., :17]):
+        for index in (..., ()):
+            place = layout(np.zeros_like(x))
+            assert be.assign(place, index, layout(x)) is place
+            assert place.tobytes() == layout(x).tobytes()
+    assert len(started) == 6
+
+
+def test_arrays_assigned_by_numpy(started: list[Any]) -> None:
+    be, x = backends.get("cpu"), drawn(40, 32)
+    expected, own = x[:-1].copy(), x.copy()
+    assert np.array_equal(be.assign(own[1:], ..., own[:-1]), expected)  # the same memory
+    for place, index, value in [
+        (np.zeros((40, 32), np.float32), ..., x.astype(np.float64)),
+        (np.zeros((40, 32), np.float32), ..., x[0]),
+        (np.zeros((40, 32), np.float32)[:, ::-1], (), x),
+        (np.zeros((40, 32), np.float32), (slice(None), slice(3, 7)), x[:, :4]),
+    ]:
+        assert np.array_equal(be.assign(place, index, value)[index], np.broadcast_to(
+            value, place[index].shape).astype(np.float32))  # fmt: skip
+    own.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        be.assign(own, ..., x)
+    assert not started
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_sums_in_place(dtype: Any, count: int, started: list[Any]) -> None:
+    be, (x, y) = backends.get("cpu"), (drawn(90, 1031, dtype=dtype) for _ in range(2))
+    x[0, :6], y[0, :6] = (np.nan, np.inf, np.inf, -0.0, 1e-40, 3e38), (1, -np.inf, 1, 0.0, 1, 3e38)
+    before = threads.get_num_threads()
+    threads.set_num_threads(count)
+    try:
+        with np.errstate(all="ignore"):
+            expected, own = x + y, x.copy()
+        assert be.accumulate(own, y) is own
+        assert own.tobytes() == expected.tobytes() and len(started) == 1
+    finally:
+        threads.set_num_threads(before)
+
+
+def test_sums_in_place_by_numpy(started: list[Any]) -> None:
+    be, x = backends.get("cpu"), drawn(70, 70)
+    for other in (x.T, x[0], x.astype(np.float64)):
+        assert np.array_equal(be.accumulate(x.copy(), other), (x + other).astype(np.float32))
+    own, doubled = x.copy(), x + x
+    assert np.array_equal(be.accumulate(own, own), doubled)
+    part = x.copy()
+    assert np.array_equal(be.accumulate(part[:, 1:], x[:, 1:]), doubled[:, 1:])
+    with pytest.raises(ValueError, match="broadcast"):
+        be.accumulate(own, x[:, :3])
+    assert not started
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2])
 def test_concatenations(axis: int, started: list[Any]) -> None:
     be = backends.get("cpu")

@@ -177,6 +177,41 @@ def test_in_place_activations(name: str) -> None:
     assert grads[0].tolist() == grads[1].tolist()
 
 
+@pytest.mark.parametrize("name", [*IN_PLACE, "threshold", "rrelu", "dropout", "alpha_dropout"])
+def test_in_place_functions_in_the_graph(name: str) -> None:
+    """They overwrite what a view shows, and old values that a gradient needs are noticed."""
+    options = {"threshold": (0.1, 20.0), "rrelu": (0.1, 0.3, True), "dropout": (0.5,)}
+    options["alpha_dropout"] = (0.5, True)
+    call = lambda x: getattr(F, name)(x, *options.get(name, ()), inplace=True)  # noqa: E731
+    x = tensor([[-2.0, -0.5, 0.3], [1.7, 7.0, 4.0]], requires_grad=True)
+    grads = []
+    for part in (lambda y: y, lambda y: y[:, 1:]):
+        hidden = x * 2
+        gradient.manual_seed(0)
+        call(part(hidden))
+        gradient.manual_seed(0)
+        expected = call(part(x * 2).clone())
+        assert gradient.equal(part(hidden), expected)
+        grads.append(gradient.autograd.grad(hidden.sum(), x)[0])
+        assert gradient.equal(
+            part(grads[-1]), part(gradient.autograd.grad(expected.sum(), x)[0])
+        ) and bool((grads[-1][:, 0] == 2).all() or part(x).shape == x.shape)
+    hidden = x * 2
+    name = "hardtanh" if name == "relu6" else name
+    with pytest.raises(RuntimeError, match=f"{name}_: a leaf"):
+        call(x)
+    squares = hidden * hidden
+    call(hidden)
+    with pytest.raises(RuntimeError, match=f"{name}_ "):
+        squares.sum().backward()
+
+
+def test_an_input_overwritten_as_a_whole_gets_no_gradient_of_zeros() -> None:
+    """`copy_` would clear the gradient of the old values, and add these zeros."""
+    hidden = tensor([-1.0, 2.0], requires_grad=True) * 2
+    assert F.relu(hidden, inplace=True).grad_fn.name() == "ReluBackward0"
+
+
 # ---- edges -------------------------------------------------------------------------------------
 
 

@@ -231,10 +231,6 @@ class NumpyBackend(
         out.flags.writeable = x.flags.writeable
         return out
 
-    def accumulate(self, x: Array, y: Array) -> Array:
-        x += y
-        return x
-
     def writable(self, x: Array) -> Array:
         """An array for a NumPy scalar, which full reductions return."""
         return np.array(x) if isinstance(x, np.generic) else x

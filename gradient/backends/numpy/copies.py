@@ -11,7 +11,7 @@ import numpy as np
 
 from gradient.backends.base import LARGE, Backend
 from gradient.backends.numpy import fused, kernels, memory, one_pass, threads, transposes
-from gradient.backends.required import Shape
+from gradient.backends.required import Index, Shape
 
 CLEARED = 1 << 19
 """Bytes from which two threads clear quicker than one; they take a quarter of them at a time."""
@@ -45,6 +45,26 @@ class CopyKernels(Backend[np.ndarray]):
                 return out
         return np.array(x, order="C")
 
+    def assign(self, x: np.ndarray, index: Index, value: Any) -> np.ndarray:
+        if x.size >= LARGE and _is_whole(index) and _are_alike(x, value) and _copied(value, x):
+            return x
+        x[index] = value
+        return x
+
+    def accumulate(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if (
+            x.size >= LARGE
+            and _are_alike(x, y)
+            and x.flags.c_contiguous
+            and y.flags.carray
+            and _is_asked_for()
+        ):
+            add, arguments = kernels.load("copies").add, (x.reshape(-1), y.reshape(-1))
+            threads.parallel_for(add, x.size, fused.CHUNK, *arguments)
+            return x
+        x += y
+        return x
+
     def concatenate(self, arrays: list[np.ndarray], axis: int) -> np.ndarray:
         first = arrays[0]
         if (
@@ -66,6 +86,24 @@ class CopyKernels(Backend[np.ndarray]):
                 place[...] = x
             at += x.shape[axis]
         return out
+
+
+def _is_whole(index: Index) -> bool:
+    return index is Ellipsis or (type(index) is tuple and not index)
+
+
+def _are_alike(x: np.ndarray, other: Any) -> bool:
+    """Whether `other` can be written to x, or added to it, by a kernel: an array of the same shape
+    and dtype in other memory."""
+    return (
+        type(x) is type(other) is np.ndarray
+        and x.shape == other.shape
+        and x.dtype == other.dtype
+        and x.dtype in kernels.FLOATS
+        and x.flags.behaved
+        and other.flags.aligned
+        and not np.may_share_memory(x, other)
+    )
 
 
 def _fits(x: Any, first: np.ndarray, axis: int) -> bool:

@@ -24,6 +24,13 @@ def clear(start, stop, out):
 
 
 @strict_kernel
+def add(start, stop, x, y):
+    """x[start:stop] += y[start:stop]."""
+    for i in range(start, stop):
+        x[i] += y[i]
+
+
+@strict_kernel
 def copy_runs(start, stop, x, x0, x1, x2, y, y0, y1, y2, n1, n2, n, repeats):
     """Runs of n elements, the runs start to stop of those along three axes (the last two of n1 and
     n2 runs), from the flat x to the flat y, with the strides of each along these axes. Where
