@@ -127,6 +127,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradient.backends.numpy.elementwise.MANY_EXP", 1)
     monkeypatch.setattr("gradient.backends.numpy.elementwise.MANY_TANH", 1)
     monkeypatch.setattr("gradient.backends.numpy.losses.MANY", 1)
+    monkeypatch.setattr("gradient.backends.numpy.fourier.MANY", 1)
     monkeypatch.setattr("gradient.backends.composed.packed.CHUNK", 2048)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)
     monkeypatch.setattr(blas, "MANY_THREADS", 0)

@@ -1028,14 +1028,23 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a.complex(4, a.rows, 6), (0, 2), True, "backward"),
         lambda a: (a.complex(a.rows, 9), (1,), True, "ortho"),
         lambda a: (a.complex(a.rows, 6), (1,), True, "forward"),
+        *[lambda a, n=n: (a.complex(37, n), (1,), n % 2 == 0, "ortho")
+          for n in (1, 2, 3, 5, 12, 16, 30, 31, 37, 49, 64, 77, 242, 512)],
+        *[lambda a, inner=inner: (a.complex(5, 24, inner), (1,), False, "backward")
+          for inner in (3, 8, 16, 21)],
     ],
     "rfft": [
+        *[lambda a, n=n: (a.wide(37, n), 1, "backward")
+          for n in (1, 2, 3, 4, 6, 9, 16, 22, 30, 62, 37, 64, 74, 121, 400, 512)],
+        lambda a: (a.wide(6, 40, 9), 1, "ortho"),
         lambda a: (a.wide(a.rows, 8), 1, "backward"),
         lambda a: (a.wide(a.rows, 7), 1, "ortho"),
         lambda a: (a.wide(5, a.rows), 0, "forward"),
         lambda a: (a.wide(70, 3, 256), 2, "ortho"),
     ],
     "irfft": [
+        *[lambda a, n=n: (a.complex(37, n // 2 + 1), 1, n, "backward")
+          for n in (1, 2, 3, 4, 6, 9, 16, 22, 30, 62, 37, 64, 74, 121, 400, 512)],
         lambda a: (a.complex(9, 70, 129), 1, 139, "ortho"),
         lambda a: (a.complex(a.rows, 5), 1, 8, "backward"),
         lambda a: (a.complex(a.rows, 5), 1, 9, "ortho"),

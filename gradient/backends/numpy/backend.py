@@ -26,7 +26,7 @@ from gradient.backends.numpy.decompositions import DecompositionsOnOneThread
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.few_numbers import FewNumbers
 from gradient.backends.numpy.folding import FoldingKernels
-from gradient.backends.numpy.fourier import FourierOnThreads
+from gradient.backends.numpy.fourier import FourierKernels
 from gradient.backends.numpy.fused import FUSING
 from gradient.backends.numpy.gemm import GemmKernels
 from gradient.backends.numpy.grid_sampling import GridSamplingKernels
@@ -97,7 +97,7 @@ class NumpyBackend(
     CopyKernels,
     CastKernels,
     DecompositionsOnOneThread,
-    FourierOnThreads,
+    FourierKernels,
     ArrayAPIBackend,
 ):
     """NumPy arrays on the host; kernels and threads compute large ones.
