@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 from gradient.autograd.autocast import autocasts
 from gradient.backends.options import ConvolutionOptions
@@ -90,24 +91,52 @@ def _conv(
     dilation: Size,
     groups: int,
 ) -> Tensor:
-    _check_input(op, spatial, input, weight, bias, groups, transposed=False)
+    int_of(op, "groups", groups)
+    one_dtype(op, input, bias=bias)
+    find = _options_of if _are_ints(stride, padding, dilation, groups) else _options_of.__wrapped__
+    shapes = input.array.shape, weight.array.shape, None if bias is None else bias.array.shape
+    options = find(op, spatial, *shapes, stride, padding, dilation, groups)
     batched = input.ndim == spatial + 2
-    kernel = tuple(weight.shape[2:])
+    x = input if batched else input.unsqueeze(0)
+    output = convolution.convolution(x, weight, bias, options=options)
+    return output if batched else output.squeeze(0)
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _options_of(
+    op: str,
+    spatial: int,
+    shape: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    stride: Size,
+    padding: Padding,
+    dilation: Size,
+    groups: int,
+) -> ConvolutionOptions:
+    """The options of the op, after all checks of shapes, which take as long as a small kernel."""
+    _check_shapes(op, spatial, shape, weight, bias, groups, transposed=False)
+    kernel = tuple(weight[2:])
     strides = sizes(op, "stride", stride, spatial, least=1)
     dilations = sizes(op, "dilation", dilation, spatial, least=1)
     widths = _pad_widths(op, padding, kernel, strides, dilations)
     pads = tuple(zip(widths[-2::-2], widths[-1::-2], strict=True))
-    x = input if batched else input.unsqueeze(0)
     spans = _spans(kernel, dilations)
-    padded = tuple(size + a + b for size, (a, b) in zip(x.shape[2:], pads, strict=True))
+    padded = tuple(size + a + b for size, (a, b) in zip(shape[-spatial:], pads, strict=True))
     if any(size < span for size, span in zip(padded, spans, strict=True)):
         raise ShapeError(
             f"{op}: the kernel {kernel} with dilation {dilations} spans {spans}, more than the "
             f"padded input {padded}"
         )
-    options = ConvolutionOptions(strides, pads, dilations, groups)
-    output = convolution.convolution(x, weight, bias, options=options)
-    return output if batched else output.squeeze(0)
+    return ConvolutionOptions(strides, pads, dilations, groups)
+
+
+def _are_ints(*options: Any) -> bool:
+    """Whether options are ints or tuples of them: True == 1 would find what is kept for 1."""
+    return all(
+        type(each) is int or (type(each) is tuple and all([type(n) is int for n in each]))
+        for each in options
+    )
 
 
 @composite
@@ -174,7 +203,10 @@ def _conv_transpose(
     groups: int,
     dilation: Size,
 ) -> Tensor:
-    _check_input(op, spatial, input, weight, bias, groups, transposed=True)
+    int_of(op, "groups", groups)
+    one_dtype(op, input, bias=bias)
+    shapes = input.array.shape, weight.array.shape, None if bias is None else bias.array.shape
+    _check_shapes(op, spatial, *shapes, groups, transposed=True)
     batched = input.ndim == spatial + 2
     x = input if batched else input.unsqueeze(0)
     kernel = tuple(weight.shape[2:])
@@ -330,35 +362,33 @@ def _add_bias(output: Tensor, bias: Tensor | None) -> Tensor:
     return output + bias.reshape(-1, *(1,) * (output.ndim - 2))
 
 
-def _check_input(
+def _check_shapes(
     op: str,
     spatial: int,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    shape: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: tuple[int, ...] | None,
     groups: int,
     transposed: bool,
 ) -> None:
     places = ", ".join("DHW"[3 - spatial :]) if spatial > 1 else "L"
-    int_of(op, "groups", groups)
-    one_dtype(op, input, bias=bias)
-    if input.ndim not in (spatial + 1, spatial + 2) or weight.ndim != spatial + 2:
+    if len(shape) not in (spatial + 1, spatial + 2) or len(weight) != spatial + 2:
         raise ShapeError(
             f"{op}: expected an input (N, C, {places}) or (C, {places}) and a weight of "
-            f"{spatial + 2} dimensions, got {tuple(input.shape)} and {tuple(weight.shape)}"
+            f"{spatial + 2} dimensions, got {tuple(shape)} and {tuple(weight)}"
         )
-    channels = input.shape[-spatial - 1]
-    expected = weight.shape[0] if transposed else weight.shape[1] * groups
+    channels = shape[-spatial - 1]
+    expected = weight[0] if transposed else weight[1] * groups
     if channels != expected:
         raise ShapeError(
-            f"{op}: the weight {tuple(weight.shape)} with groups={groups} takes {expected} "
-            f"channels, the input {tuple(input.shape)} has {channels}"
+            f"{op}: the weight {tuple(weight)} with groups={groups} takes {expected} "
+            f"channels, the input {tuple(shape)} has {channels}"
         )
-    out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
+    out_channels = weight[1] * groups if transposed else weight[0]
     if groups < 1 or out_channels % groups or channels % groups:
         raise ShapeError(
             f"{op}: {channels} input and {out_channels} output channels do not divide into "
             f"{groups} groups"
         )
-    if bias is not None and tuple(bias.shape) != (out_channels,):
-        raise ShapeError(f"{op}: expected bias of shape ({out_channels},), got {tuple(bias.shape)}")
+    if bias is not None and tuple(bias) != (out_channels,):
+        raise ShapeError(f"{op}: expected bias of shape ({out_channels},), got {tuple(bias)}")

@@ -156,6 +156,8 @@ def batch_norm(
     place: `running = (1 - momentum) * running + momentum * batch`, the variance with Bessel's
     correction. Otherwise it uses the running statistics.
     """
+    if _is_usual(input, running_mean, running_var, weight, bias) and type(training) is bool:
+        return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     if input.numel() == 0:  # nothing to normalise, and nothing to learn from: gradients of 0
         if training and input.ndim:
             count = math.prod((input.shape[0], *input.shape[2:]))
@@ -183,6 +185,21 @@ def batch_norm(
         output = _batch_norm(wide, running_mean, running_var, weight, bias, training, momentum, eps)
         return output.to(input.dtype)
     return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def _is_usual(input: Tensor, *given: Tensor | None) -> bool:
+    """Whether nothing of a batch norm needs a closer look: float32 or float64, with one number of
+    each of what is given for a channel, and both running statistics or neither."""
+    shape, dtype = input.array.shape, input.array.dtype
+    if len(shape) < 2 or 0 in shape or dtype.char not in ("f", "d"):
+        return False
+    if (given[0] is None) != (given[1] is None):
+        return False
+    channels = (shape[1],)
+    return all(
+        [each is None or (each.array.shape == channels and each.array.dtype == dtype)
+         for each in given]
+    )  # fmt: skip
 
 
 def _batch_norm(

@@ -80,11 +80,11 @@ def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
 
 def direct_operand(tensor: Variable, other: Any) -> ArrayOperators | float | None:
     """Return the array or number `other` if NumPy's own augmented assignment can be used: for a
-    small array of floats that is not in a graph. Otherwise return None."""
+    small array of floats, or of int64 and an int, that is not in a graph. Otherwise return None."""
     array = tensor.array
     dtype, recording = array.dtype, not switched or mode.grad
     if (
-        dtype.char not in "fd"
+        (dtype.char not in "fd" and not (dtype.char in "lq" and type(other) is int))
         or 0 < tensor.backend.one_pass_from <= array.size  # large arrays: all threads are faster
         or (recording and (tensor.node is not None or tensor.view_info is not None))
         or inference_used
