@@ -133,10 +133,12 @@ def _options_of(
 
 def _are_ints(*options: Any) -> bool:
     """Whether options are ints or tuples of them: True == 1 would find what is kept for 1."""
-    return all(
-        type(each) is int or (type(each) is tuple and all([type(n) is int for n in each]))
-        for each in options
-    )
+    for each in options:
+        if type(each) is not int and (
+            type(each) is not tuple or [n for n in each if type(n) is not int]
+        ):
+            return False
+    return True
 
 
 @composite

@@ -572,15 +572,16 @@ CONVOLUTIONS = [
 
 def max_pool(
     kernel: tuple[int, ...],
-    stride: int = 1,
+    stride: int | tuple[int, ...] = 1,
     padding: tuple[int, int] = (0, 0),
     dilation: int = 1,
     values: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> Case:
     axes = len(kernel)
-    each = (stride,) * axes, (padding,) * axes, (dilation,) * axes
+    strides = (stride,) * axes if isinstance(stride, int) else stride
+    each = strides, (padding,) * axes, (dilation,) * axes
     options = PoolingOptions(kernel, *each, -np.inf)
-    sizes = (5, 9, 11)[-axes:]
+    sizes = (5, 9, 11)[-axes:] if axes < 3 or padding[0] else (5, 9, 71)
     return lambda a: (values(a(min(a.rows, 70), 13, *sizes)), options)
 
 
@@ -689,6 +690,9 @@ POOLS: list[tuple[Any, ...]] = [
     ((2, 3), 1, (0, 0), 1, with_ties),
     *[((9, 11), 1, (0, 0), 1, values) for values in (np.asarray, with_infinities, np.rint)],
     ((11,), 11),
+    *[((2, 2, 2), 2, (0, 0), 1, values) for values in (np.asarray, with_infinities, with_ties)],
+    *[((1, 2, 2), (1, 2, 2), (0, 0), 1, values) for values in (with_infinities, with_ties)],
+    ((1, 2, 2), 2),
 ]
 
 AVERAGES: list[Case] = [

@@ -43,6 +43,12 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
                 x.reshape(-1), *sizes, y.reshape(-1), indices.reshape(-1),
             )  # fmt: skip
             return y, indices
+        if _is_of_eight(options):
+            threads.parallel_for(
+                family.max_pool_of_eight, math.prod(lead), max(1, PLANES // math.prod(sizes)),
+                x.reshape(-1), *sizes, options.kernel[0], y.reshape(-1), indices.reshape(-1),
+            )  # fmt: skip
+            return y, indices
         if _is_one_window(options, sizes):
             threads.parallel_for(
                 family.max_of_planes, math.prod(lead), max(1, PLANES // math.prod(sizes)),
@@ -212,6 +218,16 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
 
 def _are_within(places: tuple[np.ndarray, ...], size: int) -> bool:
     return all(at.size and at.min() >= 0 and at.max() < size for at in places)
+
+
+def _is_of_eight(options: PoolingOptions) -> bool:
+    """Whether windows are 1 x 2 x 2 or 2 x 2 x 2, none of which overlap, without padding."""
+    return (
+        options.kernel in ((1, 2, 2), (2, 2, 2))
+        and options.stride == options.kernel
+        and options.dilation == (1, 1, 1)
+        and not any(before or after for before, after in options.padding)
+    )
 
 
 def _is_one_window(options: PoolingOptions, sizes: Shape) -> bool:

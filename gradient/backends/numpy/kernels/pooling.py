@@ -19,6 +19,22 @@ def keep_larger(x, at, step, number, advance, first, last, best, places):
         places[i] = place if replaces else place_kept
 
 
+@ordered_subroutine
+def _larger_of_four(x, at, width, line, best, places):
+    """best = the largest numbers of the windows of 2 x 2 in the row of x at `at`, which is number
+    `line` of its plane, and the next row; places = where in the plane."""
+    top, low = x[at : at + width], x[at + width : at + 2 * width]
+    for i in range(best.size):
+        a, b, c, d = top[2 * i], top[2 * i + 1], low[2 * i], low[2 * i + 1]
+        right = (b > a) | (b != b)
+        right_low = (d > c) | (d != d)
+        high, high_low = b if right else a, d if right_low else c
+        lower = (high_low > high) | (high_low != high_low)
+        best[i] = high_low if lower else high
+        place, place_low = np.int64(right), width + np.int64(right_low)
+        places[i] = line + 2 * i + (place_low if lower else place)
+
+
 @ordered_kernel
 def max_of_planes(start, stop, x, size, y, indices):
     """The largest of each plane start to stop of x (planes, size), and where it is: as `max_pool`
@@ -93,17 +109,32 @@ def max_pool_of_four(start, stop, x, height, width, y, indices):
         for h in range(rows):
             line = 2 * h * width
             at, to = p * height * width + line, (p * rows + h) * n
-            top, low = x[at : at + width], x[at + width : at + 2 * width]
-            out, places = y[to : to + n], indices[to : to + n]
-            for i in range(n):
-                a, b, c, d = top[2 * i], top[2 * i + 1], low[2 * i], low[2 * i + 1]
-                right = (b > a) | (b != b)
-                right_low = (d > c) | (d != d)
-                high, high_low = b if right else a, d if right_low else c
-                lower = (high_low > high) | (high_low != high_low)
-                out[i] = high_low if lower else high
-                place, place_low = np.int64(right), width + np.int64(right_low)
-                places[i] = line + 2 * i + (place_low if lower else place)
+            _larger_of_four(x, at, width, line, y[to : to + n], indices[to : to + n])
+
+
+@ordered_kernel
+def max_pool_of_eight(start, stop, x, depth, height, width, deep, y, indices):
+    """As `max_pool`, for windows of `deep` x 2 x 2, none of which overlap, where `deep` is 1 or 2,
+    in planes depth x height x width."""
+    layers, rows, n = depth // deep, height // 2, width // 2
+    others, other_places = np.empty(n, x.dtype), np.empty(n, np.int64)
+    for p in range(start, stop):
+        for d in range(layers):
+            for h in range(rows):
+                line = (d * deep * height + 2 * h) * width
+                at, to = p * depth * height * width + line, ((p * layers + d) * rows + h) * n
+                best, places = y[to : to + n], indices[to : to + n]
+                _larger_of_four(x, at, width, line, best, places)
+                if deep == 1:
+                    continue
+                line, at = line + height * width, at + height * width
+                _larger_of_four(x, at, width, line, others, other_places)
+                for i in range(n):
+                    value, kept = others[i], best[i]
+                    place, place_kept = other_places[i], places[i]
+                    replaces = (value > kept) | (value != value)
+                    best[i] = value if replaces else kept
+                    places[i] = place if replaces else place_kept
 
 
 @ordered_kernel
