@@ -171,10 +171,15 @@ def pytest_runtest_logfinish(nodeid: str) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With `-m core`, the other files need not even be read."""
+    """With `-m core`, or `--parity`, the other files need not even be imported."""
     name = collection_path.name
-    others = config.getoption("markexpr") == "core" and name.startswith("test_")
-    return True if others and name.endswith(".py") and name not in CORE else None
+    if not (name.startswith("test_") and name.endswith(".py")):
+        return None
+    if config.getoption("markexpr") == "core" and name not in CORE:
+        return True
+    if config.getoption("--parity") and "mark.parity" not in collection_path.read_text():
+        return True
+    return None
 
 
 def _deselect(
