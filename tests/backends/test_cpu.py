@@ -20,7 +20,7 @@ from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.composed.decompositions import DecompositionDefaults
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.scattering import ScatteringDefaults
-from gradient.backends.numpy import blas, kernels, memory, threads
+from gradient.backends.numpy import attention, blas, kernels, memory, threads
 from gradient.errors import ArgumentError
 from gradient.nn import functional as F
 from support.array_backends import BareBackend
@@ -189,6 +189,17 @@ def test_attention_over_keys_at_infinity() -> None:
         backends.get("cpu").attention(q, k, v), BareBackend().attention(q, k, v), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (1, 48), (2, 1, 64, 48), (2, 3, 64, 48), (3, 64, 1)])
+def test_attention_with_a_mask_needs_no_kernel_of_its_own(shape: tuple[int, ...]) -> None:
+    """Numba compiles for arrays that may not be written, too, for three seconds."""
+    numba = pytest.importorskip("numba")
+    q, k = np.ones((2, 3, 64, 8)), np.ones((2, 3, 48, 8))
+    [given, *_], [absent, *_] = (
+        attention._masks(mask, q, k) for mask in (np.ones(shape, "?"), None)
+    )
+    assert numba.typeof(given) == numba.typeof(absent)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

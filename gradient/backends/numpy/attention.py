@@ -110,8 +110,10 @@ def _masks(mask: np.ndarray | None, q: np.ndarray, k: np.ndarray) -> tuple[np.nd
         mask = mask.astype(q.dtype, copy=False)
     mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     batch, heads = mask.shape[:2]
-    full = np.broadcast_to(mask, (batch, heads, q.shape[2], k.shape[2]))
-    masks = np.ascontiguousarray(full).reshape(-1, *full.shape[2:])
+    if mask.shape[2:] != (q.shape[2], k.shape[2]):
+        # Else not: what NumPy broadcasts may not be written, and numba would compile for that, too.
+        mask = np.broadcast_to(mask, (batch, heads, q.shape[2], k.shape[2]))
+    masks = np.ascontiguousarray(mask).reshape(-1, q.shape[2], k.shape[2])
     return masks, heads if batch > 1 else 0, 1 if heads > 1 else 0
 
 
