@@ -12,6 +12,7 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ pytest.importorskip("cupy_backends.cuda.libs.nvrtc", exc_type=ImportError)
 from gradient.backends.cuda import compilation, kernels
 from gradient.backends.cuda.row_products import PACKED
 from gradient.errors import DeviceError
+from support import nvrtc_results
 
 pytestmark = pytest.mark.cpu_only
 NEWER = {"sm_80": "sm_89", "sm_90a": "sm_120"}
@@ -69,7 +71,7 @@ def most_registers(family: str, name: str, architecture: str) -> int:
 def registers_left(family: str, dtype: str, architecture: str) -> int:
     """By the kernel that is nearest to the next of `BOUNDS`, in a family without spills."""
     source = compilation.source_of(family, dtype)
-    code, log = compilation.compile_verbosely(*source, architecture)
+    code, log = nvrtc_results.compiled(*source, architecture)
     assert is_whole(code)
     names = re.findall(r"Compiling entry function '(\w+)'", log)
     registers = [int(n) for n in re.findall(r"Used (\d+) registers", log)]
@@ -104,7 +106,34 @@ def test_a_family_compiles_without_spills(family: str, architecture: str) -> Non
     "family", ["grouped", "convolution", "depthwise", "quantized", "small_batch"]
 )
 def test_products_compile_for_gpus_without_these_tensor_cores(family: str) -> None:
-    assert compilation.compile_verbosely(*compilation.source_of(family, "bfloat16"), "sm_75")[0]
+    assert nvrtc_results.compiled(*compilation.source_of(family, "bfloat16"), "sm_75")[0]
+
+
+def test_results_of_these_tests_are_kept_by_all_that_they_depend_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    compiles, compile_now = [], compilation.compile_verbosely
+
+    def compile_and_note(*given: str) -> tuple[bytes, str]:
+        compiles.append(given)
+        return compile_now(*given)
+
+    monkeypatch.setattr(compilation, "compile_verbosely", compile_and_note)
+    source = 'extern "C" __global__ void twice_float32(float* x) { x[threadIdx.x] *= 2; }'
+    first = nvrtc_results.compiled(source, "twice.cu", "sm_90")
+    assert first[0] == compile_now(source, "twice.cu", "sm_90")[0] and "Used" in first[1]
+    assert nvrtc_results.compiled(source, "twice.cu", "sm_90") == first
+    assert len(compiles) == 1
+    nvrtc_results.compiled(source + " ", "twice.cu", "sm_90")
+    nvrtc_results.compiled(source, "twice.cu", "sm_80")
+    monkeypatch.setattr(compilation, "_headers", lambda: b"others")
+    nvrtc_results.compiled(source, "twice.cu", "sm_90")
+    monkeypatch.setattr(compilation, "OPTIONS", compilation.OPTIONS[:1])
+    nvrtc_results.compiled(source, "twice.cu", "sm_90")
+    monkeypatch.setattr(nvrtc_results, "_packages", lambda: ["nvidia-cuda-nvrtc 99"])
+    nvrtc_results.compiled(source, "twice.cu", "sm_90")
+    assert len(compiles) == 6
 
 
 def test_machine_code_is_kept_and_found_again(

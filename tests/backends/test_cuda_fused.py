@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.backends.cuda import compilation
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.fused import TEXTS, source
 from gradient.backends.expression import ElementwiseCall, End, Expression, Input, Result
 from gradient.nn import functional as F  # noqa: N812
-from support import fake_cupy
+from support import fake_cupy, nvrtc_results
 from support.agreement import agree
 from support.backend_table import BARE
 from support.cuda_emulation import ORDERS, EmulatedRuntime
@@ -188,7 +187,7 @@ def test_all_words_compile_without_spills(char: str, architecture: str) -> None:
     for moves in ("o", "s", "r"):
         expression = Expression(tuple(steps), (char, char, "?", "?"), kept[-16:])
         text = source(expression, 3, moves * 4 + "o" * 16, 1 if moves == "s" else 2, False)
-        code, log = compilation.compile_verbosely(text, "fused.cu", architecture)
+        code, log = nvrtc_results.compiled(text, "fused.cu", architecture)
         assert code[:4] == b"\x7fELF"
         assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
 
@@ -276,7 +275,7 @@ def test_reductions_compile_without_spills(char: str, architecture: str) -> None
         steps, ends = reducing(char, whole)
         expression = Expression(tuple(steps), (char, char), (Result(1),), ends)
         text = source(expression, 3, "ooo", 2, False)
-        code, log = compilation.compile_verbosely(text, "fused.cu", architecture)
+        code, log = nvrtc_results.compiled(text, "fused.cu", architecture)
         assert code[:4] == b"\x7fELF"
         assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
 
@@ -304,7 +303,7 @@ def test_a_block_of_a_long_row_has_registers_for_its_threads(
     be.fused(rows, rows, rows, expression=expression)
     [(text, block)] = launched
     for architecture in ("sm_80", "sm_90"):
-        _, log = compilation.compile_verbosely(text, "fused.cu", architecture)
+        _, log = nvrtc_results.compiled(text, "fused.cu", architecture)
         assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
         [registers] = map(int, re.findall(r"Used (\d+) registers", log))
         assert -(-registers // 8) * 8 * block <= 65536
