@@ -20,7 +20,7 @@ from gradient.backends.base import Backend
 from gradient.backends.batched.array import BatchedArray
 from gradient.backends.batched.backend import BatchedBackend
 from gradient.backends.batched.elementwise import no_random_numbers
-from gradient.errors import BackendError
+from gradient.errors import BackendError, DeviceError, sentence
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor import Tensor, generator
 from gradient.tensor.views import note
@@ -199,9 +199,12 @@ def shown(x: Any, backend: BatchedBackend, dim: int | None) -> Tensor:
         return x
     if x.backend is not backend.inner and is_beneath(x.backend, backend):
         x = shown(x, backend.inner, None)
-    if dim is None:
-        if x.backend is not backend.inner:  # of another device
+    if x.backend is not backend.inner:  # of another device
+        if dim is None:
             return x
+        expected = f"batched arguments on one device, {backend.device}"
+        raise DeviceError(sentence("vmap", expected, x.backend.device, "move one with .to()"))
+    if dim is None:
         out, op = lifted(x, backend), _LIFT
     else:
         out, op = entered(x, backend, dim), _ENTER

@@ -11,8 +11,9 @@ import pytest
 
 import gradient
 import gradient.functional as F
+import support.array_backends  # noqa: F401 (registers the device "handle")
 from gradient import distributions
-from gradient.errors import ArgumentError, BackendError, ShapeError, TypeMismatch
+from gradient.errors import ArgumentError, BackendError, DeviceError, ShapeError, TypeMismatch
 from gradient.func import grad, jacrev, vmap
 from gradient.testing import assert_close
 
@@ -108,6 +109,13 @@ def test_out_dims_of_a_single_result_may_be_a_tuple() -> None:
 def test_in_dims_are_ints_nested_like_the_arguments(dims: Any) -> None:
     with pytest.raises(ArgumentError, match="expected in_dims of ints or None, nested"):
         vmap(lambda tree: tree["x"], (dims,))({"x": X})
+
+
+def test_batched_arguments_are_on_one_device() -> None:
+    with pytest.raises(DeviceError, match="batched arguments on one device"):
+        vmap(lambda x, y: x * 2)(X, X.to("handle"))
+    found = vmap(lambda x, y: x + y.to("cpu"), (0, None))(X, X[0].to("handle"))
+    assert_close(found, X + X[0])
 
 
 @pytest.mark.parametrize("transform", [vmap, jacrev])
