@@ -11,7 +11,7 @@ import pytest
 
 import gradient
 from gradient import backends
-from gradient.backends.numpy import backend, blas, gemm, kernels, linear, threads
+from gradient.backends.numpy import backend, blas, gemm, kernels, linear, small_products, threads
 
 pytestmark = pytest.mark.cpu_only
 
@@ -49,22 +49,29 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(params=["vectors", "tiles"], autouse=True)
+def forget_layouts() -> None:
+    gemm._layout.cache_clear()
+    small_products._call.cache_clear()
+
+
+@pytest.fixture(params=["small", "vectors", "tiles"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Has small products go to a kernel too: that of float32 vectors, or that of tiles of parts."""
+    """Has small products go to a kernel too: that for small matrices, that of float32 vectors, or
+    that of tiles of parts."""
     if not gemm._is_compiled():
         pytest.skip("no kernels for this processor")
     tiles = request.param == "tiles"
     if tiles and kernels.load("cpu").PATH != "amx":
         pytest.skip("this processor has no tiles")
     monkeypatch.setattr(gemm, "_is_split", lambda *sizes: tiles)
-    gemm._layout.cache_clear()
+    monkeypatch.setattr(gemm, "SMALL_PRODUCTS", 1 << 62 if request.param == "small" else 0)
+    forget_layouts()
     for name in ("FEW_PRODUCTS", "FEW_ROWS", "FEW_COLUMNS"):
         monkeypatch.setattr(gemm, name, 0)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)  # up to which a product is NumPy's at once
     monkeypatch.setattr(backend, "SMALL", 0)
     yield str(request.param)
-    gemm._layout.cache_clear()
+    forget_layouts()
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_blocks_do_not_change_a_bit(blocks: tuple[int, int], monkeypatch: Any, r
     products = [lambda: be.matmul(a, b.T), lambda: gemm.GemmKernels.linear(be, a, b, bias)]
     expected = [product() for product in products]
     monkeypatch.setattr(gemm, "_blocks", lambda *sizes: blocks)
-    gemm._layout.cache_clear()
+    forget_layouts()
     for product, whole in zip(products, expected, strict=True):
         assert product().tobytes() == whole.tobytes()
     assert be.matmul(a[5:30], b[9:75].T).tobytes() == expected[0][5:30, 9:75].tobytes()
@@ -150,7 +157,7 @@ def test_threads_do_not_change_a_bit(
     number: int, left: Any, right: Any, pool: Any, rng: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(gemm, "_blocks", lambda *sizes: (36, 64))
-    gemm._layout.cache_clear()
+    forget_layouts()
     a, b = draw(rng, *left), draw(rng, *right)
     pool(1)
     expected = be.matmul(a, b)
@@ -298,16 +305,58 @@ def test_a_linear_of_many_rows_may_be_split(way: str, rng: Any, monkeypatch: Any
     x, weight, bias = draw(rng, 50, 300), draw(rng, 70, 300), draw(rng, 70)
     few = be.linear(x, weight, bias)
     monkeypatch.setattr(gemm, "MANY_ROWS", 49)
-    gemm._layout.cache_clear()
+    forget_layouts()
     many = be.linear(x, weight, bias)
     check(many, x, weight.T, bias.astype(np.float64))
-    assert (few.tobytes() == many.tobytes()) == (way == "vectors")
+    assert (few.tobytes() == many.tobytes()) == (way != "tiles")
+
+
+@pytest.mark.parametrize("second", LAYOUTS)
+@pytest.mark.parametrize("first", LAYOUTS)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_small_products_have_the_bits_of_large_ones(
+    sizes: tuple[int, int, int], first: str, second: str, rng: Any, monkeypatch: Any
+) -> None:
+    m, k, n = sizes
+    a, b, bias = draw(rng, m, k), LAYOUTS[second](draw(rng, k, n)), draw(rng, n)
+    a[m // 2, 0], a[m // 3, k // 2], bias[n // 2] = np.inf, np.nan, -np.inf
+    a = LAYOUTS[first](a)
+    monkeypatch.setattr(gemm, "_is_split", lambda *sizes: False)
+
+    def products() -> list[bytes]:
+        forget_layouts()
+        made = be.matmul(a, b), be.linear(a, b.T, bias), be.linear(a, b.T), be.matmul(b.T, a.T)
+        return [x.tobytes() for x in made]
+
+    monkeypatch.setattr(gemm, "SMALL_PRODUCTS", 1 << 62)
+    small = products()
+    monkeypatch.setattr(gemm, "SMALL_PRODUCTS", 0)
+    assert products() == small
+
+
+def test_a_product_of_many_small_matrices_is_shared_by_threads(
+    pool: Callable[[int], None], rng: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(gemm, "CHUNK_PRODUCTS", 1 << 12)
+    monkeypatch.setattr(gemm, "SMALL_PRODUCTS", 1 << 62)
+    monkeypatch.setattr(gemm, "_is_split", lambda *sizes: False)
+    forget_layouts()
+    a, b = draw(rng, 4, 75, 9, 14), draw(rng, 75, 14, 11)
+    assert gemm._layout(a.shape, a.strides, b.shape, b.strides, (4, 75, 9, 11), False, 2)[:3] == (
+        ("small_products", 300, 2)
+    )
+    made = []
+    for workers in (1, 2, 3):
+        pool(workers)
+        made.append(be.matmul(a, b))
+        check(made[-1], a, b)
+    assert made[0].tobytes() == made[1].tobytes() == made[2].tobytes()
 
 
 def test_layouts_of_many_matrices_are_not_kept(rng: Any) -> None:
     few, many = (draw(rng, n, 3, 4) for n in (gemm.MANY_MATRICES - 1, gemm.MANY_MATRICES))
     for x, kept in ((few, 1), (many, 0)):
-        gemm._layout.cache_clear()
+        forget_layouts()
         check(be.matmul(x, x.swapaxes(-1, -2)), x, x.swapaxes(-1, -2))
         assert gemm._layout.cache_info().currsize == kept
 

@@ -18,7 +18,7 @@ from gradient import backends
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
 from gradient.backends.cuda.backend import CudaBackend
-from gradient.backends.numpy import NumpyBackend, blas, gemm, kernels, threads
+from gradient.backends.numpy import NumpyBackend, blas, gemm, kernels, small_products, threads
 from gradient.backends.options import (
     AdamWOptions,
     AttentionOptions,
@@ -116,7 +116,7 @@ def backend(device: str) -> Backend:
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Has small arrays go to kernels and threads too."""
     monkeypatch.setattr(kernels, "MIN_SIZE", 1)
     monkeypatch.setattr(kernels, "MIN_ROW", 1)
@@ -135,6 +135,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gemm, name, 0)
     monkeypatch.setattr("gradient.backends.numpy.bfloat16_products.FEW_PRODUCTS", 0)
     monkeypatch.setattr("gradient.backends.numpy.casts.LARGE", 1)
+    yield
+    small_products._call.cache_clear()
 
 
 @pytest.fixture

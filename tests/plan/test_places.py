@@ -80,7 +80,9 @@ def test_in_place_operations_are_one_pass(function: Function, copies: int) -> No
 
 
 def test_a_large_linear_writes_to_its_place() -> None:
-    x, weight, bias = gradient.randn(2, 64, 64), gradient.randn(128, 64), gradient.randn(128)
+    x, weight, bias = (
+        gradient.randn(*shape, dtype=gradient.float64) for shape in ((2, 64, 64), (128, 64), (128,))
+    )
     recording = record(lambda: F.linear(x, weight, bias))
     outputs = tuple(ref for _, ref in recording.survivors)
     executor = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True)

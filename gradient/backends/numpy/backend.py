@@ -47,6 +47,7 @@ from gradient.backends.numpy.reductions import ReductionKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.rope import RopeKernels
 from gradient.backends.numpy.selection import SelectionKernels, rows_of, takes_rows
+from gradient.backends.numpy.small_products import SmallProducts
 from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.packed import PackedArray
 from gradient.backends.required import Axis, Index, Shape
@@ -62,6 +63,7 @@ SMALL = 4096
 
 
 class NumpyBackend(
+    SmallProducts,
     GroupedKernels,
     PanelKernels,
     LinearKernels,

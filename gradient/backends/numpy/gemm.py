@@ -1,10 +1,11 @@
 """Float32 matrix products by our own kernels, in any layout and without a copy.
 
 As they are kernels, a recorded step has its products in its list of tasks; an OpenBLAS product
-would need Python before and after it. One kernel multiplies float32 vectors (`kernels.gemm`). The
-other, for large products on processors with AMX, splits numbers into bfloat16 parts
-(`kernels.split_products`). In both, the bits of an element do not depend on the number of threads,
-nor on the other rows and columns of the product.
+would need Python before and after it. One kernel multiplies float32 vectors (`kernels.gemm`), and
+one with the same bits does so for small matrices (`kernels.small_products`). The third, for large
+products on processors with AMX, splits numbers into bfloat16 parts (`kernels.split_products`). In
+all, the bits of an element do not depend on the number of threads, nor on the other rows and
+columns of the product.
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ from gradient.backends.packed import PackedArray
 from gradient.backends.required import Shape
 from gradient.dtypes import float32
 
-FEW_PRODUCTS = 1 << 20
-"""Multiplications up to which a product is left to NumPy; a quarter for a column and a row, with
-which `np.matmul` takes five times as long."""
+FEW_PRODUCTS = 1 << 18
+"""Multiplications up to which a product is left to NumPy: a kernel is quicker already for half as
+many, but would have to be loaded."""
 
-FEW_ROWS, FEW_COLUMNS = 12, 32
+FEW_ROWS, FEW_COLUMNS = 4, 8
 """Of a result: with less, much of a tile would be computed in vain."""
+
+SMALL_PRODUCTS = 1 << 23
+"""Multiplications of two matrices up to which packing them takes longer than it saves."""
+
+CHUNK_PRODUCTS = 1 << 17
+"""Multiplications that a thread takes at a time, in whole matrices, if these are smaller."""
 
 BLOCK_PRODUCTS = 1 << 19
 """Multiplications of a block below which a thread more is not worth its start."""
@@ -127,9 +134,9 @@ def _is_worth(rows: int, size: int, columns: int) -> bool:
     total, and columns; or nearly as fast, in plans, where a BLAS call would split a list of tasks.
     """
     if small_calls.are_repeated():
-        return rows >= FEW_ROWS // 3 and columns >= FEW_COLUMNS // 4 and _is_compiled()
+        return rows >= FEW_ROWS and columns >= FEW_COLUMNS and _is_compiled()
     return (
-        size * columns > (FEW_PRODUCTS if size > rows else FEW_PRODUCTS // 4)
+        size * columns > FEW_PRODUCTS
         and rows >= FEW_ROWS
         and columns >= FEW_COLUMNS
         and _is_compiled()
@@ -173,15 +180,15 @@ def _launch(
     workers = threads.get_num_threads()
     layout_of = _layout if math.prod(out.shape[:-2]) < MANY_MATRICES else _layout.__wrapped__
     layout = layout_of(a.shape, a.strides, b.shape, b.strides, out.shape, chained, workers)
-    split, blocks, places_of_a, places_of_b, sizes = layout
+    name, blocks, chunk, places_of_a, places_of_b, sizes = layout
+    family = kernels.load(name)
     bias = NO_BIAS if bias is None else kernels.contiguous(bias)
-    if split:
-        products = kernels.load("split_products")
-        kernel, last = products.product, [products.part_of(a.shape[-1])]
+    if name == "split_products":
+        last: Any = (family.part_of(a.shape[-1]),)
     else:
-        kernel, last = kernels.load("gemm").product, [chained, workers, relu]
+        last = chained, workers, relu
     return (
-        *(kernel, blocks, 1, _memory(a), *places_of_a),
+        *(family.product, blocks, chunk, _memory(a), *places_of_a),
         *(_memory(b), *places_of_b, bias, upright, out.reshape(-1), *sizes, *last),
     )
 
@@ -189,17 +196,21 @@ def _launch(
 @functools.lru_cache(maxsize=4096)
 def _layout(
     a: Shape, a_strides: Shape, b: Shape, b_strides: Shape, out: Shape, chained: bool, workers: int
-) -> tuple[bool, int, tuple[Any, ...], tuple[Any, ...], tuple[int, ...]]:
-    """The values that depend only on shapes and strides: whether numbers are split; the number of
-    blocks; for each operand the offsets of its matrices and the strides of rows and columns; and
-    the kernel's sizes."""
+) -> tuple[str, int, int, tuple[Any, ...], tuple[Any, ...], tuple[int, ...]]:
+    """The values that depend only on shapes and strides: the family of the kernel; the number of
+    blocks, and how many a thread takes at a time; for each operand the offsets of its matrices and
+    the strides of rows and columns; and the kernel's sizes."""
     *batch, m, n = out
     k, matrices = a[-1], math.prod(batch)
     split = (m > MANY_ROWS or not chained) and _is_split(m, n, k)
     rows, columns = _blocks(m, n, k, matrices, workers, split)
     places = (_places(a, a_strides, tuple(batch)), _places(b, b_strides, tuple(batch)))
-    blocks = matrices * -(-m // rows) * -(-n // columns)
-    return split, blocks, *places, (n, m, n, k, rows, columns)
+    blocks, chunk = matrices * -(-m // rows) * -(-n // columns), 1
+    if not split and m * n * k <= SMALL_PRODUCTS and 1 in places[0][1:]:
+        name, chunk = "small_products", max(1, CHUNK_PRODUCTS // max(1, m * n * k))
+    else:
+        name = "split_products" if split else "gemm"
+    return name, blocks, chunk, *places, (n, m, n, k, rows, columns)
 
 
 def _is_split(m: int, n: int, k: int) -> bool:

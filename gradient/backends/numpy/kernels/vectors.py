@@ -76,7 +76,7 @@ def _loaded(builder: Any, array: Any, index: Any, count: Any, others: Any) -> An
         f"llvm.masked.load.{name_of(kind)}.p0",
         fnty=ir.FunctionType(kind, [place.type, I32, flags, kind]),
     )
-    inside = _first_flags(builder, count, kind.count)
+    inside = first_flags(builder, count, kind.count)
     rest = ir.Constant(kind, None) if others is None else others
     return builder.call(masked, [place, I32(4), inside, rest])
 
@@ -85,7 +85,7 @@ def _loaded(builder: Any, array: Any, index: Any, count: Any, others: Any) -> An
 def store_some(builder, array, index, vector, count):
     """As `store`, of the first `count` elements."""
     place = _vector_at(builder, array, index)
-    inside = _first_flags(builder, count, vector.type.count)
+    inside = first_flags(builder, count, vector.type.count)
     builder.call(_masked_store(builder, vector, place), [vector, place, I32(4), inside])
 
 
@@ -107,7 +107,7 @@ def add_product(builder, total, number, vector):
 @emitted(lambda vector, count: vector)
 def first_lanes(builder, vector, count):
     """The vector, with zeros after its first `count` elements."""
-    inside = _first_flags(builder, count, vector.type.count)
+    inside = first_flags(builder, count, vector.type.count)
     return builder.select(inside, vector, ir.Constant(vector.type, None))
 
 
@@ -173,7 +173,7 @@ def _flags(n: int) -> Any:
     return ir.VectorType(ir.IntType(1), n)
 
 
-def _first_flags(builder: Any, count: Any, n: int) -> Any:
+def first_flags(builder: Any, count: Any, n: int) -> Any:
     """Of each of n elements, whether it is one of the first `count`."""
     ints = ir.VectorType(I64, n)
     numbers = ir.Constant(ints, list(range(n)))
