@@ -448,9 +448,9 @@ def triangular(a: Draw, n: int, lower: bool) -> Any:
     return (np.tril if lower else np.triu)(a(n, n) / n) + 2 * np.eye(n, dtype=a.dtype)
 
 
-def positive_definite(a: Draw) -> Any:
-    x = a(a.rows, 7, 7)
-    return x + x.swapaxes(-1, -2) + 14 * np.eye(7, dtype=a.dtype)
+def positive_definite(a: Draw, batch: int | None = None, n: int = 7) -> Any:
+    x = a(a.rows if batch is None else batch, n, n)
+    return x + x.swapaxes(-1, -2) + max(14, 2 * n) * np.eye(n, dtype=a.dtype)
 
 
 def rms_norm_grad(weighted: bool, columns: int = 67) -> Case:
@@ -1101,9 +1101,14 @@ CASES: dict[str, list[Case]] = {
         lambda a: (triangular(a, 70, True).T, a(7, 70).T, False),
         lambda a: (triangular(a, 40, True), a(40, 201), True),
         lambda a: (triangular(a, 40, False), a(40, 70), False),
+        lambda a: (triangular(a, 33, True).T, a(33, 45), False),
+        lambda a: (triangular(a, 29, False).T, a(29, 16), True),
         lambda a: (square(a) * np.tri(7, dtype=a.dtype), a(a.rows, 7, 3), True),
     ],
-    "cholesky": [lambda a: (positive_definite(a),)],
+    "cholesky": [
+        lambda a: (positive_definite(a),),
+        *(lambda a, n=n: (positive_definite(a, 2, n),) for n in (1, 33, 70)),
+    ],
     "lu": [lambda a: (square(a),), lambda a: (a(a.rows, 7, 4),), lambda a: (a(a.rows, 4, 7),)],
     "lu_pivots": [lambda a: (a(a.rows, 7, 4),), lambda a: (a(4, 7),)],
     "logabsdet": [lambda a: (square(a),)],
@@ -1677,7 +1682,11 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(1, 3, 1, 4), (2, 3, 5, 4)),
     ],
     "diagonal": [lambda a, k=k: (a(2, 3, 4), k) for k in (0, 2, -1, 5)],
-    "triangle": [lambda a, low=low: (a(2, 4, 5), 1, low) for low in (True, False)],
+    "triangle": [
+        *(lambda a, low=low: (a(2, 4, 5), 1, low) for low in (True, False)),
+        *(lambda a, d=d: (a(a.rows, 3, 7), d, d > 0) for d in (-9, -1, 0, 4, 9)),
+        *(lambda a: (a(0, 3, 2), 0, True), lambda a: (a(3, 0), 0, False)),
+    ],
     "pad": [
         lambda a: (a(3, 4), ((1, 2), (0, 1)), 7.0),
         lambda a: (a(a.rows, 3, 5, 37), ((0, 0), (0, 0), (1, 2), (3, 0)), -1.5),

@@ -19,6 +19,9 @@ CLEARED = 1 << 19
 _concatenate: Any = getattr(np.concatenate, "_implementation", np.concatenate)
 """NumPy's function without its look for other libraries' arrays, a seventh of its time if small."""
 
+TRIANGLE = 1 << 16
+"""Elements of whole rows that a thread takes at a time of a triangle."""
+
 SHORTEST = 16
 """Elements of a run from which it is copied as one."""
 
@@ -64,6 +67,18 @@ class CopyKernels(Backend[np.ndarray]):
             return x
         x += y
         return x
+
+    def triangle(self, x: np.ndarray, diagonal: int, lower: bool) -> np.ndarray:
+        rows = x if type(x) is not np.ndarray else kernels.contiguous(x)
+        if x.ndim < 2 or not kernels.supports(rows):
+            return super().triangle(x, diagonal, lower)
+        out, columns, height = np.empty(x.shape, x.dtype), x.shape[-1], x.shape[-2]
+        diagonal = max(-height, min(diagonal, columns))  # beyond the matrix all are alike
+        threads.parallel_for(
+            *(kernels.load("copies").triangle, x.size // columns, -(-TRIANGLE // columns)),
+            *(rows.reshape(-1), out.reshape(-1), height, columns, diagonal, lower),
+        )
+        return out
 
     def concatenate(self, arrays: list[np.ndarray], axis: int) -> np.ndarray:
         first = arrays[0]

@@ -107,3 +107,22 @@ def transpose(start, stop, x, x0, x1, column, y, y0, y1, row, n1, m, n):
         for i in range(squares, last):
             for j in range(n):
                 y[to + i * row + j] = x[at + j * column + i]
+
+
+@strict_kernel
+def triangle(start, stop, x, y, rows, columns, diagonal, lower):
+    """y = the lower or upper triangle of x (batch, rows, columns), zero elsewhere: the rows start
+    to stop of all matrices. `diagonal` is the last or the first one that is kept."""
+    zero = y.dtype.type(0)
+    for row in range(start, stop):
+        cut = min(max(row % rows + diagonal + (1 if lower else 0), 0), columns)
+        place, source = (
+            y[row * columns : (row + 1) * columns],
+            x[row * columns : (row + 1) * columns],
+        )
+        kept, cleared = (place[:cut], place[cut:]) if lower else (place[cut:], place[:cut])
+        given = source[:cut] if lower else source[cut:]
+        for j in range(kept.size):
+            kept[j] = given[j]
+        for j in range(cleared.size):
+            cleared[j] = zero
