@@ -102,8 +102,9 @@ __device__ void categorical(const T* weights, const T* uniform, const computed<T
             __syncthreads();
             return reached != NONE;
         });
+    if (threadIdx.x != 0) return;
     const Int found = reached != NONE ? reached : last;
-    if (threadIdx.x == 0) out[blockIdx.x] = found < 0 ? found : start + found;
+    out[blockIdx.x] = found < 0 ? found : start + found;
 }
 
 #define EXPORT(NAME, T)                                                                           \
