@@ -49,20 +49,13 @@ def relu(be: Backend[Array], x: Array, /) -> Array:
     return be.relu(x)
 
 
-@op(lambda g, be, x, beta, threshold: g * softplus_slope(be, x, beta, threshold),
+@op(lambda g, be, x, beta, threshold: be.softplus_grad(g, x, beta, threshold),
     promotion="float_only", autocast="float32_on_gpu")  # fmt: skip
 def softplus(
     be: Backend[Array], x: Array, /, *, beta: float = 1.0, threshold: float = 20.0
 ) -> Array:
     """log(1 + e^(beta x)) / beta"""
     return be.softplus(x, beta, threshold)
-
-
-def softplus_slope(be: Backend, x: Any, beta: float, threshold: float) -> Any:
-    z = x * beta
-    slope = be.sigmoid(z)
-    slope = be.where(z < threshold, slope, be.detach(slope))  # linear from the threshold on
-    return be.where(z > threshold, be.full((), 1, slope.dtype), slope)
 
 
 @op(lambda g, be, x: be.silu_grad(g, x), promotion="float_only")

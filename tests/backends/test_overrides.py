@@ -509,6 +509,8 @@ AT_OFFSETS: dict[str, Any] = {
     "hardswish_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "elu": lambda o: (both_signs(o), 1.0, 1.0, 1.0),
     "elu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o), 1.0, 1.0, 1.0),
+    "softplus": lambda o: (both_signs(o),),
+    "softplus_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "silu": lambda o: (both_signs(o),),
     "silu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "gelu": lambda o: (both_signs(o),),

@@ -22,6 +22,7 @@ pytestmark = [
 
 NUMBERS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("relu", "sigmoid", "logsigmoid", "hardsigmoid", "hardswish", "silu"), ()),
+    "softplus": (1.0, 20.0),
     "hardtanh": (-1.0, 1.0),
     "leaky_relu": (0.01,),
     "elu": (1.0, 1.0, 1.0),

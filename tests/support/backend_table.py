@@ -1262,6 +1262,10 @@ CASES: dict[str, list[Case]] = {
     "logsigmoid_grad": [lambda a: (a(a.rows, 67), a(a.rows, 67, low=-20, high=20))],
     "relu": each(-20, 20),
     "softplus": [*each(-9, 9), lambda a: (a(a.rows, 7, low=-9, high=9), 2.0, 4.0)],
+    "softplus_grad": [
+        lambda a: (a(a.rows, 67), a(a.rows, 67, low=-30, high=30)),
+        lambda a: (a(a.rows, 7), a(a.rows, 7, low=-9, high=9), 2.0, 4.0),
+    ],
     "relu_grad": [lambda a: (a(a.rows, 67), np.maximum(a(a.rows, 67), 0))],
     "hardtanh": [lambda a: (at_kinks(a), -3.0, 3.0), lambda a: (at_kinks(a), 0.0, 0.0)],
     "hardtanh_grad": [lambda a: (a(a.rows, 67), at_kinks(a), -3.0, 3.0)],

@@ -27,7 +27,8 @@ one work on the last axis, which is one of the samples.)"""
 
 OF_EQUAL_SHAPES = (
     "sigmoid_grad", "logsigmoid_grad", "relu_grad", "hardtanh_grad", "leaky_relu_grad",
-    "hardsigmoid_grad", "hardswish_grad", "elu_grad", "silu_grad", "gelu_grad", "complex",
+    "hardsigmoid_grad", "hardswish_grad", "elu_grad", "softplus_grad", "silu_grad", "gelu_grad",
+    "complex",
 )  # fmt: skip
 """Methods that are given arrays of one shape, so that shared ones must be repeated."""
 

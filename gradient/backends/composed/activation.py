@@ -107,6 +107,16 @@ class ActivationDefaults(ElementwiseDefaults[Array]):
         return self.where(z > threshold, x, self.log1p(self.exp(low)) / beta)
 
     @in_float32
+    def softplus_grad(
+        self, g: Array, x: Array, beta: float = 1.0, threshold: float = 20.0
+    ) -> Array:
+        """The gradient of softplus for x; its own is 0 from the threshold on."""
+        z = x * beta
+        slope = self.sigmoid(z)
+        slope = self.where(z < threshold, slope, self.detach(slope))
+        return g * self.where(z > threshold, self.full((), 1, slope.dtype), slope)
+
+    @in_float32
     def silu(self, x: Array) -> Array:
         """x sigmoid(x) (Hendrycks and Gimpel 2016; Elfwing et al. 2017)."""
         return x * self.sigmoid(x)

@@ -144,6 +144,20 @@ class ElementwiseKernels(TurnedArrays):
     elu = _by_kernel(TurnedArrays.elu, "piecewise")
     elu_grad = _by_kernel(TurnedArrays.elu_grad, "piecewise")
 
+    def softplus(self, x: np.ndarray, beta: float = 1.0, threshold: float = 20.0) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().softplus(x, beta, threshold)
+        numbers = float(beta), float(threshold)
+        return _each(kernels.load("elementwise").softplus, x, scalars=numbers)
+
+    def softplus_grad(
+        self, g: np.ndarray, x: np.ndarray, beta: float = 1.0, threshold: float = 20.0
+    ) -> np.ndarray:
+        if not kernels.supports(x, g):
+            return super().softplus_grad(g, x, beta, threshold)
+        numbers = float(beta), float(threshold)
+        return _each(kernels.load("elementwise").softplus_grad, g, x, scalars=numbers)
+
     def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports_rows(x):
             return super().silu(x)

@@ -62,5 +62,6 @@ class TurnedArrays(ActivationDefaults[np.ndarray]):
     hardswish = _in_memory_order(1, "hardswish")
     hardswish_grad = _in_memory_order(2, "hardswish_grad")
     elu, elu_grad = _in_memory_order(1, "elu"), _in_memory_order(2, "elu_grad")
+    softplus, softplus_grad = _in_memory_order(1, "softplus"), _in_memory_order(2, "softplus_grad")
     silu, silu_grad = _in_memory_order(1, "silu"), _in_memory_order(2, "silu_grad")
     gelu, gelu_grad = _in_memory_order(1, "gelu"), _in_memory_order(2, "gelu_grad")

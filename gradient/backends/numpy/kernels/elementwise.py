@@ -132,6 +132,27 @@ def logsigmoid_grad(start, stop, g, x, y):
 
 
 @strict_kernel
+def softplus(start, stop, x, y, beta, threshold):
+    x, y = x[start:stop], y[start:stop]
+    zero, beta, threshold = x.dtype.type(0), x.dtype.type(beta), x.dtype.type(threshold)
+    for i in range(x.size):
+        z = x[i] * beta
+        above = zero if z < zero else z  # NaN stays NaN
+        soft = (above + log1p(exp(-abs(z)))) / beta
+        y[i] = x[i] if z > threshold else soft
+
+
+@strict_kernel
+def softplus_grad(start, stop, g, x, y, beta, threshold):
+    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+    one, beta, threshold = x.dtype.type(1), x.dtype.type(beta), x.dtype.type(threshold)
+    for i in range(x.size):
+        z = x[i] * beta
+        slope = sigmoid(z)
+        y[i] = g[i] * (one if z > threshold else slope)
+
+
+@strict_kernel
 def silu(start, stop, x, y):
     """x and y as `half_precision.stored`."""
     x, y = x[start:stop], y[start:stop]
