@@ -15,7 +15,6 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, dtype_of, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
-    all_samples,
     int_of,
     number_of,
     shape_argument,
@@ -303,9 +302,12 @@ def normal(
     for name, value in (("mean", mean), ("std", std)):
         if not isinstance(value, Variable):
             number_of("normal", name, value)
+    refusal = sentence("normal", "std >= 0", shown(std))
     fits: Any = std >= 0  # False for NaN
-    if not bool(all_samples(fits).all() if isinstance(std, Variable) else fits):
-        raise ArgumentError(sentence("normal", "std >= 0", shown(std)))
+    if isinstance(std, Variable):
+        std.backend.check_true(fits.array, refusal)
+    elif not fits:
+        raise ArgumentError(refusal)
     if given and dtype is None:
         dtype = BY_NUMPY[given[0].array.dtype]
     out = randn(shape, generator=generator, dtype=dtype, device=device) * std + mean

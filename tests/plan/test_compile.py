@@ -676,6 +676,19 @@ def test_bernoulli_looks_at_its_probabilities_in_every_replay() -> None:
             step(p.masked_fill(p == p.max(), wrong))
 
 
+def test_normal_looks_at_its_deviations_in_every_replay() -> None:
+    step = gradient.compile(lambda mean, std: gradient.normal(mean, std), fullgraph=True)
+    for seed in range(4):
+        mean, std = gradient.randn(5), gradient.rand(5)
+        gradient.manual_seed(seed)
+        drawn = step(mean, std)
+        gradient.manual_seed(seed)
+        assert gradient.equal(drawn, gradient.normal(mean, std))
+    for wrong in (-0.5, float("nan")):
+        with pytest.raises(ArgumentError, match="normal: expected std >= 0"):
+            step(gradient.zeros(5), gradient.full((5,), wrong))
+
+
 def test_a_quantile_that_is_a_number_can_be_recorded() -> None:
     step = gradient.compile(lambda x: x.quantile(0.3, dim=1) + x.nanquantile(0.5), fullgraph=True)
     for _ in range(4):

@@ -57,6 +57,21 @@ def test_it_takes_no_memory(call):
     assert call().is_meta
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: gradient.bernoulli(x),
+        lambda x: gradient.normal(x, x),
+        lambda x: F.gaussian_nll_loss(x, x, x, reduction="none"),
+        lambda x: gradient.distributions.Normal(x, x).log_prob(x),
+    ],
+    ids=["bernoulli", "normal", "gaussian_nll_loss", "distribution"],
+)
+def test_what_checks_values_has_a_shape(call):
+    found = call(gradient.ones(2, 3, device="meta"))
+    assert found.is_meta and found.shape == (2, 3)
+
+
 def test_a_number_is_an_error():
     x = gradient.ones(1, device="meta")
     for ask in (x.item, x.tolist, lambda: x.to("cpu"), lambda: bool(x), x.nonzero,
