@@ -1,5 +1,5 @@
-"""Models of sequences: text here and in `language`, sound and time series in `series`, sets and
-graphs in `sets`."""
+"""Models of sequences: text here, in `language` and `experts`, states step by step in
+`recurrences`, sound and time series in `series`, sets and graphs in `sets`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.further_models import language, series, sets
+from bench.further_models import experts, language, recurrences, series, sets
+from bench.further_models.supervision import classifier
 from bench.training_models import Built, TrainingModel
 
 DRAWS = np.random.default_rng(0)
@@ -107,7 +108,7 @@ def text_cnn(package: Any) -> Built:
 
     ids = DRAWS.integers(1, 5000, (50, 56))
     ids[::3, 40:] = 0
-    return _classifier(package, TextCNN(), ids, 5)
+    return classifier(package, TextCNN(), ids, 5)
 
 
 def fast_text(package: Any) -> Built:
@@ -161,7 +162,7 @@ def packed_classifier(package: Any) -> Built:
     model.lengths = lengths.tolist()
     ids = DRAWS.integers(1, 2000, (24, 40))
     ids[np.arange(40) >= lengths[:, None]] = 0
-    return _classifier(package, model, ids, 5)
+    return classifier(package, model, ids, 5)
 
 
 def lstm_cells(package: Any) -> Built:
@@ -292,22 +293,18 @@ def _translation(package: Any, model: Any, vocab: int, batch: int, time: int) ->
     return model, loss, [source, target]
 
 
-def _classifier(package: Any, model: Any, x: np.ndarray, classes: int) -> Built:
-    def loss(x: Any, y: Any) -> Any:
-        return package.nn.functional.cross_entropy(model(x), y)
-
-    return model, loss, [x, DRAWS.integers(0, classes, len(x))]
-
-
 TEXT = [
     TrainingModel("GRU translation with attention, 16 x 20", attentive_translation),
     TrainingModel("Transformer 2 + 2 x 128, 8 x 32", transformer),
     TrainingModel("TextCNN, 50 x 56", text_cnn),
     TrainingModel("fastText, 128", fast_text),
-    TrainingModel("Packed LSTM, 24 x 40", packed_classifier, None),
+    TrainingModel("Packed LSTM, 24 x 40", packed_classifier),
     TrainingModel("LSTM cells 2 x 128, 20 x 30", lstm_cells),
     TrainingModel("LSTM-CRF, 16 x 40", lstm_crf),
     TrainingModel("Pointer network, 64 x 12", pointer_network),
 ]
 
-MODELS = [*TEXT, *language.MODELS, *series.MODELS, *sets.MODELS]
+MODELS = [
+    *(*TEXT, *language.MODELS, *experts.MODELS, *recurrences.MODELS),
+    *(*series.MODELS, *sets.MODELS),
+]

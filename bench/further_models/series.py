@@ -1,12 +1,12 @@
-"""Models of sound and time series, and recurrences written out."""
+"""Models of sound and time series."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
+from bench.further_models.supervision import classifier, next_token_by_column, supervised
 from bench.training_models import Built, TrainingModel
 
 DRAWS = np.random.default_rng(0)
@@ -46,9 +46,7 @@ def wavenet(package: Any) -> Built:
                 total = total + part
             return self.end2(F.relu(self.end1(F.relu(total))))
 
-    model = WaveNet()
-    levels = DRAWS.integers(0, 256, (4, 513))
-    return _supervised(model, F.cross_entropy, levels[:, :-1].copy(), levels[:, 1:].copy())
+    return next_token_by_column(package, WaveNet(), 256, 4, 512)
 
 
 def temporal_convolutions(package: Any) -> Built:
@@ -86,12 +84,12 @@ def temporal_convolutions(package: Any) -> Built:
             return self.head(self.blocks(x)[:, :, -1])
 
     x = DRAWS.standard_normal((16, 1, 392), dtype=np.float32)
-    return _supervised(TCN(), F.cross_entropy, x, DRAWS.integers(0, 10, 16))
+    return classifier(package, TCN(), x, 10)
 
 
 def keyword_spotting(package: Any) -> Built:
     """The logarithm of a mel spectrogram, and convolutions over time (Choi et al. 2019)."""
-    nn, F = package.nn, package.nn.functional
+    nn = package.nn
     points, bands = 400, 40
 
     def mel() -> np.ndarray:
@@ -124,7 +122,7 @@ def keyword_spotting(package: Any) -> Built:
             return self.head(self.blocks(x).mean(dim=-1))
 
     sound = DRAWS.standard_normal((16, 8000), dtype=np.float32)
-    return _supervised(Spotter(), F.cross_entropy, sound, DRAWS.integers(0, 12, 16))
+    return classifier(package, Spotter(), sound, 12)
 
 
 def speech(package: Any) -> Built:
@@ -156,211 +154,6 @@ def speech(package: Any) -> Built:
 
     x = DRAWS.standard_normal((batch, 40, frames), dtype=np.float32)
     return model, loss, [x, DRAWS.integers(1, letters, (batch, written))]
-
-
-def mamba(package: Any) -> Built:
-    """A selective state space: step sizes and the maps into and out of the state depend on the
-    input; the recurrence is a loop over time (Gu & Dao 2023, algorithm 2)."""
-    nn, F = package.nn, package.nn.functional
-    vocab, width, inner, states, rank, time = 256, 64, 128, 16, 4, 64
-
-    class Block(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = nn.LayerNorm(width)
-            self.in_proj = nn.Linear(width, 2 * inner, bias=False)
-            self.conv1d = nn.Conv1d(inner, inner, 4, groups=inner, padding=3)
-            self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
-            self.dt_proj = nn.Linear(rank, inner)
-            self.A_log = nn.Parameter(package.log(package.arange(1.0, states + 1).repeat(inner, 1)))
-            self.D = nn.Parameter(package.ones(inner))
-            self.out_proj = nn.Linear(inner, width, bias=False)
-
-        def scan(self, u: Any, delta: Any, B: Any, C: Any) -> Any:
-            A = -package.exp(self.A_log)
-            decay = package.exp(package.einsum("bld,dn->bldn", delta, A))
-            change = package.einsum("bld,bln,bld->bldn", delta, B, u)
-            h, outputs = u.new_zeros(u.size(0), inner, states), []
-            for t in range(u.size(1)):
-                h = decay[:, t] * h + change[:, t]
-                outputs.append(package.einsum("bdn,bn->bd", h, C[:, t]))
-            return package.stack(outputs, dim=1) + u * self.D
-
-        def forward(self, x: Any) -> Any:
-            u, gate = self.in_proj(self.norm(x)).chunk(2, dim=-1)
-            u = self.conv1d(u.transpose(1, 2))[..., : x.size(1)].transpose(1, 2)
-            u = F.silu(u)
-            delta, B, C = self.x_proj(u).split([rank, states, states], dim=-1)
-            y = self.scan(u, F.softplus(self.dt_proj(delta)), B, C)
-            return x + self.out_proj(y * F.silu(gate))
-
-    class Mamba(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding = nn.Embedding(vocab, width)
-            self.blocks = nn.Sequential(Block(), Block())
-            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocab)
-
-        def forward(self, ids: Any) -> Any:
-            return self.head(self.norm(self.blocks(self.embedding(ids)))).transpose(1, 2)
-
-    ids = DRAWS.integers(0, vocab, (4, time + 1))
-    return _supervised(Mamba(), F.cross_entropy, ids[:, :-1].copy(), ids[:, 1:].copy())
-
-
-def s4d(package: Any) -> Built:
-    """Diagonal state spaces as convolutions over the whole sequence, by FFT (Gu et al. 2022)."""
-    nn, F = package.nn, package.nn.functional
-    width, states, time = 64, 32, 256
-
-    class Layer(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            step = package.rand(width) * (math.log(0.1) - math.log(0.001)) + math.log(0.001)
-            self.log_step = nn.Parameter(step)
-            self.C = nn.Parameter(package.randn(width, states // 2, 2))
-            self.log_A_real = nn.Parameter(math.log(0.5) * package.ones(width, states // 2))
-            self.A_imag = nn.Parameter(math.pi * package.arange(states // 2).repeat(width, 1))
-            self.D = nn.Parameter(package.randn(width))
-            self.mix, self.norm = nn.Conv1d(width, 2 * width, 1), nn.LayerNorm(width)
-            self.dropout = nn.Dropout(0.1)
-
-        def kernel(self, time: int) -> Any:
-            step, C = package.exp(self.log_step), package.view_as_complex(self.C)
-            A = package.complex(-package.exp(self.log_A_real), self.A_imag)
-            stepped = A * step.unsqueeze(-1)
-            powers = stepped.unsqueeze(-1) * package.arange(time, dtype=step.dtype)
-            C = C * (package.exp(stepped) - 1.0) / A
-            return 2 * package.einsum("hn,hnl->hl", C, package.exp(powers)).real
-
-        def forward(self, x: Any) -> Any:
-            u = x.transpose(1, 2)
-            time = u.size(-1)
-            kernel = package.fft.rfft(self.kernel(time), n=2 * time)
-            y = package.fft.irfft(package.fft.rfft(u, n=2 * time) * kernel, n=2 * time)
-            y = self.dropout(F.gelu(y[..., :time] + u * self.D.unsqueeze(-1)))
-            return self.norm(x + F.glu(self.mix(y), dim=1).transpose(1, 2))
-
-    class S4D(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder, self.layers = nn.Linear(3, width), nn.Sequential(Layer(), Layer())
-            self.decoder = nn.Linear(width, 10)
-
-        def forward(self, x: Any) -> Any:
-            return self.decoder(self.layers(self.encoder(x)).mean(dim=1))
-
-    x = DRAWS.standard_normal((4, time, 3), dtype=np.float32)
-    return _supervised(S4D(), F.cross_entropy, x, DRAWS.integers(0, 10, 4))
-
-
-def rwkv(package: Any) -> Built:
-    """Blocks whose state is a mean of past values with weights that decay, computed in a loop over
-    time with a running maximum of the exponents (Peng et al. 2023)."""
-    nn, F = package.nn, package.nn.functional
-    vocab, width, time = 256, 128, 48
-
-    class TimeMix(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.decay = nn.Parameter(package.linspace(-5, 3, width))
-            self.first = nn.Parameter(package.zeros(width))
-            self.mix_k, self.mix_v, self.mix_r = (
-                nn.Parameter(package.linspace(0, 1, width).view(1, 1, width)) for _ in range(3)
-            )
-            self.key, self.value, self.receptance, self.output = (
-                nn.Linear(width, width, bias=False) for _ in range(4)
-            )
-            self.shift = nn.ZeroPad2d((0, 0, 1, -1))
-
-        def forward(self, x: Any) -> Any:
-            past = self.shift(x)
-            k = self.key(x * self.mix_k + past * (1 - self.mix_k))
-            v = self.value(x * self.mix_v + past * (1 - self.mix_v))
-            r = self.receptance(x * self.mix_r + past * (1 - self.mix_r))
-            decay, outputs = -package.exp(self.decay), []
-            top, bottom = package.zeros_like(k[:, 0]), package.zeros_like(k[:, 0])
-            largest = package.full_like(top, -1e38)
-            for t in range(x.size(1)):
-                kt, vt = k[:, t], v[:, t]
-                peak = package.maximum(largest, self.first + kt)
-                old, new = package.exp(largest - peak), package.exp(self.first + kt - peak)
-                outputs.append((old * top + new * vt) / (old * bottom + new))
-                peak = package.maximum(largest + decay, kt)
-                old, new = package.exp(largest + decay - peak), package.exp(kt - peak)
-                top, bottom, largest = old * top + new * vt, old * bottom + new, peak
-            return self.output(package.sigmoid(r) * package.stack(outputs, dim=1))
-
-    class ChannelMix(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.mix_k, self.mix_r = (
-                nn.Parameter(package.linspace(0, 1, width).view(1, 1, width)) for _ in range(2)
-            )
-            self.key = nn.Linear(width, 4 * width, bias=False)
-            self.receptance = nn.Linear(width, width, bias=False)
-            self.value = nn.Linear(4 * width, width, bias=False)
-            self.shift = nn.ZeroPad2d((0, 0, 1, -1))
-
-        def forward(self, x: Any) -> Any:
-            past = self.shift(x)
-            k = self.key(x * self.mix_k + past * (1 - self.mix_k))
-            r = self.receptance(x * self.mix_r + past * (1 - self.mix_r))
-            return package.sigmoid(r) * self.value(package.square(package.relu(k)))
-
-    class RWKV(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding = nn.Embedding(vocab, width)
-            self.mixes = nn.ModuleList([TimeMix(), ChannelMix(), TimeMix(), ChannelMix()])
-            self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in self.mixes])
-            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocab, bias=False)
-
-        def forward(self, ids: Any) -> Any:
-            x = self.embedding(ids)
-            for norm, mix in zip(self.norms, self.mixes, strict=True):
-                x = x + mix(norm(x))
-            return self.head(self.norm(x)).transpose(1, 2)
-
-    ids = DRAWS.integers(0, vocab, (8, time + 1))
-    return _supervised(RWKV(), F.cross_entropy, ids[:, :-1].copy(), ids[:, 1:].copy())
-
-
-def linear_attention(package: Any) -> Built:
-    """Causal attention by running sums of products of keys and values (Katharopoulos et al.
-    2020)."""
-    nn, F = package.nn, package.nn.functional
-    vocab, width, heads, time = 256, 128, 4, 64
-
-    class Block(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
-            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-            self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-        def forward(self, x: Any) -> Any:
-            y = self.norm1(x)
-            q, k, v = (part(y).view(*x.shape[:2], heads, -1) for part in (self.q, self.k, self.v))
-            q, k = F.elu(q) + 1, F.elu(k) + 1
-            states = package.cumsum(package.einsum("blhd,blhm->blhdm", k, v), dim=1)
-            scale = 1 / (package.einsum("blhd,blhd->blh", q, k.cumsum(dim=1)) + 1e-6)
-            y = package.einsum("blhd,blhdm,blh->blhm", q, states, scale)
-            x = x + self.o(y.reshape(x.shape))
-            return x + self.down(F.gelu(self.up(self.norm2(x))))
-
-    class Linear(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding = nn.Embedding(vocab, width)
-            self.blocks = nn.Sequential(Block(), Block())
-            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocab)
-
-        def forward(self, ids: Any) -> Any:
-            return self.head(self.norm(self.blocks(self.embedding(ids)))).transpose(1, 2)
-
-    ids = DRAWS.integers(0, vocab, (4, time + 1))
-    return _supervised(Linear(), F.cross_entropy, ids[:, :-1].copy(), ids[:, 1:].copy())
 
 
 def deep_ar(package: Any) -> Built:
@@ -445,7 +238,7 @@ def n_beats(package: Any) -> Built:
         return 200 * error.mean()
 
     series = DRAWS.gamma(2.0, 3.0, (256, past + future)).astype(np.float32)
-    return _supervised(NBeats(), relative_error, series[:, :past].copy(), series[:, past:].copy())
+    return supervised(NBeats(), relative_error, series[:, :past].copy(), series[:, past:].copy())
 
 
 def patch_tst(package: Any) -> Built:
@@ -481,14 +274,7 @@ def patch_tst(package: Any) -> Built:
             return (x - self.shift) / (self.scale + 1e-10) * deviation + mean
 
     series = DRAWS.standard_normal((8, past + future, channels), dtype=np.float32).cumsum(1)
-    return _supervised(PatchTST(), F.mse_loss, series[:, :past].copy(), series[:, past:].copy())
-
-
-def _supervised(model: Any, criterion: Any, x: np.ndarray, y: np.ndarray) -> Built:
-    def loss(x: Any, y: Any) -> Any:
-        return criterion(model(x), y)
-
-    return model, loss, [x, y]
+    return supervised(PatchTST(), F.mse_loss, series[:, :past].copy(), series[:, past:].copy())
 
 
 MODELS = [
@@ -496,10 +282,6 @@ MODELS = [
     TrainingModel("TCN 5 x 25, 16 x 392", temporal_convolutions),
     TrainingModel("Keyword spotting, 16 x 8000", keyword_spotting),
     TrainingModel("Speech by CTC, 8 x 200", speech),
-    TrainingModel("Mamba 2 x 64, 4 x 64", mamba),
-    TrainingModel("S4D 2 x 64, 4 x 256", s4d),
-    TrainingModel("RWKV 2 x 128, 8 x 48", rwkv),
-    TrainingModel("Linear attention 2 x 128, 4 x 64", linear_attention),
     TrainingModel("DeepAR 3 x 40, 32 x 60", deep_ar),
     TrainingModel("N-BEATS 9 x 128, 256", n_beats),
     TrainingModel("PatchTST 2 x 32, 8 x 7 x 336", patch_tst),

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 import gradient
-from bench.further_models import language, sequences, series, sets
+from bench.further_models import (
+    experts,
+    language,
+    recurrences,
+    sequences,
+    series,
+    sets,
+    supervision,
+)
 
 pytestmark = pytest.mark.parity
 MODELS = {model.build.__name__: model for model in sequences.MODELS}
@@ -17,7 +25,7 @@ MODELS = {model.build.__name__: model for model in sequences.MODELS}
 
 def built(package, model, monkeypatch):
     """The model and its inputs in float64, without dropout, and its loss."""
-    for file in (language, sequences, series, sets):
+    for file in (experts, language, recurrences, sequences, series, sets, supervision):
         monkeypatch.setattr(file, "DRAWS", np.random.default_rng(0))
     package.manual_seed(0)
     module, loss_of, arrays = model.build(package)
