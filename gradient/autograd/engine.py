@@ -221,6 +221,8 @@ def run_backward(
                 g = run_hooks(node, g, create_graph)
             if node in captured:
                 found[node] = g if within else conjugate(node, g, create_graph)
+                if allowed is not None and allowed.isdisjoint(node.parents):
+                    continue  # the graph below is another pass's, which must find it as it was
             if node.op is None:
                 leaf = None if allowed is not None or node.leaf is None else node.leaf()
                 if leaf is not None and leaf.node is not None:  # None: frozen since the forward

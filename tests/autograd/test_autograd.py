@@ -168,6 +168,19 @@ def test_grad_of_an_inner_tensor(x):
     assert values(g) == [[6, 12], [18, 24]]
 
 
+def test_grad_of_an_inner_tensor_leaves_the_graph_below_it(x):
+    y = x * x
+    for power in (2, 3):
+        (got,) = grad((y**power).sum(), y)
+        assert values(got) == values(power * y ** (power - 1))
+    (y * 3).sum().backward()
+    assert values(x.grad) == [[6.0, 12.0], [18.0, 24.0]]
+    z = x.exp()
+    assert all(g is not None for g in grad(z.sum(), [z, x]))  # it leads to x, and is freed
+    with pytest.raises(AutogradError, match="freed"):
+        z.sum().backward()
+
+
 def test_integers_have_no_gradient(device):
     with pytest.raises(RuntimeError, match="only Tensors of floating point and complex dtype"):
         gradient.arange(3, device=device).requires_grad_()
