@@ -19,10 +19,15 @@ Axis = int | tuple[int, ...] | None
 
 def expand_reduced(be: Backend, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
     """Broadcast a reduced array along its reduced axes, to `shape`."""
-    if axis is not None and not keepdims:
-        dropped = axis if isinstance(axis, tuple) else (axis,)
-        y = be.reshape(y, tuple(1 if i in dropped else n for i, n in enumerate(shape)))
-    return be.expand(y, shape)
+    return be.expand(kept(be, y, shape, axis, keepdims), shape)
+
+
+def kept(be: Backend, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+    """A reduced array with its reduced axes, of size 1; without axes if all were reduced."""
+    if axis is None or keepdims:
+        return y
+    dropped = axis if isinstance(axis, tuple) else (axis,)
+    return be.reshape(y, tuple(1 if i in dropped else n for i, n in enumerate(shape)))
 
 
 def count(shape: tuple[int, ...], axis: Any) -> int:
@@ -194,10 +199,8 @@ def logsumexp(be: Backend[Array], x: Array, /, *, axis: Axis, keepdims: bool = F
 
 
 def logsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:
-    """g softmax(x); if there is an inf, 0 for smaller elements, whose softmax is NaN."""
-    beside = (expand_reduced(be, out, x.shape, axis, keepdims) == math.inf) & (x < math.inf)
-    slope = be.where(beside, be.full((), 0, g.dtype), be.softmax(x, axis))
-    return expand_reduced(be, g, x.shape, axis, keepdims) * slope
+    g, out = (kept(be, y, x.shape, axis, keepdims) for y in (g, out))
+    return be.logsumexp_grad(g, x, out, axis)
 
 
 @op(lambda g, be, axis: reverse_cumsum(be, g, axis), takes_complex=True, autocast="float32_on_gpu")

@@ -73,6 +73,7 @@ def kernel_overrides() -> list[str]:
         "batch_norm",
         "convolution",
         "elementwise",
+        "log_sums",
         "losses",
         "norms",
         "pooling",

@@ -122,6 +122,15 @@ def with_nan(x: np.ndarray) -> np.ndarray:
     return x
 
 
+def logsumexp_grad(axis: Any, changed: Callable[..., Any] = lambda x: x) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x = changed(3 * a(a.rows, 5, 7))
+        out = BARE.logsumexp(x, axis, True)
+        return a(*out.shape), x, out, axis
+
+    return arguments
+
+
 def along_pair() -> list[Case]:
     return [
         lambda a: (a(a.rows, 67), -abs(a(a.rows, 67)), -1),
@@ -1290,7 +1299,19 @@ CASES: dict[str, list[Case]] = {
     "softmax_grad": [*along_pair(), lambda a: (a(a.rows, 320), a(a.rows, 320), 1)],
     "log_softmax": [*along(), lambda a: (a(a.rows, 320), -1)],
     "log_softmax_grad": [*along_pair(), lambda a: (a(a.rows, 320), -abs(a(a.rows, 320)), 1)],
-    "logsumexp": [*along(), *along(True), lambda a: (a(3, a.rows, 7), (0, 2))],
+    "logsumexp": [
+        *(*along(), *along(True), lambda a: (a(3, a.rows, 7), (0, 2))),
+        lambda a: (a(3, a.rows, 7), 1),
+        lambda a: (40 * a(5, a.rows), 0),
+        lambda a: (with_infinities(a(a.rows, 5, 70)), 1),
+        lambda a: (with_nan(a(a.rows, 67)), -1),
+        lambda a: (with_infinities(a(a.rows, 67)), (0, 1)),
+    ],
+    "logsumexp_grad": [
+        *(logsumexp_grad(axis) for axis in (-1, 1, 0, (0, 1), (1, 2))),
+        *(logsumexp_grad(axis, with_infinities) for axis in (-1, 1, 0)),
+        *(logsumexp_grad(axis, with_nan) for axis in (2, 1)),
+    ],
     "nll": [
         lambda a: (a(a.rows, 67), targets(a, 67), -100),
         lambda a: (with_infinities(a(a.rows, 67)), a.integers(0, 67, a.rows), 7),

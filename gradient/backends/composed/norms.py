@@ -5,6 +5,8 @@ Each works on the last axis (`softmax` on any); statistics that a gradient needs
 
 from __future__ import annotations
 
+import math
+
 from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
@@ -49,6 +51,13 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         high = self.where(self.isfinite(high), high, self.zeros_like(high))
         total = self.log(self.sum(self.exp(x - high), axis, True)) + high
         return total if keepdims else self.squeeze(total, axis)
+
+    @in_float32
+    def logsumexp_grad(self, g: Array, x: Array, out: Array, axis: Axis) -> Array:
+        """g softmax(x), for g and the result `out` with axes of size 1 along `axis`; if there is an
+        inf, 0 for smaller elements, whose softmax is NaN."""
+        beside = (out == math.inf) & (x < math.inf)
+        return g * self.where(beside, self.full((), 0, g.dtype), self.softmax(x, axis))
 
     # Losses --------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from gradient.backends.numpy.grid_sampling import GridSamplingKernels
 from gradient.backends.numpy.grouped import GroupedKernels
 from gradient.backends.numpy.indexed_sums import IndexedSums
 from gradient.backends.numpy.linear import LinearKernels, is_small
+from gradient.backends.numpy.log_sums import LogSumKernels
 from gradient.backends.numpy.losses import LossKernels
 from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.one_pass import OnePass
@@ -79,6 +80,7 @@ class NumpyBackend(
     AlignmentKernels,
     ElementwiseKernels,
     LossKernels,
+    LogSumKernels,
     NormKernels,
     AttentionKernels,
     IndexedSums,

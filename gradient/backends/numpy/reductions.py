@@ -64,7 +64,7 @@ class ReductionKernels(ArrayAPIBackend):
             return out
         if not takes(x, axis):
             return _added(x, axis, keepdims)
-        out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
+        out = np.empty(reduced(x.shape, axis, keepdims), x.dtype)
         for launch in launches(x, axis, out):
             threads.parallel_for(*launch)
         return out
@@ -90,8 +90,8 @@ class ReductionKernels(ArrayAPIBackend):
     def prod(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if not takes(x, axis):
             return super().prod(x, axis, keepdims)
-        outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
-        out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
+        outer, n, inner = cast("tuple[int, int, int]", split(x.shape, axis))
+        out = np.empty(reduced(x.shape, axis, keepdims), x.dtype)
         family, flat = kernels.load("reductions"), x.ravel()
         if inner == 1:
             for launch in _of_rows(
@@ -106,7 +106,7 @@ class ReductionKernels(ArrayAPIBackend):
     def prod_of_others(self, x: np.ndarray, axis: Axis = None) -> np.ndarray:
         if not takes(x, axis):
             return super().prod_of_others(x, axis)
-        outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
+        outer, n, inner = cast("tuple[int, int, int]", split(x.shape, axis))
         family, flat, out = kernels.load("reductions"), x.ravel(), np.empty(x.shape, x.dtype)
         if inner == 1:
             threads.parallel_for(
@@ -213,14 +213,14 @@ def _takes_columns(x: np.ndarray, axis: int | None) -> bool:
     """Whether a kernel computes argmax along an axis, for several adjacent columns at once."""
     if axis is None or axis in (-1, x.ndim - 1):  # of all elements, or of rows
         return False
-    split = _split(x.shape, axis) if takes(x, axis) else None
-    return split is not None and split[2] >= FEW_COLUMNS
+    found = split(x.shape, axis) if takes(x, axis) else None
+    return found is not None and found[2] >= FEW_COLUMNS
 
 
 def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: int) -> np.ndarray:
     """The index of the largest sign * x along an axis."""
-    outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
-    out = np.empty(_reduced(x.shape, axis, keepdims), np.int64)
+    outer, n, inner = cast("tuple[int, int, int]", split(x.shape, axis))
+    out = np.empty(reduced(x.shape, axis, keepdims), np.int64)
     family = kernels.load("reductions")
     threads.parallel_for(
         *(family.argmax_of_columns, outer * -(-inner // family.COLUMNS), 1),
@@ -231,7 +231,7 @@ def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: i
 
 def takes(x: np.ndarray, axis: Axis) -> bool:
     """Whether kernels compute a sum: of a large array along adjacent axes."""
-    return x.size >= MANY and kernels.supports(x) and _split(x.shape, axis) is not None
+    return x.size >= MANY and kernels.supports(x) and split(x.shape, axis) is not None
 
 
 def sum_of_parts(parts: np.ndarray) -> np.ndarray:
@@ -246,7 +246,7 @@ def sum_of_parts(parts: np.ndarray) -> np.ndarray:
 def launches(x: np.ndarray, axis: Axis, out: np.ndarray) -> list[tuple[Any, ...]]:
     """The arguments of `parallel_for`, one launch after another, for a sum (`takes`) into a
     contiguous `out`."""
-    outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
+    outer, n, inner = cast("tuple[int, int, int]", split(x.shape, axis))
     family = kernels.load("reductions")
     if inner == 1 and 1 < n <= family.SHORT:
         items = -(-outer // family.ROWS_TOGETHER[x.dtype.char])
@@ -282,7 +282,7 @@ def _of_rows(
 
 
 @functools.lru_cache(maxsize=1024)
-def _split(shape: Shape, axis: Axis) -> tuple[int, int, int] | None:
+def split(shape: Shape, axis: Axis) -> tuple[int, int, int] | None:
     """The sizes before, of and after the axes, if these are adjacent; else None."""
     if axis is None:
         return 1, math.prod(shape), 1
@@ -297,7 +297,7 @@ def _split(shape: Shape, axis: Axis) -> tuple[int, int, int] | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _reduced(shape: Shape, axis: Axis, keepdims: bool) -> Shape:
+def reduced(shape: Shape, axis: Axis, keepdims: bool) -> Shape:
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     gone = {a % len(shape) for a in axes}
     if keepdims:
