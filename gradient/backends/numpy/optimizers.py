@@ -138,6 +138,7 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
 
 
 size_of = operator.attrgetter("size")
+ndarray = np.ndarray  # a faster look-up
 
 Group = tuple[np.ndarray, ...]
 """A parameter, its gradient and its state."""
@@ -148,7 +149,11 @@ def with_kernel(*lists: list[np.ndarray]) -> tuple[list[Group], list[Group]]:
     groups = list(zip(*lists, strict=True))
     if not kernels.available() or sum(map(size_of, lists[0])) < kernels.MIN_SIZE:
         return [], groups
-    return [g for g in groups if _flat(*g)], [g for g in groups if not _flat(*g)]
+    taken: list[Group] = []
+    left: list[Group] = []
+    for group in groups:
+        (taken if _flat(*group) else left).append(group)
+    return taken, left
 
 
 def _descend(groups: list[Group], lr: float) -> list[Group]:
@@ -187,35 +192,37 @@ def _adamw_in_place(groups: list[Group], options: AdamWOptions) -> list[Group]:
     return left
 
 
-def _flat(*group: np.ndarray) -> bool:
+def _flat(p: np.ndarray, *others: np.ndarray) -> bool:
     """Whether a parameter, its gradient and its state can be updated in place as flat arrays."""
-    p = group[0]
-    return p.dtype in kernels.FLOATS and all(
-        type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.carray
-        for a in group
-    )
+    dtype, shape = p.dtype, p.shape
+    if dtype not in kernels.FLOATS or type(p) is not ndarray or not p.flags.carray:
+        return False
+    for a in others:
+        if type(a) is not ndarray or a.dtype != dtype or a.shape != shape or not a.flags.carray:
+            return False
+    return True
 
 
 def takes_norm(arrays: Sequence[np.ndarray]) -> bool:
     """Whether kernels compute the norm of these: large in total, contiguous, of one dtype."""
-    return (
-        kernels.available()
-        and sum(x.size for x in arrays) >= kernels.MIN_SIZE
-        and all(_flat(x) and x.dtype == arrays[0].dtype for x in arrays)
-    )
+    if not kernels.available() or sum(map(size_of, arrays)) < kernels.MIN_SIZE:
+        return False
+    dtype = arrays[0].dtype
+    return all([x.dtype == dtype and _flat(x) for x in arrays])
 
 
 def norm_launches(arrays: Sequence[np.ndarray], out: np.ndarray) -> list[tuple[Any, ...]]:
     """The arguments of `parallel_for`, one launch after another, for a norm (`takes_norm`)."""
     family = kernels.load("reductions")
-    counts = [-(-x.size // family.PART) for x in arrays]
-    squares, chunk = np.empty(sum(counts), out.dtype), max(1, CHUNK // family.PART)
-    parts = np.split(squares, np.cumsum(counts[:-1]))
-    found: list[tuple[Any, ...]] = [
-        (family.squares_of_parts, part.size, chunk, x.reshape(-1), x.size, part.size, part)
-        for x, part in zip(arrays, parts, strict=True)
-        if x.size
-    ]
+    kernel, part = family.squares_of_parts, family.PART
+    counts = [-(-x.size // part) for x in arrays]
+    squares, chunk, at = np.empty(sum(counts), out.dtype), max(1, CHUNK // part), 0
+    found: list[tuple[Any, ...]] = []
+    for x, count in zip(arrays, counts, strict=True):
+        if count:
+            place = squares[at : at + count]
+            found.append((kernel, count, chunk, x.reshape(-1), x.size, count, place))
+            at += count
     return [*found, (family.root_of_sum, 1, 1, squares, out.reshape(1))]
 
 
@@ -258,11 +265,11 @@ def launches(
 ) -> list[tuple[Any, ...]]:
     """The arguments of `parallel_for` for each parameter, with hyperparameters of its dtype."""
     family = kernels.load("optimizers")
-    kernel = getattr(family, name)
+    kernel, chunk = getattr(family, name), family.CHUNK
     return [
         (
-            *(kernel, arrays[0].size, family.CHUNK),
-            *(a.reshape(-1) for a in arrays),
+            *(kernel, arrays[0].size, chunk),
+            *[a.reshape(-1) for a in arrays],
             *(numbers[arrays[0].dtype], *flags),
         )
         for arrays in groups

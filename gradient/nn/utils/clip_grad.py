@@ -41,9 +41,9 @@ def clip_grad_norm_(
     """
     parameters = _tensors("clip_grad_norm_", parameters)
     max_norm = number_of("clip_grad_norm_", "max_norm", max_norm)
-    grads = [p.grad for p in parameters if p.grad is not None]
+    grads = [g for p in parameters if (g := p.grad) is not None]
     total = get_total_norm(grads, norm_type, error_if_nonfinite)
-    clip_grads_with_norm_(parameters, max_norm, total)
+    _scale(grads, max_norm, total)
     return total
 
 
@@ -59,9 +59,11 @@ def get_total_norm(
     if not tensors:
         return zeros(())
     with no_grad():
-        device, dtype = tensors[0].device, tensors[0].dtype
-        if norm_type == 2 and all(
-            t.device == device and t.dtype == dtype and t.is_floating_point() for t in tensors
+        backend, device, dtype = tensors[0].backend, tensors[0].device, tensors[0].dtype
+        if (
+            norm_type == 2
+            and dtype.is_floating_point
+            and all([t.backend is backend and t.dtype is dtype for t in tensors])
         ):
             total = reduce.total_norm(*tensors)
         else:
@@ -83,10 +85,13 @@ def clip_grads_with_norm_(
 ) -> None:
     """Scale all gradients, in place, by `max_norm / total_norm` if that is less than 1."""
     parameters = _tensors("clip_grads_with_norm_", parameters)
+    _scale([g for p in parameters if (g := p.grad) is not None], max_norm, total_norm)
+
+
+def _scale(grads: list[Tensor], max_norm: float, total_norm: Tensor) -> None:
     with no_grad():
         # Always multiplied, by 1 if need be: looking at the number would wait for the device.
         scale = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
-        grads = [p.grad for p in parameters if p.grad is not None]
         for backend, device, batch in batches(grads, lambda grad: grad.device):
             with writing(batch, "clip_grads_with_norm_"):
                 backend.foreach_mul(arrays(batch), scale.to(device).array)
