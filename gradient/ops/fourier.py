@@ -42,18 +42,17 @@ def irfft(be: Backend[Array], x: Array, /, *, axis: int, n: int, norm: str) -> A
 def rfft_grad(be: Backend, g: Any, n: int, axis: int, norm: str) -> Any:
     """The real part of the transform of g, by `irfft`. It counts each term that stands for two
     twice, so these are halved first."""
-    halved = be.conj(g) * _along(be, 1 / mirrored(n), g, axis)
-    return be.irfft(halved, axis, n, OPPOSITE[norm])
+    return be.irfft(conjugate_times(be, g, 1 / mirrored(n), axis), axis, n, OPPOSITE[norm])
 
 
 def irfft_grad(be: Backend, g: Any, axis: int, n: int, norm: str) -> Any:
-    out = be.conj(be.rfft(g, axis, OPPOSITE[norm]))
-    return out * _along(be, mirrored(n), g, axis)
+    return conjugate_times(be, be.rfft(g, axis, OPPOSITE[norm]), mirrored(n), axis)
 
 
-def _along(be: Backend, numbers: np.ndarray, x: Any, axis: int) -> Any:
-    """Real numbers as an array along an axis of x, such as how often each term of `rfft` occurs in
-    the whole transform."""
-    shape = [1] * len(x.shape)
-    shape[axis] = len(numbers)
-    return be.asarray(numbers.astype(parts_dtype(x.dtype)).reshape(shape))
+def conjugate_times(be: Backend, x: Any, numbers: np.ndarray, axis: int) -> Any:
+    """The conjugate of x times real numbers along an axis, such as how often each term of `rfft`
+    occurs in the whole transform; in one pass over x."""
+    shape = [1] * (len(x.shape) + 1)
+    shape[axis % len(x.shape)], shape[-1] = len(numbers), 2
+    both = np.stack([numbers, -numbers], 1).astype(parts_dtype(x.dtype)).reshape(shape)
+    return be.view_as_complex(be.view_as_real(x) * be.asarray(both))
