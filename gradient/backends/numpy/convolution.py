@@ -38,7 +38,10 @@ FEW_OUTPUTS = 4
 """Outputs of a channel up to which a convolution of one channel a group is depthwise."""
 
 FILLED = 0.75
-"""Of the outputs in the vectors of a direct convolution, how many must be there."""
+"""Of the columns in the vectors of a product, how many must be there."""
+
+FILLED_BY_OUTPUTS = 0.6
+"""The same of the outputs in the vectors of a direct convolution."""
 
 LONG_SUMS = 64
 """Products in a sum from which turning a tile of outputs about is a small part of its time."""
@@ -364,7 +367,7 @@ def _direct(outputs: int, k: int) -> bool:
     """Whether outputs fill the vectors of `_convolve_direct`, and sums are long compared to the
     cost of writing them."""
     some = kernels.load("convolution_weight").SOME
-    return k >= LONG_SUMS and outputs >= FILLED * (-(-outputs // some) * some)
+    return k >= LONG_SUMS and outputs >= FILLED_BY_OUTPUTS * (-(-outputs // some) * some)
 
 
 def _depthwise(windows: Windows, groups: int, outputs: int) -> bool:
