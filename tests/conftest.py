@@ -177,7 +177,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     if config.getoption("markexpr") == "core" and name not in CORE:
         return True
-    if config.getoption("--parity") and "mark.parity" not in collection_path.read_text():
+    if config.getoption("--parity") and "mark.parity" not in collection_path.read_text("utf-8"):
         return True
     return None
 
