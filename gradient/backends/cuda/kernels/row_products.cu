@@ -92,8 +92,9 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
 #pragma unroll 1
             for (int from = 0; from < columns; from += THREADS * N) {
                 const int at = from + threadIdx.x * N, read = at < columns ? at : 0;
+                const bool copied = BATCH == 1 && !from && at < columns;
                 const auto pack = from ? load_pack<N>(of_row + read) : first_pack;
-                const auto times = load_pack<N>(BATCH > 1 || from ? norm + read : of_x + read);
+                const auto times = load_pack<N>(copied ? of_x + read : norm + read);
                 put(at, normed(pack, times, scale, round_first));
             }
         } else {
