@@ -38,7 +38,6 @@ from gradient.tensor.joining import *
 from gradient.tensor.predicates import *
 from gradient.tensor.products import *
 from gradient.tensor.scans import *
-from gradient.tensor.sorting import *
 
 # For editors and type checkers; at run time these are imported when first named (`__getattr__`).
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ if TYPE_CHECKING:
     from gradient.tensor.float8 import _scaled_mm as _scaled_mm
     from gradient.tensor.functions import *
     from gradient.tensor.printing import set_printoptions as set_printoptions
+    from gradient.tensor.searching import *
 
 # As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point
 # warnings are silenced where they come from our own frames, and nowhere else.
@@ -141,6 +141,7 @@ _FUNCTIONS_OF = {
     "tensor.einsum": ("einsum",),
     "tensor.float8": ("_scaled_mm",),
     "tensor.printing": ("set_printoptions",),
+    "tensor.searching": ("bucketize", "histc", "isin", "searchsorted"),
 }  # fmt: skip
 _FUNCTIONS = {
     name: f"gradient.{module}" for module, names in _FUNCTIONS_OF.items() for name in names

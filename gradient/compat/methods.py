@@ -26,7 +26,7 @@ from gradient.errors import (
     sentence,
 )
 from gradient.linalg import householder, older
-from gradient.tensor import sorting
+from gradient.tensor import searching
 from gradient.tensor.arguments import fitting, int_of, tensor_of
 from gradient.tensor.joining import cat
 from gradient.tensor.views import with_bases
@@ -181,7 +181,7 @@ class RareMethods:
 
     geqrf = householder.geqrf
     hardshrink = functional.hardshrink
-    histc = sorting.histc
+    histc = searching.histc
     histogram = histograms.histogram
     istft = signal.istft
     lu = older.lu

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient.errors import ShapeError, sentence
-from gradient.tensor.sorting import searchsorted
+from gradient.tensor.searching import searchsorted
 
 if TYPE_CHECKING:
     from gradient.compat.sparse_tensor import SparseTensor
