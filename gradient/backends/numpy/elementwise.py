@@ -45,7 +45,7 @@ def _by_kernel(default: Method[P], family: str) -> Method[P]:
 
     @functools.wraps(default)
     def method(self: Any, *given: Any, **options: Any) -> np.ndarray:
-        arrays, numbers = (*given[: count - 1], _dense(given[count - 1])), given[count:]
+        arrays, numbers = given[:count], given[count:]
         if options or not kernels.supports(*reversed(arrays)):
             return default(self, *given, **options)
         kernel = getattr(kernels.load(family), name)
@@ -122,13 +122,11 @@ class ElementwiseKernels(TurnedArrays):
         return _each(kernels.load("elementwise").relu_grad, g, out)
 
     def sigmoid(self, x: np.ndarray) -> np.ndarray:
-        x = _dense(x)
         if not kernels.supports_rows(x):
             return super().sigmoid(x)
         return _each(kernels.load("elementwise").sigmoid_of, x)
 
     def sigmoid_grad(self, g: np.ndarray, out: np.ndarray) -> np.ndarray:
-        out = _dense(out)
         if not kernels.supports(out, g):
             return super().sigmoid_grad(g, out)
         return _each(kernels.load("elementwise").sigmoid_grad, g, out)
@@ -161,19 +159,16 @@ class ElementwiseKernels(TurnedArrays):
         return _each(kernels.load("elementwise").softplus_grad, g, x, scalars=numbers)
 
     def silu(self, x: np.ndarray) -> np.ndarray:
-        x = _dense(x)
         if not kernels.supports_rows(x):
             return super().silu(x)
         return _each(kernels.load("elementwise").silu, x)
 
     def silu_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-        x = _dense(x)
         if not kernels.supports(x, g):
             return super().silu_grad(g, x)
         return _each(kernels.load("elementwise").silu_grad, g, x)
 
     def gelu(self, x: np.ndarray, approximate: str = "none") -> np.ndarray:
-        x = _dense(x)
         if not kernels.supports(x):
             return super().gelu(x, approximate)
         elementwise = kernels.load("elementwise")
@@ -183,7 +178,6 @@ class ElementwiseKernels(TurnedArrays):
         return _each(elementwise.gelu4 if x.itemsize == 4 else elementwise.gelu, x)
 
     def gelu_grad(self, g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
-        x = _dense(x)
         if not kernels.supports(x, g):
             return super().gelu_grad(g, x, approximate)
         return _each(getattr(kernels.load("elementwise"), GELU_GRADS[approximate]), g, x)
@@ -262,14 +256,6 @@ def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, 
     family = kernels.load("elementwise")
     arrays = contiguous(condition).ravel(), contiguous(a).ravel(), contiguous(b).ravel()
     return (family.where, out.size, family.CHUNK, *arrays, out.ravel())
-
-
-def _dense(x: np.ndarray) -> np.ndarray:
-    """An array, or a copy of a large part of one, such as a gate's columns: a copy and a kernel
-    take a fraction of the default's passes."""
-    if type(x) is np.ndarray and x.size >= kernels.MIN_SIZE and not x.flags.forc:
-        return workspace.contiguous(x)
-    return x
 
 
 def _at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
