@@ -36,7 +36,7 @@ SMALL_PRODUCTS = 1 << 23
 CHUNK_PRODUCTS = 1 << 17
 """Multiplications that a thread takes at a time, in whole matrices, if these are smaller."""
 
-BLOCK_PRODUCTS = 1 << 19
+BLOCK_PRODUCTS = 1 << 20
 """Multiplications of a block below which a thread more is not worth its start."""
 
 SPLITTING = 1.2
