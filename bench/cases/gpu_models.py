@@ -105,7 +105,7 @@ def decoding(options: Options, place: str, copied: float, until: float) -> Itera
     """Greedy tokens of one row: each reads all weights, of the embedding one row. One model,
     made on the GPU; its weights are then packed. No format begins after `until`."""
     config = TINY_LLAMA if options.tiny else random_llama.LLAMA_1B
-    few, many = (1, 3) if options.tiny else (32, 160)
+    few, many = (1, 3) if options.tiny else (64, 192)  # both long enough to be recorded
     model: Any = None
     for stored, share in (("bfloat16", 0.6), ("q4_0", 0.45)):
         if _is_late(f"decoding {stored}", until):

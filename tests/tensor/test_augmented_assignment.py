@@ -140,14 +140,14 @@ def test_methods_with_one_argument_are_augmented_assignment(assign, given, devic
             x = gradient.tensor([[0.0, -1.5, 2.0], [3.0, 0.0, 1e30], [-4.0, 5.5, 6.0]])
             x = x.to(device, dtype)
             y, other = x.clone(), x.clone()
-            x_given, y_given = (
+            x_given, y_given, other_given = (
                 each.to(device) if isinstance(each, gradient.Tensor) else each
-                for each in (OPERANDS[given](x), OPERANDS[given](y))
+                for each in map(OPERANDS[given], (x, y, other))
             )
             with np.errstate(all="ignore"):
                 assert getattr(x, name)(x_given) is x
                 assign(y, y_given)
-                getattr(other, name)(other=OPERANDS[given](other))
+                getattr(other, name)(other=other_given)
             for same in (y, other):
                 assert gradient.allclose(x.double(), same.double(), rtol=0, atol=0, equal_nan=True)
 
