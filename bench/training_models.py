@@ -1,7 +1,7 @@
 """The models whose training steps are measured, built from the modules of either package.
 
 Each function takes the package, `gradient` or `torch`, and returns a model, its loss as a function
-of inputs and targets, and arrays for these.
+of inputs and targets, and arrays for these: the same arrays at each call.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from bench.cases.train_step import GPT2_124M, SMALL, Shape
 from examples import under_torch
 
 Built = tuple[Any, Callable[..., Any], list[np.ndarray]]
-
-DRAWS = np.random.default_rng(0)
 
 
 @dataclass(frozen=True)
@@ -135,8 +133,9 @@ def unet(package: Any) -> Built:
             return self.head(x)
 
     model = UNet()
-    x = DRAWS.standard_normal((8, 1, 64, 64), dtype=np.float32)
-    return model, _cross_entropy(package, model), [x, DRAWS.integers(0, 4, (8, 64, 64))]
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((8, 1, 64, 64), dtype=np.float32)
+    return model, _cross_entropy(package, model), [x, draws.integers(0, 4, (8, 64, 64))]
 
 
 def vit(package: Any) -> Built:
@@ -169,7 +168,7 @@ def gpt(shape: Shape, package: Any) -> Built:
     script = under_torch.load("char_gpt", package.__name__)
     config = script.GPTConfig(shape.vocab, shape.time, shape.layers, shape.heads, shape.width)
     model = script.GPT(config)
-    ids = DRAWS.integers(0, shape.vocab, (shape.batch, shape.time + 1))
+    ids = np.random.default_rng(0).integers(0, shape.vocab, (shape.batch, shape.time + 1))
     return model, model.loss, [ids[:, :-1].copy(), ids[:, 1:].copy()]
 
 
@@ -177,7 +176,7 @@ def encoder(package: Any) -> Built:
     nn = package.nn
     layer = nn.TransformerEncoderLayer(256, 4, 1024, dropout=0.1, batch_first=True)
     model = nn.TransformerEncoder(layer, 4)
-    x, y = DRAWS.standard_normal((2, 8, 128, 256), dtype=np.float32)
+    x, y = np.random.default_rng(0).standard_normal((2, 8, 128, 256), dtype=np.float32)
 
     def loss(x: Any, y: Any) -> Any:
         return nn.functional.mse_loss(model(x), y)
@@ -189,7 +188,7 @@ def lstm(package: Any) -> Built:
     nn = package.nn
     parts = [nn.Embedding(1000, 200), nn.LSTM(200, 200, 2), nn.Linear(200, 1000)]
     model = nn.ModuleList(parts)
-    ids = DRAWS.integers(0, 1000, (36, 20))
+    ids = np.random.default_rng(0).integers(0, 1000, (36, 20))
 
     def loss(x: Any, y: Any) -> Any:
         embedding, recurrent, head = parts
@@ -207,8 +206,9 @@ def _cross_entropy(package: Any, model: Any) -> Callable[[Any, Any], Any]:
 
 
 def _classifier(package: Any, model: Any, *shape: int) -> Built:
-    x = DRAWS.standard_normal(shape, dtype=np.float32)
-    return model, _cross_entropy(package, model), [x, DRAWS.integers(0, 10, shape[0])]
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal(shape, dtype=np.float32)
+    return model, _cross_entropy(package, model), [x, draws.integers(0, 10, shape[0])]
 
 
 GPT_10M = Shape("GPT 10M, 4 x 256", vocab=1024, layers=6, heads=6, width=384, batch=4, time=256)

@@ -10,15 +10,15 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import gradient
-from bench import chart, machine
+from bench import chart, further_models, machine, training_models
 from bench.__main__ import default_file, measure
 from bench.cases import CASES, Options, gpu, gpu_convolutions
 from bench.measure import Samples, interleave
 from bench.result import Result, table
-from bench.training_models import resnet
 from gradient.backends.cuda import driver
 from support import fake_device
 from support.paths import CHECKOUT
@@ -242,10 +242,19 @@ def test_convolutional_networks_on_a_gpu_are_measured(a_gpu):
     assert gradient.get_float32_matmul_precision() == "highest"
 
 
+@pytest.mark.slow
+def test_models_have_the_same_inputs_at_each_call():
+    for model in (*training_models.MODELS, *further_models.MODELS):
+        if not model.large:
+            first, second = (model.build(gradient)[2] for _ in range(2))
+            for x, y in zip(first, second, strict=True):
+                np.testing.assert_array_equal(x, y, err_msg=model.name)
+
+
 def test_operations_and_numbers_of_convolutions_are_counted():
     """(1 x 3 x 32 x 32) by 3 x 3 to 16 channels, of which the input needs no gradient."""
     with gradient.device("meta"):
-        model, *_ = resnet(gradient, images=1, widths=(16,))
+        model, *_ = training_models.resnet(gradient, images=1, widths=(16,))
         needed = gpu_convolutions.needed_by(gradient, model, gradient.empty(1, 3, 32, 32))
     first, others = 16 * 27 * 1024, 4 * 16 * 144 * 1024
     assert needed.operations == 2 * (2 * first + 3 * others)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.further_models.features import DRAWS, normal, perceptron
+from bench.further_models.features import normal, perceptron
 from bench.training_models import Built, TrainingModel
 
 
@@ -32,9 +32,10 @@ def dqn(package: Any) -> Built:
                 slow.lerp_(fast, 0.005)
         return loss
 
-    x = normal(64, 10)
-    x[:, 8], x[:, 9] = 1.0, DRAWS.random(64) < 0.1
-    return nn.ModuleList([online, target]), loss, [x, DRAWS.integers(0, 2, 64)]
+    draws = np.random.default_rng(0)
+    x = normal(draws, 64, 10)
+    x[:, 8], x[:, 9] = 1.0, draws.random(64) < 0.1
+    return nn.ModuleList([online, target]), loss, [x, draws.integers(0, 2, 64)]
 
 
 def ppo(is_discrete: bool, package: Any) -> Built:
@@ -78,10 +79,11 @@ def ppo(is_discrete: bool, package: Any) -> Built:
         value_loss = package.max((value - returns) ** 2, (clipped - returns) ** 2).mean() / 2
         return policy_loss - 0.01 * entropy.mean() + 0.5 * value_loss
 
-    x = normal(256, observations + 4)
+    draws = np.random.default_rng(0)
+    x = normal(draws, 256, observations + 4)
     x[:, observations] = x[:, observations] / 10 - (1.4 if is_discrete else 8.5)
     x[:, observations + 2] += 3
-    y = DRAWS.integers(0, actions, 256) if is_discrete else normal(256, actions)
+    y = draws.integers(0, actions, 256) if is_discrete else normal(draws, 256, actions)
     return agent, loss, [x, y]
 
 
@@ -142,8 +144,9 @@ def sac(package: Any) -> Built:
         loss = loss + (alpha * log_prob - package.min(*(q(both) for q in agent.targets))).mean()
         return loss - (agent.log_alpha.exp() * (log_prob.detach() - actions)).mean()
 
-    y = np.stack([normal(256) + 4, DRAWS.random(256) < 0.1], 1).astype(np.float32)
-    return agent, loss, [normal(256, 40), y]
+    draws = np.random.default_rng(0)
+    y = np.stack([normal(draws, 256) + 4, draws.random(256) < 0.1], 1).astype(np.float32)
+    return agent, loss, [normal(draws, 256, 40), y]
 
 
 MODELS = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.further_models.features import DRAWS, normal, perceptron
+from bench.further_models.features import normal, perceptron
 from bench.training_models import Built, TrainingModel
 
 
@@ -35,8 +35,9 @@ def maml(package: Any) -> Built:
             total = total + F.mse_loss(out, query_y)
         return total / x.shape[1]
 
-    x = DRAWS.random((2, 4, 10, 1), dtype=np.float32) * 10 - 5
-    return model, loss, [x, np.sin(x + DRAWS.random((1, 4, 1, 1), dtype=np.float32)) * 3]
+    draws = np.random.default_rng(0)
+    x = draws.random((2, 4, 10, 1), dtype=np.float32) * 10 - 5
+    return model, loss, [x, np.sin(x + draws.random((1, 4, 1, 1), dtype=np.float32)) * 3]
 
 
 def glow(package: Any) -> Built:
@@ -83,7 +84,8 @@ def glow(package: Any) -> Built:
         log_prob = -0.5 * (x**2 + math.log(2 * math.pi)).sum(dim=1)
         return -(log_prob + log_det).mean()
 
-    return steps, loss, [np.tanh(normal(256, size) * 2), normal(256, size) / 100]
+    draws = np.random.default_rng(0)
+    return steps, loss, [np.tanh(normal(draws, 256, size) * 2), normal(draws, 256, size) / 100]
 
 
 def spline_flow(package: Any) -> Built:
@@ -142,7 +144,8 @@ def spline_flow(package: Any) -> Built:
         prior = package.distributions.Normal(package.zeros_like(x), package.ones_like(x))
         return -(prior.log_prob(x).sum(dim=1) + log_det).mean()
 
-    return nets, loss, [np.abs(normal(256, size)) * 2 - 1.5, normal(256, size) / 100]
+    draws = np.random.default_rng(0)
+    return nets, loss, [np.abs(normal(draws, 256, size)) * 2 - 1.5, normal(draws, 256, size) / 100]
 
 
 def _kernel(package: Any, x: Any, y: Any, model: Any) -> Any:
@@ -175,8 +178,9 @@ def gaussian_process(package: Any) -> Built:
         log_det = 2 * lower.diagonal().log().sum()
         return 0.5 * (y @ alpha + log_det + n * math.log(2 * math.pi)) / n
 
-    x = normal(300, 8)
-    return model, loss, [x, np.sin(x.sum(1)) + normal(300) / 10]
+    draws = np.random.default_rng(0)
+    x = normal(draws, 300, 8)
+    return model, loss, [x, np.sin(x.sum(1)) + normal(draws, 300) / 10]
 
 
 def sparse_process(package: Any) -> Built:
@@ -213,8 +217,9 @@ def sparse_process(package: Any) -> Built:
         divergence = 0.5 * (factor.square().sum() + model.mean.square().sum() - points - log_det)
         return -likelihood.mean() + divergence / rows
 
-    x = normal(rows, 8)
-    return model, loss, [x, np.sin(x.sum(1)) + normal(rows) / 10]
+    draws = np.random.default_rng(0)
+    x = normal(draws, rows, 8)
+    return model, loss, [x, np.sin(x.sum(1)) + normal(draws, rows) / 10]
 
 
 def mixture_density(package: Any) -> Built:
@@ -241,7 +246,8 @@ def mixture_density(package: Any) -> Built:
         log_prob = (-0.5 * normed**2 - scales.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
         return -package.logsumexp(log_weights + log_prob, dim=-1).mean()
 
-    x = normal(1024, 8)
+    draws = np.random.default_rng(0)
+    x = normal(draws, 1024, 8)
     return model, loss, [x, np.stack([np.sin(x[:, 0]) * 2, x[:, 1] * x[:, 2]], 1)]
 
 
@@ -275,7 +281,8 @@ def vae(package: Any) -> Built:
         divergence = -0.5 * package.sum(1 + log_variance - mean.pow(2) - log_variance.exp())
         return likelihood + divergence
 
-    x = (DRAWS.random((128, 784)) * DRAWS.random(784) > 0.4).astype(np.float32)
+    draws = np.random.default_rng(0)
+    x = (draws.random((128, 784)) * draws.random(784) > 0.4).astype(np.float32)
     return model, loss, [x, x]
 
 
@@ -307,7 +314,8 @@ def bayes_by_backprop(package: Any) -> Built:
             total = total + divergence
         return F.cross_entropy(x, y) + total / 60000
 
-    return layers, loss, [normal(128, 784), DRAWS.integers(0, 10, 128)]
+    draws = np.random.default_rng(0)
+    return layers, loss, [normal(draws, 128, 784), draws.integers(0, 10, 128)]
 
 
 def rank_autoencoder(package: Any) -> Built:
@@ -324,7 +332,8 @@ def rank_autoencoder(package: Any) -> Built:
         kept = (u[:, :8] * s[:8]) @ vh[:8]
         return nn.functional.mse_loss(decoder(kept + mean), y) + 1e-3 * s[8:].sum()
 
-    x = normal(256, 8) @ normal(8, 100) + normal(256, 100) / 10
+    draws = np.random.default_rng(0)
+    x = normal(draws, 256, 8) @ normal(draws, 8, 100) + normal(draws, 256, 100) / 10
     return nn.ModuleList([encoder, decoder]), loss, [x, x]
 
 

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-DRAWS = np.random.default_rng(1)
 
-
-def normal(*shape: int) -> np.ndarray:
-    return DRAWS.standard_normal(shape, dtype=np.float32)
+def normal(draws: np.random.Generator, *shape: int) -> np.ndarray:
+    return draws.standard_normal(shape, dtype=np.float32)
 
 
 def perceptron(package: Any, widths: Iterable[int], activation: Callable[[], Any]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.training_models import DRAWS, Built, TrainingModel, _classifier
+from bench.training_models import Built, TrainingModel, _classifier
 
 
 def convnext(package: Any) -> Built:
@@ -310,8 +310,9 @@ def distillation(package: Any) -> Built:
         soft = F.kl_div(F.log_softmax(logits / temperature, 1), wanted, reduction="batchmean")
         return 0.9 * temperature**2 * soft + 0.1 * F.cross_entropy(logits, y)
 
-    x = DRAWS.standard_normal((16, 3, 32, 32), dtype=np.float32)
-    return nn.ModuleList([teacher, student]), loss, [x, DRAWS.integers(0, 10, 16)]
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((16, 3, 32, 32), dtype=np.float32)
+    return nn.ModuleList([teacher, student]), loss, [x, draws.integers(0, 10, 16)]
 
 
 def augmented(package: Any) -> Built:
@@ -356,8 +357,9 @@ def augmented(package: Any) -> Built:
         wanted = share * classes + (1 - share) * classes[order]
         return F.cross_entropy(logits, wanted, label_smoothing=0.1)
 
-    x = DRAWS.integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
-    return model, loss, [x, DRAWS.integers(0, 10, 64)]
+    draws = np.random.default_rng(0)
+    x = draws.integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
+    return model, loss, [x, draws.integers(0, 10, 64)]
 
 
 MODELS: list[TrainingModel] = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.training_models import DRAWS, Built, TrainingModel
+from bench.training_models import Built, TrainingModel
 
 
 def dcgan(package: Any) -> Built:
@@ -34,7 +34,7 @@ def dcgan(package: Any) -> Built:
         judged = discriminator(generator(noise)).view(-1)
         return nn.functional.binary_cross_entropy(judged, real)
 
-    noise = DRAWS.standard_normal((16, 100, 1, 1), dtype=np.float32)
+    noise = np.random.default_rng(0).standard_normal((16, 100, 1, 1), dtype=np.float32)
     return nn.ModuleList([generator, discriminator]), loss, [noise, np.ones(16, np.float32)]
 
 
@@ -55,7 +55,7 @@ def wgan(package: Any) -> Built:
         penalty = ((slope.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
         return critic(fake).mean() - critic(real).mean() + 10 * penalty
 
-    real, fake = DRAWS.standard_normal((2, 16, 3, 32, 32), dtype=np.float32)
+    real, fake = np.random.default_rng(0).standard_normal((2, 16, 3, 32, 32), dtype=np.float32)
     return critic, loss, [real, np.tanh(fake)]
 
 
@@ -92,7 +92,7 @@ def vae(package: Any) -> Built:
         divergence = -0.5 * package.sum(1 + log_variance - mean.pow(2) - log_variance.exp())
         return (error + divergence) / len(x)
 
-    x = DRAWS.random((16, 3, 32, 32), dtype=np.float32)
+    x = np.random.default_rng(0).random((16, 3, 32, 32), dtype=np.float32)
     return model, loss, [x, x]
 
 
@@ -158,8 +158,9 @@ def diffusion(package: Any) -> Built:
         noise, share = package.randn_like(x), kept[time][:, None, None, None]
         return F.mse_loss(model(share.sqrt() * x + (1 - share).sqrt() * noise, time), noise)
 
-    x = DRAWS.standard_normal((8, 3, 32, 32), dtype=np.float32)
-    return model, loss, [x, DRAWS.integers(0, 1000, 8)]
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((8, 3, 32, 32), dtype=np.float32)
+    return model, loss, [x, draws.integers(0, 1000, 8)]
 
 
 def espcn(package: Any) -> Built:
@@ -174,8 +175,9 @@ def espcn(package: Any) -> Built:
     def loss(x: Any, y: Any) -> Any:
         return nn.functional.mse_loss(model(x), y)
 
-    x = DRAWS.standard_normal((16, 1, 17, 17), dtype=np.float32)
-    return model, loss, [x, DRAWS.standard_normal((16, 1, 51, 51), dtype=np.float32)]
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((16, 1, 17, 17), dtype=np.float32)
+    return model, loss, [x, draws.standard_normal((16, 1, 51, 51), dtype=np.float32)]
 
 
 def style_transfer(package: Any) -> Built:
@@ -222,7 +224,7 @@ def style_transfer(package: Any) -> Built:
         rough = rough + (painted[..., 1:] - painted[..., :-1]).abs().mean()
         return F.mse_loss(ours[1], content[1]) + 1e3 * error + 1e-2 * rough
 
-    x, style = (DRAWS.random((n, 3, 48, 48), dtype=np.float32) for n in (4, 1))
+    x, style = (np.random.default_rng(0).random((n, 3, 48, 48), dtype=np.float32) for n in (4, 1))
     return nn.ModuleList([painter, critic]), loss, [x, style]
 
 

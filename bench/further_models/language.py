@@ -10,8 +10,6 @@ import numpy as np
 from bench.further_models.supervision import next_token
 from bench.training_models import Built, TrainingModel
 
-DRAWS = np.random.default_rng(0)
-
 
 def bert(package: Any) -> Built:
     """A masked language model: predictions at the masked positions only, by the transposed table of
@@ -68,9 +66,10 @@ def bert(package: Any) -> Built:
             return self.decoder(self.head_norm(F.gelu(self.transform(x))))
 
     model = Bert()
-    ids = DRAWS.integers(1, vocab, (8, time))
+    draws = np.random.default_rng(0)
+    ids = draws.integers(1, vocab, (8, time))
     ids[::2, -10:] = 0
-    masked = np.stack([DRAWS.permutation(time - 10)[:8] for _ in ids])
+    masked = np.stack([draws.permutation(time - 10)[:8] for _ in ids])
     labels = np.take_along_axis(ids, masked, 1)
     np.put_along_axis(ids, masked, 3, 1)
 
@@ -353,9 +352,10 @@ def clip(package: Any) -> Built:
             return (F.cross_entropy(logits, own) + F.cross_entropy(logits.t(), own)) / 2
 
     model = CLIP()
-    ids = DRAWS.integers(1, 999, (pairs, time))
-    ids[np.arange(pairs), DRAWS.integers(6, time, pairs)] = 999  # the end of the text
-    return model, model, [DRAWS.standard_normal((pairs, 3, 32, 32), dtype=np.float32), ids]
+    draws = np.random.default_rng(0)
+    ids = draws.integers(1, 999, (pairs, time))
+    ids[np.arange(pairs), draws.integers(6, time, pairs)] = 999  # the end of the text
+    return model, model, [draws.standard_normal((pairs, 3, 32, 32), dtype=np.float32), ids]
 
 
 MODELS = [

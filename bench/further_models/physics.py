@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.further_models.features import DRAWS, normal, perceptron
+from bench.further_models.features import normal, perceptron
 from bench.training_models import Built, TrainingModel
 
 
@@ -34,7 +34,8 @@ def neural_ode(package: Any) -> Built:
             points.append(y)
         return (package.stack(points) - path).abs().mean()
 
-    points = [normal(128, 2)]
+    draws = np.random.default_rng(0)
+    points = [normal(draws, 128, 2)]
     for _ in range(200):
         cubes = points[-1] ** 3
         turned = cubes @ np.array([[-0.1, 2.0], [-2.0, -0.1]], np.float32)
@@ -60,8 +61,9 @@ def pinn(package: Any) -> Built:
         known = net(boundary[:, :2])
         return (residual**2).mean() + package.nn.functional.mse_loss(known, boundary[:, 2:])
 
-    inside = DRAWS.random((2000, 2), dtype=np.float32) * [1, 2] - [0, 1]
-    start = DRAWS.random((100, 1)) * 2 - 1
+    draws = np.random.default_rng(0)
+    inside = draws.random((2000, 2), dtype=np.float32) * [1, 2] - [0, 1]
+    start = draws.random((100, 1)) * 2 - 1
     boundary = np.concatenate([0 * start, start, -np.sin(math.pi * start)], 1)
     return net, loss, [inside.astype(np.float32), boundary.astype(np.float32)]
 
@@ -81,7 +83,8 @@ def hamiltonian(package: Any) -> Built:
         predicted = package.cat([by_momentum, -by_place], dim=1)
         return (change - predicted).pow(2).mean()
 
-    x = normal(512, 8)
+    draws = np.random.default_rng(0)
+    x = normal(draws, 512, 8)
     return net, loss, [x, np.concatenate([x[:, 4:], -x[:, :4]], 1)]
 
 
@@ -127,7 +130,8 @@ def fourier_operator(package: Any) -> Built:
         difference = (operator(x) - y).norm(2, 1)
         return (difference / y.norm(2, 1)).mean()
 
-    x = np.cumsum(normal(20, 256), 1) / 16
+    draws = np.random.default_rng(0)
+    x = np.cumsum(normal(draws, 20, 256), 1) / 16
     return operator, loss, [x, np.tanh(np.roll(x, 3, 1))]
 
 
@@ -153,7 +157,8 @@ def deep_operator(package: Any) -> Built:
         places = package.linspace(0, 1, 100, dtype=x.dtype).unsqueeze(-1)
         return nn.functional.mse_loss(model(x, places), y)
 
-    x = np.cumsum(normal(256, 100), 1) / 10
+    draws = np.random.default_rng(0)
+    x = np.cumsum(normal(draws, 256, 100), 1) / 10
     return model, loss, [x, np.cumsum(x, 1) / 100]
 
 
@@ -178,8 +183,9 @@ def siren(package: Any) -> Built:
     def loss(x: Any, y: Any) -> Any:
         return ((net(x) - y) ** 2).mean()
 
-    x = DRAWS.random((2048, 2), dtype=np.float32) * 2 - 1
-    y = np.sin(x @ normal(2, 3) * 9)
+    draws = np.random.default_rng(0)
+    x = draws.random((2048, 2), dtype=np.float32) * 2 - 1
+    y = np.sin(x @ normal(draws, 2, 3) * 9)
     return net, loss, [x, y]
 
 
@@ -232,7 +238,8 @@ def nerf(package: Any) -> Built:
         weights = alpha * package.cumprod(clear, -1)[:, :-1]
         return ((package.sum(weights[..., None] * rgb, -2) - colours) ** 2).mean()
 
-    x, y = normal(64, 6), DRAWS.random((64, 3), dtype=np.float32) / 4
+    draws = np.random.default_rng(0)
+    x, y = normal(draws, 64, 6), draws.random((64, 3), dtype=np.float32) / 4
     return field, loss, [x, y]
 
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.further_models.supervision import classifier, next_token_by_column
+from bench.further_models.supervision import next_token_by_column, supervised
 from bench.training_models import Built, TrainingModel
-
-DRAWS = np.random.default_rng(0)
 
 
 def mamba(package: Any) -> Built:
@@ -97,8 +95,9 @@ def s4d(package: Any) -> Built:
         def forward(self, x: Any) -> Any:
             return self.decoder(self.layers(self.encoder(x)).mean(dim=1))
 
-    x = DRAWS.standard_normal((4, time, 3), dtype=np.float32)
-    return classifier(package, S4D(), x, 10)
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((4, time, 3), dtype=np.float32)
+    return supervised(S4D(), F.cross_entropy, x, draws.integers(0, 10, 4))
 
 
 def rwkv(package: Any) -> Built:

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from bench.further_models import experts, language, recurrences, series, sets
-from bench.further_models.supervision import classifier
+from bench.further_models.supervision import supervised
 from bench.training_models import Built, TrainingModel
-
-DRAWS = np.random.default_rng(0)
 
 
 def attentive_translation(package: Any) -> Built:
@@ -106,15 +104,17 @@ def text_cnn(package: Any) -> Built:
             pooled = [F.max_pool1d(f, f.size(2)).squeeze(2) for f in features]
             return self.head(self.dropout(package.cat(pooled, dim=1)))
 
-    ids = DRAWS.integers(1, 5000, (50, 56))
+    draws = np.random.default_rng(0)
+    ids = draws.integers(1, 5000, (50, 56))
     ids[::3, 40:] = 0
-    return classifier(package, TextCNN(), ids, 5)
+    return supervised(TextCNN(), F.cross_entropy, ids, draws.integers(0, 5, 50))
 
 
 def fast_text(package: Any) -> Built:
     """The mean of the vectors of a text's words and n-grams (Joulin et al. 2017)."""
     nn, F = package.nn, package.nn.functional
-    lengths = np.random.default_rng(0).integers(20, 120, 128)
+    draws = np.random.default_rng(0)
+    lengths = draws.integers(20, 120, 128)
 
     class FastText(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -128,12 +128,12 @@ def fast_text(package: Any) -> Built:
             return self.head(self.embedding(ids, self.offsets))
 
     model = FastText()
-    ids = DRAWS.integers(0, 20000, int(lengths.sum()))
+    ids = draws.integers(0, 20000, int(lengths.sum()))
 
     def loss(x: Any, y: Any) -> Any:
         return F.cross_entropy(model(x), y)
 
-    return model, loss, [ids, DRAWS.integers(0, 4, len(lengths))]
+    return model, loss, [ids, draws.integers(0, 4, len(lengths))]
 
 
 def packed_classifier(package: Any) -> Built:
@@ -141,7 +141,8 @@ def packed_classifier(package: Any) -> Built:
     are classified (Graves & Schmidhuber 2005)."""
     nn = package.nn
     rnn = nn.utils.rnn
-    lengths = np.random.default_rng(0).integers(8, 41, 24)
+    draws = np.random.default_rng(0)
+    lengths = draws.integers(8, 41, 24)
     lengths[5] = 40
 
     class Classifier(nn.Module):  # type: ignore[misc]
@@ -160,9 +161,9 @@ def packed_classifier(package: Any) -> Built:
 
     model = Classifier()
     model.lengths = lengths.tolist()
-    ids = DRAWS.integers(1, 2000, (24, 40))
+    ids = draws.integers(1, 2000, (24, 40))
     ids[np.arange(40) >= lengths[:, None]] = 0
-    return classifier(package, model, ids, 5)
+    return supervised(model, nn.functional.cross_entropy, ids, draws.integers(0, 5, 24))
 
 
 def lstm_cells(package: Any) -> Built:
@@ -194,7 +195,7 @@ def lstm_cells(package: Any) -> Built:
             return self.head(package.stack(outputs, dim=1))
 
     model = Cells()
-    ids = DRAWS.integers(0, vocab, (20, 31))
+    ids = np.random.default_rng(0).integers(0, vocab, (20, 31))
 
     def loss(x: Any, y: Any) -> Any:
         return F.cross_entropy(model(x).transpose(1, 2), y)
@@ -237,9 +238,10 @@ def lstm_crf(package: Any) -> Built:
             return self.start[y[:, 0]] + emitted.sum(1) + moves.sum(1) + self.end[last]
 
     model = Tagger()
-    ids = DRAWS.integers(1, 2000, (16, 40))
+    draws = np.random.default_rng(0)
+    ids = draws.integers(1, 2000, (16, 40))
     ids[::2, 30:] = 0
-    return model, model, [ids, DRAWS.integers(0, tags, ids.shape)]
+    return model, model, [ids, draws.integers(0, tags, ids.shape)]
 
 
 def pointer_network(package: Any) -> Built:
@@ -275,13 +277,13 @@ def pointer_network(package: Any) -> Built:
             return package.stack(losses).mean()
 
     model = Pointer()
-    x = DRAWS.random((64, points, 2), dtype=np.float32)
+    x = np.random.default_rng(0).random((64, points, 2), dtype=np.float32)
     return model, model, [x, np.argsort(x[:, :, 0], axis=1)]
 
 
 def _translation(package: Any, model: Any, vocab: int, batch: int, time: int) -> Built:
     """Texts with padding 0 at the end, in two languages."""
-    source, target = DRAWS.integers(1, vocab, (2, batch, time + 1))
+    source, target = np.random.default_rng(0).integers(1, vocab, (2, batch, time + 1))
     source[::2, -5:] = target[1::2, -4:] = 0
 
     def loss(x: Any, y: Any) -> Any:

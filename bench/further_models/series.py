@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.further_models.supervision import classifier, next_token_by_column, supervised
+from bench.further_models.supervision import next_token_by_column, supervised
 from bench.training_models import Built, TrainingModel
-
-DRAWS = np.random.default_rng(0)
 
 
 def wavenet(package: Any) -> Built:
@@ -83,8 +81,9 @@ def temporal_convolutions(package: Any) -> Built:
         def forward(self, x: Any) -> Any:
             return self.head(self.blocks(x)[:, :, -1])
 
-    x = DRAWS.standard_normal((16, 1, 392), dtype=np.float32)
-    return classifier(package, TCN(), x, 10)
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((16, 1, 392), dtype=np.float32)
+    return supervised(TCN(), F.cross_entropy, x, draws.integers(0, 10, 16))
 
 
 def keyword_spotting(package: Any) -> Built:
@@ -121,8 +120,9 @@ def keyword_spotting(package: Any) -> Built:
             x = (x - x.mean(dim=-1, keepdim=True)) / (x.std(dim=-1, keepdim=True) + 1e-5)
             return self.head(self.blocks(x).mean(dim=-1))
 
-    sound = DRAWS.standard_normal((16, 8000), dtype=np.float32)
-    return classifier(package, Spotter(), sound, 12)
+    draws = np.random.default_rng(0)
+    sound = draws.standard_normal((16, 8000), dtype=np.float32)
+    return supervised(Spotter(), nn.functional.cross_entropy, sound, draws.integers(0, 12, 16))
 
 
 def speech(package: Any) -> Built:
@@ -147,13 +147,14 @@ def speech(package: Any) -> Built:
 
     model, ctc = Recognizer(), nn.CTCLoss(blank=0, zero_infinity=True)
     frame_lengths = package.full((batch,), frames // 2, dtype=package.long)
-    letter_lengths = package.tensor(DRAWS.integers(10, written + 1, batch))
+    draws = np.random.default_rng(0)
+    letter_lengths = package.tensor(draws.integers(10, written + 1, batch))
 
     def loss(x: Any, y: Any) -> Any:
         return ctc(model(x), y, frame_lengths, letter_lengths)
 
-    x = DRAWS.standard_normal((batch, 40, frames), dtype=np.float32)
-    return model, loss, [x, DRAWS.integers(1, letters, (batch, written))]
+    x = draws.standard_normal((batch, 40, frames), dtype=np.float32)
+    return model, loss, [x, draws.integers(1, letters, (batch, written))]
 
 
 def deep_ar(package: Any) -> Built:
@@ -162,13 +163,15 @@ def deep_ar(package: Any) -> Built:
     nn = package.nn
     time, width = 60, 40
 
+    draws = np.random.default_rng(0)
+
     class DeepAR(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.kind = nn.Embedding(370, 20)
             self.lstm = nn.LSTM(1 + 4 + 20, width, 3, dropout=0.1, batch_first=True)
             self.mean, self.deviation = nn.Linear(width, 1), nn.Linear(width, 1)
-            self.kinds = package.tensor(DRAWS.integers(0, 370, 32))
+            self.kinds = package.tensor(draws.integers(0, 370, 32))
 
         def forward(self, z: Any, covariates: Any) -> Any:
             scale = 1 + z[:, :48].abs().mean(dim=1, keepdim=True)
@@ -181,8 +184,8 @@ def deep_ar(package: Any) -> Built:
             return -normal.log_prob(z[:, 1:]).mean()
 
     model = DeepAR()
-    z = DRAWS.gamma(2.0, 3.0, (32, time + 1)).astype(np.float32)
-    return model, model, [z, DRAWS.standard_normal((32, time, 4), dtype=np.float32)]
+    z = draws.gamma(2.0, 3.0, (32, time + 1)).astype(np.float32)
+    return model, model, [z, draws.standard_normal((32, time, 4), dtype=np.float32)]
 
 
 def n_beats(package: Any) -> Built:
@@ -237,7 +240,7 @@ def n_beats(package: Any) -> Built:
         error = package.where(size == 0, package.zeros_like(size), distance / size)
         return 200 * error.mean()
 
-    series = DRAWS.gamma(2.0, 3.0, (256, past + future)).astype(np.float32)
+    series = np.random.default_rng(0).gamma(2.0, 3.0, (256, past + future)).astype(np.float32)
     return supervised(NBeats(), relative_error, series[:, :past].copy(), series[:, past:].copy())
 
 
@@ -273,7 +276,8 @@ def patch_tst(package: Any) -> Built:
             x = self.head(x).view(-1, channels, future).transpose(1, 2)
             return (x - self.shift) / (self.scale + 1e-10) * deviation + mean
 
-    series = DRAWS.standard_normal((8, past + future, channels), dtype=np.float32).cumsum(1)
+    draws = np.random.default_rng(0)
+    series = draws.standard_normal((8, past + future, channels), dtype=np.float32).cumsum(1)
     return supervised(PatchTST(), F.mse_loss, series[:, :past].copy(), series[:, past:].copy())
 
 

@@ -8,14 +8,13 @@ import numpy as np
 
 from bench.training_models import Built, TrainingModel
 
-DRAWS = np.random.default_rng(0)
-
 
 def graph_convolutions(package: Any) -> Built:
     """Each node adds up its neighbours' features, divided by the roots of both degrees (Kipf &
     Welling 2017)."""
     nn, F = package.nn, package.nn.functional
     nodes, features, hidden, classes = 1500, 256, 64, 7
+    draws = np.random.default_rng(0)
 
     class Convolution(nn.Module):  # type: ignore[misc]
         def __init__(self, inputs: int, outputs: int) -> None:
@@ -37,13 +36,13 @@ def graph_convolutions(package: Any) -> Built:
             super().__init__()
             self.first, self.second = Convolution(features, hidden), Convolution(hidden, classes)
             self.dropout = nn.Dropout(0.2)
-            self.register_buffer("edges", package.tensor(_edges(nodes, 4)))
+            self.register_buffer("edges", package.tensor(_edges(draws, nodes, 4)))
 
         def forward(self, x: Any) -> Any:
             x = self.dropout(F.relu(self.first(self.dropout(x), self.edges)))
             return self.second(x, self.edges)
 
-    return _nodes(package, GCN(), nodes, features, classes)
+    return _nodes(package, GCN(), draws, nodes, features, classes)
 
 
 def graph_attention(package: Any) -> Built:
@@ -51,6 +50,7 @@ def graph_attention(package: Any) -> Built:
     (8 heads; Veličković et al. 2018)."""
     nn, F = package.nn, package.nn.functional
     nodes, features, heads, hidden, classes = 1000, 256, 8, 8, 7
+    draws = np.random.default_rng(0)
 
     class Attention(nn.Module):  # type: ignore[misc]
         def __init__(self, inputs: int, heads: int, outputs: int) -> None:
@@ -81,13 +81,13 @@ def graph_attention(package: Any) -> Built:
             self.first = Attention(features, heads, hidden)
             self.second = Attention(heads * hidden, 1, classes)
             self.dropout = nn.Dropout(0.2)
-            self.register_buffer("edges", package.tensor(_edges(nodes, 4)))
+            self.register_buffer("edges", package.tensor(_edges(draws, nodes, 4)))
 
         def forward(self, x: Any) -> Any:
             x = F.elu(self.first(self.dropout(x), self.edges).flatten(1))
             return self.second(self.dropout(x), self.edges).mean(1)
 
-    return _nodes(package, GAT(), nodes, features, classes)
+    return _nodes(package, GAT(), draws, nodes, features, classes)
 
 
 def message_passing(package: Any) -> Built:
@@ -112,6 +112,8 @@ def message_passing(package: Any) -> Built:
             received.scatter_add_(0, target.unsqueeze(1).expand(-1, width), message)
             return h + self.node(package.cat([h, received], dim=1))
 
+    draws = np.random.default_rng(0)
+
     class Network(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -122,7 +124,7 @@ def message_passing(package: Any) -> Built:
             edges = np.concatenate([pairs + atoms * g for g in range(graphs)], 1)
             self.register_buffer("edges", package.tensor(edges))
             self.register_buffer("graph", package.arange(graphs).repeat_interleave(atoms))
-            kinds = package.tensor(DRAWS.integers(0, 5, graphs * atoms))
+            kinds = package.tensor(draws.integers(0, 5, graphs * atoms))
             self.register_buffer("kinds", kinds)
 
         def forward(self, places: Any) -> Any:
@@ -137,12 +139,12 @@ def message_passing(package: Any) -> Built:
             return self.head(total / count.unsqueeze(1)).squeeze(1)
 
     model = Network()
-    places = DRAWS.standard_normal((graphs * atoms, 3), dtype=np.float32)
+    places = draws.standard_normal((graphs * atoms, 3), dtype=np.float32)
 
     def loss(x: Any, y: Any) -> Any:
         return F.l1_loss(model(x), y)
 
-    return model, loss, [places, DRAWS.standard_normal(graphs, dtype=np.float32)]
+    return model, loss, [places, draws.standard_normal(graphs, dtype=np.float32)]
 
 
 def point_net(package: Any) -> Built:
@@ -194,8 +196,9 @@ def point_net(package: Any) -> Built:
         skew = package.bmm(turn, turn.transpose(2, 1)) - package.eye(turn.size(1))
         return F.cross_entropy(scores, y) + 0.001 * package.norm(skew, dim=(1, 2)).mean()
 
-    points = DRAWS.standard_normal((16, 256, 3), dtype=np.float32)
-    return model, loss, [points, DRAWS.integers(0, 10, 16)]
+    draws = np.random.default_rng(0)
+    points = draws.standard_normal((16, 256, 3), dtype=np.float32)
+    return model, loss, [points, draws.integers(0, 10, 16)]
 
 
 def deep_sets(package: Any) -> Built:
@@ -223,8 +226,9 @@ def deep_sets(package: Any) -> Built:
     def loss(x: Any, y: Any) -> Any:
         return F.cross_entropy(rho(phi(x).sum(dim=1)), y)
 
-    points = DRAWS.standard_normal((32, 100, 3), dtype=np.float32)
-    return nn.ModuleList([phi, rho]), loss, [points, DRAWS.integers(0, 10, 32)]
+    draws = np.random.default_rng(0)
+    points = draws.standard_normal((32, 100, 3), dtype=np.float32)
+    return nn.ModuleList([phi, rho]), loss, [points, draws.integers(0, 10, 32)]
 
 
 def set_transformer(package: Any) -> Built:
@@ -272,32 +276,35 @@ def set_transformer(package: Any) -> Built:
             return self.head(self.together(x, x))
 
     model = SetTransformer()
-    points = DRAWS.standard_normal((16, 80, 2), dtype=np.float32)
-    points[np.arange(80) >= DRAWS.integers(50, 81, 16)[:, None]] = np.nan
+    draws = np.random.default_rng(0)
+    points = draws.standard_normal((16, 80, 2), dtype=np.float32)
+    points[np.arange(80) >= draws.integers(50, 81, 16)[:, None]] = np.nan
 
     def loss(x: Any, y: Any) -> Any:
         return F.smooth_l1_loss(model(x), y)
 
-    return model, loss, [points, DRAWS.standard_normal((16, 4, 5), dtype=np.float32)]
+    return model, loss, [points, draws.standard_normal((16, 4, 5), dtype=np.float32)]
 
 
-def _edges(nodes: int, degree: int) -> np.ndarray:
+def _edges(draws: np.random.Generator, nodes: int, degree: int) -> np.ndarray:
     """(2, edges): random edges in both directions, and one from each node to itself."""
-    ends = DRAWS.integers(0, nodes, (2, nodes * degree // 2))
+    ends = draws.integers(0, nodes, (2, nodes * degree // 2))
     own = np.tile(np.arange(nodes), (2, 1))
     return np.concatenate([ends, ends[::-1], own], 1)
 
 
-def _nodes(package: Any, model: Any, nodes: int, features: int, classes: int) -> Built:
+def _nodes(
+    package: Any, model: Any, draws: np.random.Generator, nodes: int, features: int, classes: int
+) -> Built:
     """A class for each node, known for a tenth of them."""
-    labels = DRAWS.integers(0, classes, nodes)
+    labels = draws.integers(0, classes, nodes)
     known = package.tensor(np.arange(0, nodes, 10))
 
     def loss(x: Any, y: Any) -> Any:
         scores = package.nn.functional.log_softmax(model(x), dim=1)
         return package.nn.functional.nll_loss(scores[known], y[known])
 
-    return model, loss, [DRAWS.standard_normal((nodes, features), dtype=np.float32), labels]
+    return model, loss, [draws.standard_normal((nodes, features), dtype=np.float32), labels]
 
 
 MODELS = [

@@ -8,8 +8,6 @@ import numpy as np
 
 from bench.training_models import Built
 
-DRAWS = np.random.default_rng(0)
-
 
 def supervised(model: Any, criterion: Any, x: np.ndarray, y: np.ndarray) -> Built:
     def loss(x: Any, y: Any) -> Any:
@@ -18,15 +16,9 @@ def supervised(model: Any, criterion: Any, x: np.ndarray, y: np.ndarray) -> Buil
     return model, loss, [x, y]
 
 
-def classifier(package: Any, model: Any, x: np.ndarray, classes: int) -> Built:
-    """A class for each row of x."""
-    criterion = package.nn.functional.cross_entropy
-    return supervised(model, criterion, x, DRAWS.integers(0, classes, len(x)))
-
-
 def next_token(package: Any, model: Any, vocab: int, batch: int, time: int) -> Built:
     """The next token at each place, for a model whose logits are (batch, time, vocab)."""
-    ids = DRAWS.integers(0, vocab, (batch, time + 1))
+    ids = np.random.default_rng(0).integers(0, vocab, (batch, time + 1))
 
     def loss(x: Any, y: Any) -> Any:
         return package.nn.functional.cross_entropy(model(x).view(-1, vocab), y.view(-1))
@@ -36,6 +28,6 @@ def next_token(package: Any, model: Any, vocab: int, batch: int, time: int) -> B
 
 def next_token_by_column(package: Any, model: Any, vocab: int, batch: int, time: int) -> Built:
     """As `next_token`, for logits (batch, vocab, time)."""
-    ids = DRAWS.integers(0, vocab, (batch, time + 1))
+    ids = np.random.default_rng(0).integers(0, vocab, (batch, time + 1))
     x, y = ids[:, :-1].copy(), ids[:, 1:].copy()
     return supervised(model, package.nn.functional.cross_entropy, x, y)

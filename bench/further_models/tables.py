@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.further_models.features import DRAWS, normal, perceptron
+from bench.further_models.features import normal, perceptron
 from bench.training_models import Built, TrainingModel
 
 
@@ -65,8 +65,9 @@ def ft_transformer(package: Any) -> Built:
         label = y[:, 4].to(x.dtype)
         return F.binary_cross_entropy_with_logits(model(x, y[:, :4]), label)
 
-    y = np.stack([DRAWS.integers(0, n, 256) for n in (*categories, 2)], 1)
-    return model, loss, [normal(256, 8), y]
+    draws = np.random.default_rng(0)
+    y = np.stack([draws.integers(0, n, 256) for n in (*categories, 2)], 1)
+    return model, loss, [normal(draws, 256, 8), y]
 
 
 def tabnet(package: Any) -> Built:
@@ -150,7 +151,8 @@ def tabnet(package: Any) -> Built:
         logits, sparsity = model(x)
         return F.cross_entropy(logits, y) + 1e-3 * sparsity
 
-    x = normal(512, features)
+    draws = np.random.default_rng(0)
+    x = normal(draws, 512, features)
     return model, loss, [x, (x[:, 0] * x[:, 1] > 0).astype(np.int64)]
 
 
@@ -184,10 +186,11 @@ def dlrm(package: Any) -> Built:
     def loss(x: Any, indices: Any) -> Any:
         return criterion(model(x[:, :13], indices), x[:, 13])
 
-    x = normal(512, 14)
+    draws = np.random.default_rng(0)
+    x = normal(draws, 512, 14)
     x[:, 13] = x[:, 13] > 0
     # A few rows are looked up often.
-    indices = (DRAWS.random((512, tables, bag)) ** 3 * rows).astype(np.int64)
+    indices = (draws.random((512, tables, bag)) ** 3 * rows).astype(np.int64)
     return model, loss, [x, indices]
 
 
@@ -215,8 +218,9 @@ def matrix_factorization(package: Any) -> Built:
         better, worse = model(user, pairs[:, 1]), model(user, negative)
         return -nn.functional.logsigmoid(better - worse).mean() + 1e-4 * user.pow(2).sum(-1).mean()
 
-    pairs = np.stack([DRAWS.integers(0, users, 2048), DRAWS.integers(0, items, 2048) // 2], 1)
-    return model, loss, [pairs, DRAWS.integers(0, items, 2048)]
+    draws = np.random.default_rng(0)
+    pairs = np.stack([draws.integers(0, users, 2048), draws.integers(0, items, 2048) // 2], 1)
+    return model, loss, [pairs, draws.integers(0, items, 2048)]
 
 
 def word2vec(package: Any) -> Built:
@@ -241,7 +245,7 @@ def word2vec(package: Any) -> Built:
         return -(log_sigmoid(score) + log_sigmoid(-others).sum(1)).mean()
 
     def drawn(*shape: int) -> np.ndarray:  # few words are frequent
-        return (words ** DRAWS.random(shape)).astype(np.int64) - 1
+        return (words ** np.random.default_rng(0).random(shape)).astype(np.int64) - 1
 
     return model, loss, [drawn(1024, 2), drawn(1024, 5)]
 
@@ -262,8 +266,9 @@ def contrastive(package: Any) -> Built:
         places = package.arange(2 * n)
         return F.cross_entropy(similarity, (places + n) % (2 * n))
 
-    x = normal(n, 128)
-    views = [x + normal(n, 128) / 2 for _ in range(2)]
+    draws = np.random.default_rng(0)
+    x = normal(draws, n, 128)
+    views = [x + normal(draws, n, 128) / 2 for _ in range(2)]
     return nn.ModuleList([encoder, head]), loss, views
 
 
@@ -284,7 +289,8 @@ def triplet(package: Any) -> Built:
         return package.relu(positive - negative + 0.3).mean()
 
     person = np.repeat(np.arange(32), 8)
-    return model, loss, [normal(32, 256)[person] + normal(256, 256), person]
+    draws = np.random.default_rng(0)
+    return model, loss, [normal(draws, 32, 256)[person] + normal(draws, 256, 256), person]
 
 
 MODELS = [

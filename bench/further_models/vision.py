@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.further_models import image_classification, image_generation
-from bench.training_models import DRAWS, Built, TrainingModel, _classifier
+from bench.training_models import Built, TrainingModel, _classifier
 
 
 def retinanet(package: Any) -> Built:
@@ -86,10 +86,11 @@ def retinanet(package: Any) -> Built:
         deltas = deltas.gather(1, matched[..., None].expand(-1, -1, 4))
         return (focal + F.smooth_l1_loss(deltas, wanted, beta=0.1, reduction="sum")) / len(x) / 8
 
-    x = DRAWS.standard_normal((4, 3, 64, 64), dtype=np.float32)
-    objects = DRAWS.uniform(8, 56, (4, 8, 6)).astype(np.float32)
-    objects[..., 0] = DRAWS.permuted(np.tile(np.arange(1008), (4, 1)), axis=1)[:, :8]
-    objects[..., 1] = DRAWS.integers(0, classes, (4, 8))
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((4, 3, 64, 64), dtype=np.float32)
+    objects = draws.uniform(8, 56, (4, 8, 6)).astype(np.float32)
+    objects[..., 0] = draws.permuted(np.tile(np.arange(1008), (4, 1)), axis=1)[:, :8]
+    objects[..., 1] = draws.integers(0, classes, (4, 8))
     return model, loss, [x, objects]
 
 
@@ -131,9 +132,10 @@ def deeplab(package: Any) -> Built:
     def loss(x: Any, classes: Any) -> Any:
         return F.cross_entropy(model(x), classes, ignore_index=255)
 
-    x = DRAWS.standard_normal((4, 3, 64, 64), dtype=np.float32)
-    classes = DRAWS.integers(0, 21, (4, 64, 64))
-    return model, loss, [x, np.where(DRAWS.random(classes.shape) < 0.1, 255, classes)]
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((4, 3, 64, 64), dtype=np.float32)
+    classes = draws.integers(0, 21, (4, 64, 64))
+    return model, loss, [x, np.where(draws.random(classes.shape) < 0.1, 255, classes)]
 
 
 def crnn(package: Any) -> Built:
@@ -165,9 +167,10 @@ def crnn(package: Any) -> Built:
         steps = package.full((len(x),), len(scores), dtype=package.long)
         return F.ctc_loss(scores, text, steps, (text != 0).sum(1), zero_infinity=True)
 
-    x = DRAWS.standard_normal((8, 1, 32, 100), dtype=np.float32)
-    text = DRAWS.integers(1, 37, (8, 10))
-    lengths = DRAWS.integers(4, 11, (8, 1))
+    draws = np.random.default_rng(0)
+    x = draws.standard_normal((8, 1, 32, 100), dtype=np.float32)
+    text = draws.integers(1, 37, (8, 10))
+    lengths = draws.integers(4, 11, (8, 1))
     return model, loss, [x, np.where(np.arange(10) < lengths, text, 0)]
 
 
@@ -236,8 +239,9 @@ def capsules(package: Any) -> Built:
         drawn = model.decoder((capsules * truth[:, :, None]).flatten(1))
         return margin.sum(1).mean() + 0.0005 * ((drawn - x.flatten(1)) ** 2).sum(1).mean()
 
-    x = DRAWS.random((16, 1, 28, 28), dtype=np.float32)
-    return model, loss, [x, DRAWS.integers(0, 10, 16)]
+    draws = np.random.default_rng(0)
+    x = draws.random((16, 1, 28, 28), dtype=np.float32)
+    return model, loss, [x, draws.integers(0, 10, 16)]
 
 
 def triplets(package: Any) -> Built:
@@ -259,7 +263,7 @@ def triplets(package: Any) -> Built:
         nearest = apart.masked_fill(same, math.inf).amin(1)
         return F.softplus(farthest - nearest).mean()
 
-    x = DRAWS.standard_normal((32, 3, 32, 32), dtype=np.float32)
+    x = np.random.default_rng(0).standard_normal((32, 3, 32, 32), dtype=np.float32)
     return model, loss, [x, np.arange(32) // 4]
 
 

@@ -9,24 +9,14 @@ import numpy as np
 import pytest
 
 import gradient
-from bench.further_models import (
-    experts,
-    language,
-    recurrences,
-    sequences,
-    series,
-    sets,
-    supervision,
-)
+from bench.further_models import sequences
 
 pytestmark = pytest.mark.parity
 MODELS = {model.build.__name__: model for model in sequences.MODELS}
 
 
-def built(package, model, monkeypatch):
+def built(package, model):
     """The model and its inputs in float64, without dropout, and its loss."""
-    for file in (experts, language, recurrences, sequences, series, sets, supervision):
-        monkeypatch.setattr(file, "DRAWS", np.random.default_rng(0))
     package.manual_seed(0)
     module, loss_of, arrays = model.build(package)
     for part in module.modules():
@@ -51,9 +41,9 @@ def step(module, loss_of, inputs, optimizer):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_three_steps(name, monkeypatch):
+def test_three_steps(name):
     torch = pytest.importorskip("torch")
-    ours, theirs = (built(package, MODELS[name], monkeypatch) for package in (gradient, torch))
+    ours, theirs = (built(package, MODELS[name]) for package in (gradient, torch))
     state = {key: copy.deepcopy(value.numpy()) for key, value in theirs[0].state_dict().items()}
     ours[0].load_state_dict({key: gradient.tensor(value) for key, value in state.items()})
     optimizers = [
