@@ -20,6 +20,7 @@ from gradient.functional.fractional_pooling import *
 from gradient.functional.grid_sampling import *
 from gradient.functional.linear import *
 from gradient.functional.linear_cross_entropy import *
+from gradient.functional.margin_loss import *
 from gradient.functional.multi_head_attention import *
 from gradient.functional.normalization import *
 from gradient.functional.padding import *

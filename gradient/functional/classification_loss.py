@@ -9,12 +9,12 @@ from gradient.autograd.modes import mode
 from gradient.dtypes import HALF_PRECISION, int64, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
-from gradient.functional.arguments import composite, floats, integers, one_dtype, tried_first
+from gradient.functional.arguments import composite, floats, one_dtype, tried_first
 from gradient.functional.reduction import are_added_up, reduced, takes_retired_arguments
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import all_samples, constant, flag_of, int_of, outside, tensor_of
-from gradient.tensor.creation import arange, ones_like
+from gradient.tensor.arguments import constant, flag_of, int_of, tensor_of
+from gradient.tensor.creation import ones_like
 from gradient.tensor.joining import where
 
 INT64 = int64.numpy
@@ -23,13 +23,8 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
-    "hinge_embedding_loss",
     "kl_div",
-    "multi_margin_loss",
-    "multilabel_margin_loss",
-    "multilabel_soft_margin_loss",
     "nll_loss",
-    "soft_margin_loss",
 ]
 
 
@@ -129,7 +124,7 @@ def cross_entropy(
                 f"got {ignore_index}"
             )
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
-    logits, classes = _rows("cross_entropy", input, target, class_dim, weight)
+    logits, classes = class_rows("cross_entropy", input, target, class_dim, weight)
     if weight is None:
         op = loss.mean_cross_entropy if reduction == "mean" else loss.cross_entropy
         losses = op(
@@ -172,7 +167,7 @@ def nll_loss(
     other arguments and errors as in `cross_entropy`."""
     ignore_index = int_of("nll_loss", "ignore_index", ignore_index)
     class_dim = 0 if len(input.array.shape) == 1 else 1
-    rows, classes = _rows("nll_loss", input, target, class_dim, weight)
+    rows, classes = class_rows("nll_loss", input, target, class_dim, weight)
     if weight is None and reduction == "mean":
         at = constant("nll_loss", "target", classes, rows)
         return loss.mean_nll(rows, target=at, ignore_index=ignore_index)
@@ -180,7 +175,7 @@ def nll_loss(
     return _class_reduce("nll_loss", losses, weights, target, reduction)
 
 
-def _rows(
+def class_rows(
     op: str, input: Tensor, target: Tensor, class_dim: int, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Logits as (rows, C) and classes as (rows,)."""
@@ -356,97 +351,3 @@ def kl_div(
     if reduction == "batchmean":
         return losses.sum() / (input.shape[0] if input.ndim else 1)
     return reduced("kl_div", losses, reduction)
-
-
-@autocasts("float32")
-@takes_retired_arguments
-@composite
-def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """`log(1 + exp(-t x))`, elementwise, for t = 1 or -1, of x's shape."""
-    product = tensor_of("soft_margin_loss", target) * input
-    if product.shape != input.shape:
-        expected = f"a target that broadcasts to the input's shape {tuple(input.shape)}"
-        raise ShapeError(sentence("soft_margin_loss", expected, tuple(target.shape)))
-    return reduced("soft_margin_loss", -logsigmoid(product), reduction)
-
-
-@autocasts("float32")
-@takes_retired_arguments
-@composite
-def hinge_embedding_loss(
-    input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
-) -> Tensor:
-    """`x` where t = 1, `max(0, margin - x)` where t = -1, elementwise. (For another t their sum, as
-    in PyTorch.)"""
-    hinge = (margin - input).clamp(min=0.0)
-    losses = where(target == -1, 0.0, input) + where(target == 1, 0.0, hinge)
-    return reduced("hinge_embedding_loss", losses, reduction)
-
-
-@autocasts("float32")
-@takes_retired_arguments
-@composite
-def multi_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    p: int = 1,
-    margin: float = 1.0,
-    weight: Tensor | None = None,
-    *,
-    reduction: str = "mean",
-) -> Tensor:
-    """`sum_(c != t) weight_t * max(0, margin - x_t + x_c)^p / C`, for scores (C,) or (N, C)."""
-    if p not in (1, 2):
-        raise ArgumentError(f"multi_margin_loss: p must be 1 or 2, got {p}")
-    if input.ndim < 2:  # one sample, whose target may be (1,) too
-        input, target = input.reshape(-1), target.reshape(())
-    rows, classes = _rows("multi_margin_loss", input, target, input.ndim - 1, weight)
-    index = classes.unsqueeze(1)
-    gaps = margin - rows.gather(1, index) + rows
-    gaps = where(gaps > 0, gaps, 0.0)
-    gaps = gaps if p == 1 else gaps * gaps
-    if weight is not None:
-        gaps = gaps * weight[index]
-    own = arange(rows.shape[1], device=rows.device) == index
-    losses = gaps.masked_fill(own, 0.0).sum(1) / rows.shape[1]
-    return reduced("multi_margin_loss", losses.reshape(target.shape), reduction)
-
-
-@autocasts("float32")
-@takes_retired_arguments
-@composite
-def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """`sum over targets t and other classes c of max(0, 1 - x_t + x_c) / C`, for scores (C,) or
-    (N, C); a row of `target`, of the input's shape, is a list of classes that ends with -1."""
-    op = "multilabel_margin_loss"
-    if input.shape != target.shape or input.ndim > 2:
-        expected = "an input (C,) or (N, C) and a target of its shape"
-        got = f"{tuple(input.shape)} and {tuple(target.shape)}"
-        raise ShapeError(sentence(op, expected, got))
-    integers(op, "target", target, input)
-    rows = input.reshape(-1, input.shape[-1] if input.ndim else 1)
-    classes = target.reshape(rows.shape)
-    count = rows.shape[1]
-    known = all_samples(classes)
-    if known.numel() and not bool(((known >= -1) & (known < count)).all()):
-        got = outside(known.backend.to_numpy(known.array), -1, count - 1)
-        raise ArgumentError(sentence(op, f"a target from -1 to {count - 1}", got))
-    listed = (classes >= 0).long().cumprod(1)  # (N, J): 1 up to the first -1
-    index = classes.clamp(min=0)
-    others = classes.new_zeros(rows.shape).scatter_add(1, index, listed) == 0
-    gaps = 1 - rows.gather(1, index).unsqueeze(2) + rows.unsqueeze(1)  # (N, J, C)
-    counted = (listed > 0).unsqueeze(2) & others.unsqueeze(1) & (gaps > 0)
-    losses = where(counted, gaps, 0.0).sum((1, 2)) / count
-    return reduced(op, losses.reshape(input.shape[:-1]), reduction)
-
-
-@takes_retired_arguments
-@composite
-def multilabel_soft_margin_loss(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
-) -> Tensor:
-    """The mean over classes of `binary_cross_entropy_with_logits`, for x and t (N, C)."""
-    losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
-    losses = losses if weight is None else losses * weight
-    classes = losses.sum(input.ndim - 1) / input.shape[-1]
-    return reduced("multilabel_soft_margin_loss", classes, reduction)
