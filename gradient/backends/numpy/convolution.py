@@ -17,6 +17,7 @@ from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.numpy import (
     depthwise,
+    direct_convolution,
     gemm,
     kernels,
     split_convolution,
@@ -24,6 +25,7 @@ from gradient.backends.numpy import (
     winograd,
     workspace,
 )
+from gradient.backends.numpy.direct_convolution import Panels
 from gradient.backends.numpy.phases import phases_of
 from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.numpy.windows import PLANES, Windows, out_strides, three, windows_of
@@ -39,12 +41,6 @@ FEW_OUTPUTS = 4
 
 FILLED = 0.75
 """Of the columns in the vectors of a product, how many must be there."""
-
-FILLED_BY_OUTPUTS = 0.6
-"""The same of the outputs in the vectors of a direct convolution."""
-
-LONG_SUMS = 64
-"""Products in a sum from which turning a tile of outputs about is a small part of its time."""
 
 NINE = np.arange(9)
 """The numbers of a kernel of 3 x 3."""
@@ -81,11 +77,11 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if split_convolution.takes(x.shape, weight.shape, count, options):
             windows = windows_of(x.shape, weight.shape[2:], count, options)
             place = out_strides(weight.shape[0], count, (1,) * len(count), (0,) * len(count))
-            panels = _Panels.of_outputs(weight, 1)
+            panels = Panels.of_outputs(weight, 1)
             split_convolution.convolve(x, [(windows, place)], *panels.places(), bias, out)
             return out
         if winograd.takes(weight.shape[2:], options, x.shape, out.shape):
-            _convolve_by_winograd(x, _Panels.of_outputs(weight, 1), NINE, options, bias, out)
+            _convolve_by_winograd(x, Panels.of_outputs(weight, 1), NINE, options, bias, out)
             return out
         if depthwise.takes(weight.shape, options):
             before = tuple(before for before, _ in options.padding)
@@ -94,10 +90,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         o = weight.shape[0] // options.groups
         windows = windows_of(x.shape, weight.shape[2:], count, options)
         place = out_strides(weight.shape[0], count, (1,) * len(count), (0,) * len(count))
-        if _direct(o, windows.channels * len(windows.taps)):
-            x = windows.pad(x, exact=_in_tiles(windows))
-            panels = _Panels.of_outputs(weight, options.groups)
-            _convolve_direct(x, windows, panels, bias, out, place)
+        if direct_convolution.takes(o, windows.channels * len(windows.taps)):
+            x = windows.pad(x, exact=direct_convolution.in_tiles(windows))
+            panels = Panels.of_outputs(weight, options.groups)
+            direct_convolution.convolve(x, windows, panels, bias, out, place)
         else:
             rows = weight.reshape(options.groups, o, -1)
             _convolve(windows.pad(x), windows, rows, bias, out, math.prod(count), place)
@@ -135,13 +131,13 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             phases = phases_of(g.shape, weight.shape[2:], shape, options)
             if not phases.whole:
                 out.fill(0)
-            panels = _Panels.of_inputs(weight, 1)
+            panels = Panels.of_inputs(weight, 1)
             split_convolution.convolve(g, phases.each, *panels.places(), None, out)
             return out
         if winograd.takes(weight.shape[2:], options, g.shape, shape):
             out = workspace.result(shape, g.dtype, on_lines=True)
             mirrored = options._replace(padding=tuple((2 - b, 0) for b, _ in options.padding))
-            panels = _Panels.of_inputs(weight, 1)
+            panels = Panels.of_inputs(weight, 1)
             _convolve_by_winograd(g, panels, NINE[::-1], mirrored, None, out)
             return out
         if depthwise.takes_input_grad(weight.shape, options, g.shape, shape):
@@ -155,11 +151,13 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if phases.windows is None:
             return out
         groups, o, c = options.groups, weight.shape[0] // options.groups, weight.shape[1]
-        if _direct(c, o * math.prod(weight.shape[2:])):
-            g = phases.windows.pad(g, exact=all(_in_tiles(w) for w, _ in phases.each))
-            panels = _Panels.of_inputs(weight, groups)
+        if direct_convolution.takes(c, o * math.prod(weight.shape[2:])):
+            g = phases.windows.pad(
+                g, exact=all(direct_convolution.in_tiles(w) for w, _ in phases.each)
+            )
+            panels = Panels.of_inputs(weight, groups)
             for windows, place in phases.each:
-                _convolve_direct(g, windows, panels, None, out, place)
+                direct_convolution.convolve(g, windows, panels, None, out, place)
             return out
         g = phases.windows.pad(g)
         transposed = np.swapaxes(weight.reshape(groups, o, c, -1), 1, 2)
@@ -182,7 +180,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             ).reshape(shape)
         if (
             _of_channels(shape, options)
-            and x.shape[2] >= LONG_SUMS
+            and x.shape[2] >= direct_convolution.LONG_SUMS
             and _takes_product(g, x.swapaxes(1, 2))
         ):
             out = workspace.empty((x.shape[0], shape[0], shape[1]), x.dtype)
@@ -234,71 +232,6 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         return out[0] if parts == 1 else sum_of_parts(out)
 
 
-class _Panels:
-    """A weight in panels of two adjacent vectors of outputs, for `_convolve_direct`.
-
-    strides: from a group, a panel and a channel to the next; taps are PAIR apart.
-    """
-
-    def __init__(self, weight: np.ndarray, items: tuple[int, int, int], taps: int) -> None:
-        """items: images, groups and outputs, as for `to_panels`."""
-        family = kernels.load("convolution_weight")
-        images, groups, self.outputs = items
-        self.count = -(-self.outputs // family.PAIR)
-        plane = weight.size // math.prod(items)
-        size = images * groups * self.count * plane * family.PAIR
-        self.array = workspace.empty((size,), weight.dtype)
-        self.groups = groups
-        self.strides = np.array([self.count * plane, plane, taps]) * family.PAIR
-        threads.parallel_for(
-            family.to_panels, images * groups * self.count, max(1, PLANES // (plane * family.PAIR)),
-            workspace.contiguous(weight).reshape(-1), plane, groups, self.outputs, family.PAIR,
-            self.array,
-        )  # fmt: skip
-
-    def places(self) -> tuple[np.ndarray, int, int, int]:
-        """The panels of one group, the strides of panels and channels, and the outputs."""
-        return self.array, int(self.strides[1]), int(self.strides[2]), self.outputs
-
-    @classmethod
-    def of_outputs(cls, weight: np.ndarray, groups: int) -> _Panels:
-        """The panels for a convolution."""
-        return cls(weight, (1, groups, weight.shape[0] // groups), math.prod(weight.shape[2:]))
-
-    @classmethod
-    def of_inputs(cls, weight: np.ndarray, groups: int) -> _Panels:
-        """The panels for the gradient for the input: its outputs are the convolution's channels."""
-        o, c = weight.shape[:2]
-        panels = cls(weight, (o, 1, c), math.prod(weight.shape[2:]))
-        panels.groups = groups
-        panels.strides[:2] = o // groups * panels.strides[2], o * panels.strides[2]
-        return panels
-
-
-def _convolve_direct(
-    x: np.ndarray,
-    windows: Windows,
-    weight: _Panels,
-    bias: np.ndarray | None,
-    out: np.ndarray,
-    place: np.ndarray,
-) -> None:
-    """Write the convolution of a padded x to `out` at `place` (`out_strides`)."""
-    family = kernels.load("convolution_direct")
-    pair, lines, width = family.PAIR, windows.lines, int(windows.count[2])
-    together = max(1, family.TOGETHER // width)
-    per_item = -(-max(1, family.PIXELS // width) // together) * together
-    added = np.zeros((weight.groups, weight.count * pair), out.dtype)
-    if bias is not None:
-        added[:, : weight.outputs] = bias.reshape(weight.groups, -1)
-    threads.parallel_for(
-        family.convolve, weight.groups * weight.count * -(-len(lines) // per_item), 1,
-        per_item, x, windows.channel, lines, windows.bounds, windows.taps, windows.count,
-        windows.channels, weight.array, weight.strides, windows.numbers * pair, weight.groups,
-        weight.outputs, added.reshape(-1), out.reshape(-1), place,
-    )  # fmt: skip
-
-
 def _col2im(
     matrix: np.ndarray, g: np.ndarray, windows: Shape, kernel: Shape, shape: Shape
 ) -> np.ndarray:
@@ -318,7 +251,7 @@ def _col2im(
 
 def _convolve_by_winograd(
     x: np.ndarray,
-    weight: _Panels,
+    weight: Panels,
     taps: np.ndarray,
     options: ConvolutionOptions,
     bias: np.ndarray | None,
@@ -363,23 +296,10 @@ def _convolve(
     )  # fmt: skip
 
 
-def _direct(outputs: int, k: int) -> bool:
-    """Whether outputs fill the vectors of `_convolve_direct`, and sums are long compared to the
-    cost of writing them."""
-    some = kernels.load("convolution_weight").SOME
-    return k >= LONG_SUMS and outputs >= FILLED_BY_OUTPUTS * (-(-outputs // some) * some)
-
-
 def _depthwise(windows: Windows, groups: int, outputs: int) -> bool:
     """Whether each group has one channel of the input and a few outputs: matrix products would have
     only a row or so."""
     return windows.channels == 1 and groups > 1 and outputs <= FEW_OUTPUTS
-
-
-def _in_tiles(windows: Windows) -> bool:
-    """Whether rows of windows can be split into tiles of one or two vectors, without reading past
-    the end."""
-    return int(windows.count[2]) % 8 == 0
 
 
 def _padded_weight(weight: np.ndarray) -> np.ndarray:
