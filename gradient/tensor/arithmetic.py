@@ -207,14 +207,6 @@ class Arithmetic(TensorBase):
         complex numbers."""
         return comparison.minimum(self, tensor_of("minimum", other))
 
-    def logaddexp(self, other: Tensor | Number) -> Tensor:
-        """log(e^self + e^other), elementwise, without overflow. The inputs broadcast and are
-        converted to one dtype. Raises DTypeError where both are integers or bools, and for complex
-        numbers."""
-        if integral(self) and integral(tensor_of("logaddexp", other)):
-            floating("logaddexp", self)
-        return elementwise.logaddexp(self, tensor_of("logaddexp", other))
-
     def atan2(self, other: Tensor | Number) -> Tensor:
         """The angle of the point (other, self) in radians, elementwise, from -pi to pi. The inputs
         broadcast and are converted to one floating dtype. Raises DTypeError for complex numbers."""
@@ -244,12 +236,6 @@ class Arithmetic(TensorBase):
             if self.array.dtype.kind == "b"
             else elementwise.mul(self, self)
         )
-
-    def frac(self) -> Tensor:
-        """self - trunc(self), elementwise. Raises DTypeError for integers, bools and complex
-        numbers."""
-        floating("frac", self)
-        return elementwise.sub(self, elementwise.trunc(self))
 
     def logit(self, eps: float | None = None) -> Tensor:
         """log(self / (1 - self)), elementwise, the inverse of sigmoid; self is clamped to [eps, 1 -

@@ -60,6 +60,12 @@ class RealFunctions(TensorBase):
         dtype."""
         return self * (180 / math.pi)
 
+    def frac(self: Any) -> Tensor:
+        """self - trunc(self), elementwise. Raises DTypeError for integers, bools and complex
+        numbers."""
+        floating("frac", self)
+        return elementwise.sub(self, elementwise.trunc(self))
+
     def signbit(self: Any) -> Tensor:
         """Whether the sign bit of self is set, elementwise, as a bool tensor: True for -0.0, False
         for bools. Raises DTypeError for complex numbers."""
@@ -172,6 +178,14 @@ class RealFunctions(TensorBase):
         rest = computed(lambda exponents: np.ldexp(1.0, -exponents - -exponents // 2))
         mantissa = self * scale.to(self.dtype) * rest.to(self.dtype)
         return _MantissaAndExponent(mantissa, computed(lambda exponents: exponents).to(int32))
+
+    def logaddexp(self: Any, other: Tensor | Number) -> Tensor:
+        """log(e^self + e^other), elementwise, without overflow. The inputs broadcast and are
+        converted to one dtype. Raises DTypeError where both are integers or bools, and for complex
+        numbers."""
+        if integral(self) and integral(tensor_of("logaddexp", other)):
+            floating("logaddexp", self)
+        return elementwise.logaddexp(self, tensor_of("logaddexp", other))
 
     def logaddexp2(self: Any, other: Tensor) -> Tensor:
         """log2(2^self + 2^other), elementwise, without overflow. The inputs broadcast and are
