@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.llvm_types import I32, I64
 
 
@@ -56,6 +57,20 @@ def begin_sums(
         with otherwise:
             for total in sums:
                 builder.store(ir.Constant(total.type.pointee, None), total)
+
+
+def add_products(builder: Any, at: Any, vectors: Sequence[Any], sums: Iterable[Any]) -> None:
+    """Add the products of the number at this address and of vectors to their sums, which are
+    variables of a loop."""
+    factor = splat(builder, builder.load(at), vectors[0].type)
+    for vector, total in zip(vectors, sums, strict=True):
+        builder.store(instructions.fma(builder, vector, factor, builder.load(total)), total)
+
+
+def hold_loads(builder: Any) -> None:
+    """Keep what is loaded later behind this: LLVM would bring forward so many loads that sums lose
+    their registers."""
+    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
 
 
 class Rows:

@@ -14,8 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import read, rows_of, splat, write
+from gradient.backends.numpy.kernels.building import add_products, read, rows_of, write
 from gradient.backends.numpy.kernels.cache_slots import BLOCK
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
@@ -105,11 +104,7 @@ def _weighted(rows: int) -> Any:
                 both.append(convert(builder, held, FLOATS, INTS))
             here = builder.gep(weights, [loop.index])
             for r, pair in enumerate(sums):
-                weight = builder.load(builder.gep(here, [I64(r * SCORES)]))
-                weight = splat(builder, weight, FLOATS)
-                for vector, total in zip(both, pair, strict=True):
-                    more = instructions.fma(builder, vector, weight, builder.load(total))
-                    builder.store(more, total)
+                add_products(builder, builder.gep(here, [I64(r * SCORES)]), both, pair)
         for to, pair in zip(outs, sums, strict=True):
             for j, total in enumerate(pair):
                 write(builder, builder.load(total), builder.gep(to, [I64(j * WIDTH)]))

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import read, splat, write
+from gradient.backends.numpy.kernels.building import add_products, read, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.convolution_weight import FLOATS, PAIR, SOME
@@ -93,11 +92,7 @@ def tile(rows: int, pixels: int, vectors: int, fewest: int) -> Any:
                 for i, total in enumerate(totals):
                     if i and i % pixels == 0:
                         here = builder.gep(here, [x_row])
-                    left = builder.load(builder.gep(here, [I64(i % pixels)]))
-                    left = splat(builder, left, FLOATS)
-                    for each, number in zip(total, right, strict=True):
-                        more = instructions.fma(builder, number, left, builder.load(each))
-                        builder.store(more, each)
+                    add_products(builder, builder.gep(here, [I64(i % pixels)]), right, total)
 
         def put(total: list[Any], start: Any) -> None:
             for each, to in zip(total, each_vector(start), strict=True):

@@ -17,8 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import read, splat, write
+from gradient.backends.numpy.kernels.building import add_products, read, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
@@ -78,12 +77,8 @@ def tile(rows: int, vectors: int) -> Any:
             here = builder.add(offset, pixel)
             for row, total in zip(x_rows, totals, strict=True):
                 for i in range(count):
-                    left = builder.load(builder.gep(builder.gep(row, [here]), [I64(i)]))
-                    left = splat(builder, left, FLOATS)
-                    for j in range(vectors):
-                        to = total[i + j]
-                        more = instructions.fma(builder, right[i][j], left, builder.load(to))
-                        builder.store(more, to)
+                    at = builder.gep(builder.gep(row, [here]), [I64(i)])
+                    add_products(builder, at, right[i], total[i : i + vectors])
 
         steps = builder.lshr(width, I64(apart - 1))
         with cgutils.for_range_slice(builder, line, last, I64(1), intp=I64) as (number, _):

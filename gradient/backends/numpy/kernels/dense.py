@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import begin_sums, read, rows_of, splat, write
+from gradient.backends.numpy.kernels.building import add_products, begin_sums, read, rows_of, write
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.llvm_types import F32, I32, I64, vector_of
@@ -80,9 +80,7 @@ def few(rows: int) -> Any:
         def add(p: Any, column: Any) -> None:
             """The products of column p of W."""
             for row, total in zip(x_rows, sums, strict=True):
-                number = splat(builder, builder.load(builder.gep(row, [p])), FLOATS)
-                more = instructions.fma(builder, column, number, builder.load(total))
-                builder.store(more, total)
+                add_products(builder, builder.gep(row, [p]), [column], [total])
 
         whole = builder.sub(k, builder.urem(k, I64(SOME)))
         with cgutils.for_range_slice(builder, I64(0), whole, I64(SOME), intp=I64) as (p, _):
@@ -126,11 +124,7 @@ def many(rows: int) -> Any:
             both = [builder.gep(first, [builder.add(at, I64(j))]) for j in range(2)]
             both = [read(builder, each, FLOATS) for each in both]
             for row, pair in zip(x_rows, sums, strict=True):
-                number = builder.load(builder.gep(row, [loop.index]))
-                number = splat(builder, number, FLOATS)
-                for each, total in zip(both, pair, strict=True):
-                    more = instructions.fma(builder, each, number, builder.load(total))
-                    builder.store(more, total)
+                add_products(builder, builder.gep(row, [loop.index]), both, pair)
         for to, total in zip(outs, totals, strict=True):
             write(builder, builder.load(total), to)
 

@@ -10,7 +10,14 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import Rows, begin_sums, read, splat, write
+from gradient.backends.numpy.kernels.building import (
+    Rows,
+    add_products,
+    begin_sums,
+    hold_loads,
+    read,
+    write,
+)
 from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.llvm_types import I64
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES
@@ -77,13 +84,8 @@ def _tile(height: int, packed: bool) -> Any:
                         at = builder.gep(a_rows.row(0), [I64(column * ROWS + row)])
                     else:
                         at = builder.gep(a_rows.row(row), [I64(column)])
-                    factor = splat(builder, builder.load(at), vector)
-                    for number, each in zip(numbers, total, strict=True):
-                        more = instructions.fma(builder, number, factor, builder.load(each))
-                        builder.store(more, each)
-                # Loads stay behind this: LLVM would bring forward so many that sums lose their
-                # registers.
-                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+                    add_products(builder, at, numbers, total)
+                hold_loads(builder)
             a_rows.move(I64(columns * ROWS if packed else columns))
             builder.store(builder.gep(panel, [I64(columns * PAIR)]), right)
 

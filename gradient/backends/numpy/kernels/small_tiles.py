@@ -12,8 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import Rows, read, splat, write
+from gradient.backends.numpy.kernels.building import Rows, add_products, hold_loads, read, write
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.gemm_tile import ROWS, SHORT
@@ -92,16 +91,11 @@ def _tile(height: int, vectors: int, turned: bool) -> Any:
                         at = builder.gep(column, [I64(i)])
                     else:
                         at = builder.gep(a_rows.row(i), [I64(step)])
-                    factor = splat(builder, builder.load(at), vector)
-                    for number, each in zip(numbers, row, strict=True):
-                        more = instructions.fma(builder, number, factor, builder.load(each))
-                        builder.store(more, each)
+                    add_products(builder, at, numbers, row)
                 if turned:
                     column = builder.gep(column, [a_apart])
                 here = builder.gep(here, [b_row])
-                # Loads stay behind this: LLVM would bring forward so many that sums lose their
-                # registers.
-                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+                hold_loads(builder)
             a_rows.move(builder.mul(a_apart, I64(rounds)) if turned else I64(rounds))
             builder.store(here, right)
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import Rows, begin_sums, read, splat, write
+from gradient.backends.numpy.kernels.building import (
+    Rows,
+    add_products,
+    begin_sums,
+    hold_loads,
+    read,
+    write,
+)
 from gradient.backends.numpy.kernels.compilation import subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.llvm_types import I64
@@ -58,14 +63,9 @@ def _tile(rows: int, vectors: int = 2) -> Any:
                 b_here = builder.gep(b_here, [b_row])
                 at = builder.mul(a_column, I64(column))
                 for row, total in enumerate(sums):
-                    factor = builder.load(builder.gep(a_rows.row(row), [at]))
-                    factor = splat(builder, factor, vector)
-                    for number, each in zip(numbers, total, strict=True):
-                        more = instructions.fma(builder, number, factor, builder.load(each))
-                        builder.store(more, each)
-                # Loads stay behind this: LLVM would bring forward so many that sums lose their
-                # registers.
-                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+                    place = builder.gep(a_rows.row(row), [at])
+                    add_products(builder, place, numbers, total)
+                hold_loads(builder)
             a_rows.move(builder.mul(a_column, I64(columns)))
             builder.store(b_here, right)
 
