@@ -12,7 +12,7 @@ after it (section 4.3 there). A row's bits do not depend on other rows.
 
 from __future__ import annotations
 
-from gradient.backends.numpy.kernels import vector_operators  # noqa: F401 (operators of vectors)
+from gradient.backends.numpy.kernels import vector_operators as vector_operators
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.vectors import (
@@ -163,12 +163,17 @@ def _write_rows(near, apart, terms, out, first, rows, row):
 
 
 @ordered_subroutine
+def _start_of(column, n, inner):
+    """The place of a column's first term in an array (outer, n, inner) of complex numbers."""
+    return (column // inner * n * inner + column % inner) * 2
+
+
+@ordered_subroutine
 def _read_columns(x, first, count, n, inner, near):
     """The terms of `count` columns of x (outer, n, inner), complex, from number `first` on."""
     width = lanes(x)
     for j in range(width):
-        column = first + j
-        at = (column // inner * n * inner + column % inner) * 2
+        at = _start_of(first + j, n, inner)
         for i in range(n):
             inside = j < count
             near[2 * i * width + j] = x[at + 2 * i * inner] if inside else x.dtype.type(0)
@@ -191,8 +196,7 @@ def _read_neighbours(x, at, n, inner, near):
 def _write_columns(near, out, first, count, n, inner):
     width = lanes(out)
     for j in range(count):
-        column = first + j
-        at = (column // inner * n * inner + column % inner) * 2
+        at = _start_of(first + j, n, inner)
         for i in range(n):
             out[at + 2 * i * inner] = near[2 * i * width + j]
             out[at + 2 * i * inner + 1] = near[(2 * i + 1) * width + j]
@@ -294,7 +298,7 @@ def transform(
         side_by_side = kind == COMPLEX_COLUMNS and count == width and (
             first // inner == (first + width - 1) // inner
         )  # fmt: skip
-        at = (first // inner * n * inner + first % inner) * 2
+        at = _start_of(first, n, inner)
         if kind == COMPLEX_ROWS:
             _read_rows(x, first, count, 2 * n, 2 * n, near, 1)
         elif side_by_side:
