@@ -14,20 +14,11 @@ pytestmark = pytest.mark.skipif(not kernels.available(), reason="there are no ke
 
 
 @pytest.fixture(autouse=True)
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The kernels that have been started, for arrays of any size, at once."""
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels take arrays of any size, and are compiled at once."""
     monkeypatch.setattr(one_pass, "PATIENCE", 0)
     monkeypatch.setattr(copies, "LARGE", 64)
     monkeypatch.setattr(transposes, "MANY", 64)
-    begun: list[Any] = []
-    parallel_for = threads.parallel_for
-
-    def start(kernel: Any, *arguments: Any) -> None:
-        begun.append(kernel)
-        parallel_for(kernel, *arguments)
-
-    monkeypatch.setattr(threads, "parallel_for", start)
-    return begun
 
 
 def drawn(*shape: int, dtype: Any = np.float32) -> np.ndarray:

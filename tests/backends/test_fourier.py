@@ -17,20 +17,6 @@ pytestmark = pytest.mark.skipif(not kernels.available(), reason="there are no ke
 LENGTHS = (2, 3, 4, 6, 7, 8, 15, 16, 22, 60, 62, 64, 100, 127, 128, 225, 256, 400, 1024, 4096)
 
 
-@pytest.fixture(autouse=True)
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The kernels that have been started."""
-    begun: list[Any] = []
-    parallel_for = threads.parallel_for
-
-    def start(kernel: Any, *arguments: Any) -> None:
-        begun.append(kernel)
-        parallel_for(kernel, *arguments)
-
-    monkeypatch.setattr(threads, "parallel_for", start)
-    return begun
-
-
 def drawn(*shape: int, dtype: Any) -> np.ndarray:
     random = np.random.default_rng(0)
     x = random.standard_normal(shape)

@@ -37,18 +37,9 @@ pytestmark = pytest.mark.skipif(not kernels.available(), reason="there are no ke
 
 
 @pytest.fixture(autouse=True)
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The kernels that have been started: all are compiled at once."""
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All kernels are compiled at once."""
     monkeypatch.setattr(one_pass, "PATIENCE", 0)
-    begun: list[Any] = []
-    parallel_for = threads.parallel_for
-
-    def start(kernel: Any, *arguments: Any) -> None:
-        begun.append(kernel)
-        parallel_for(kernel, *arguments)
-
-    monkeypatch.setattr(threads, "parallel_for", start)
-    return begun
 
 
 def drawn(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
