@@ -57,7 +57,7 @@ def resnet(
     """ResNet-18 (He et al. 2015), for small images without the first layers' strides."""
     nn = package.nn
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self, inputs: int, outputs: int, stride: int) -> None:
             super().__init__()
             self.residual = nn.Sequential(
@@ -113,7 +113,7 @@ def unet(package: Any) -> Built:
         first, second = (nn.Conv2d(n, outputs, 3, padding=1) for n in (inputs, outputs))
         return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
-    class UNet(nn.Module):  # type: ignore[misc]
+    class UNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.down = nn.ModuleList([pair(1, 32), pair(32, 64)])
@@ -143,7 +143,7 @@ def vit(package: Any) -> Built:
     4 x 4: 65 tokens."""
     nn = package.nn
 
-    class ViT(nn.Module):  # type: ignore[misc]
+    class ViT(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.patches = nn.Conv2d(3, 192, 4, 4)

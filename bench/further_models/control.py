@@ -45,7 +45,7 @@ def ppo(is_discrete: bool, package: Any) -> Built:
     nn, distributions = package.nn, package.distributions
     observations, actions = (8, 4) if is_discrete else (17, 6)
 
-    class Agent(nn.Module):  # type: ignore[misc]
+    class Agent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.critic = perceptron(package, (observations, 64, 64, 1), nn.Tanh)
@@ -94,7 +94,7 @@ def sac(package: Any) -> Built:
     F, distributions = nn.functional, package.distributions
     observations, actions = 17, 6
 
-    class Actor(nn.Module):  # type: ignore[misc]
+    class Actor(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.body = perceptron(package, (observations, 256, 256), nn.ReLU)
@@ -112,7 +112,7 @@ def sac(package: Any) -> Built:
     def critic() -> Any:
         return perceptron(package, (observations + actions, 256, 256, 1), nn.ReLU)
 
-    class Agent(nn.Module):  # type: ignore[misc]
+    class Agent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.actor, self.log_alpha = Actor(), nn.Parameter(package.full((1,), -2.0))

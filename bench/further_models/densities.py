@@ -45,7 +45,7 @@ def glow(package: Any) -> Built:
     matrix (Kingma and Dhariwal 2018) and a masked coupling (Dinh et al. 2017)."""
     nn, size = package.nn, 43
 
-    class Coupling(nn.Module):  # type: ignore[misc]
+    class Coupling(nn.Module):
         def __init__(self, parity: int) -> None:
             super().__init__()
             self.scale = perceptron(package, (size, 128, 128, size), nn.Tanh)
@@ -58,7 +58,7 @@ def glow(package: Any) -> Built:
             shift = self.shift(kept) * (1 - self.mask)
             return kept + (1 - self.mask) * (x * package.exp(scale) + shift), scale.sum(dim=1)
 
-    class Step(nn.Module):  # type: ignore[misc]
+    class Step(nn.Module):
         def __init__(self, parity: int) -> None:
             super().__init__()
             self.log_scale = nn.Parameter(package.zeros(size))
@@ -160,7 +160,7 @@ def gaussian_process(package: Any) -> Built:
     points, on features of a network (deep kernel learning, Wilson et al. 2016)."""
     nn = package.nn
 
-    class Process(nn.Module):  # type: ignore[misc]
+    class Process(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.features = perceptron(package, (8, 64, 64, 4), nn.ReLU)
@@ -188,7 +188,7 @@ def sparse_process(package: Any) -> Built:
     inducing points, for 512 rows."""
     nn, points, rows = package.nn, 64, 512
 
-    class Process(nn.Module):  # type: ignore[misc]
+    class Process(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.inducing = nn.Parameter(package.randn(points, 8))
@@ -228,7 +228,7 @@ def mixture_density(package: Any) -> Built:
     nn, parts = package.nn, 20
     F = nn.functional
 
-    class Mixture(nn.Module):  # type: ignore[misc]
+    class Mixture(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.body = nn.Sequential(nn.Linear(8, 128), nn.ELU(), nn.Linear(128, 128), nn.ELU())
@@ -256,7 +256,7 @@ def vae(package: Any) -> Built:
     nn = package.nn
     F = nn.functional
 
-    class VAE(nn.Module):  # type: ignore[misc]
+    class VAE(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.fc1, self.fc3, self.fc4 = (
@@ -291,7 +291,7 @@ def bayes_by_backprop(package: Any) -> Built:
     nn = package.nn
     F, distributions = nn.functional, package.distributions
 
-    class BayesLinear(nn.Module):  # type: ignore[misc]
+    class BayesLinear(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
             super().__init__()
             self.mean = nn.Parameter(package.randn(outputs, inputs) / math.sqrt(inputs))

@@ -15,7 +15,7 @@ def mixture_of_experts(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width, hidden, experts, top = 500, 128, 256, 8, 2
 
-    class Expert(nn.Module):  # type: ignore[misc]
+    class Expert(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.w1 = nn.Linear(width, hidden, bias=False)
@@ -25,7 +25,7 @@ def mixture_of_experts(package: Any) -> Built:
         def forward(self, x: Any) -> Any:
             return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
-    class Mixture(nn.Module):  # type: ignore[misc]
+    class Mixture(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(vocab, width)
@@ -65,7 +65,7 @@ def switch(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width, hidden, experts, capacity = 500, 128, 256, 8, 80
 
-    class Switch(nn.Module):  # type: ignore[misc]
+    class Switch(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(vocab, width)

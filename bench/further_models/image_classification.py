@@ -14,11 +14,11 @@ def convnext(package: Any) -> Built:
     moved last for it, layer scale, and stochastic depth (Huang et al. 2016)."""
     nn = package.nn
 
-    class LayerNorm2d(nn.LayerNorm):  # type: ignore[misc]
+    class LayerNorm2d(nn.LayerNorm):
         def forward(self, x: Any) -> Any:
             return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self, width: int, drop: float) -> None:
             super().__init__()
             self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
@@ -50,7 +50,7 @@ def efficientnet(package: Any) -> Built:
         layer = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
         return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
-    class SqueezeExcitation(nn.Module):  # type: ignore[misc]
+    class SqueezeExcitation(nn.Module):
         def __init__(self, width: int, squeezed: int) -> None:
             super().__init__()
             self.squeeze, self.excite = nn.Conv2d(width, squeezed, 1), nn.Conv2d(squeezed, width, 1)
@@ -59,7 +59,7 @@ def efficientnet(package: Any) -> Built:
             y = nn.functional.silu(self.squeeze(x.mean((2, 3), keepdim=True)))
             return x * self.excite(y).sigmoid()
 
-    class MBConv(nn.Module):  # type: ignore[misc]
+    class MBConv(nn.Module):
         def __init__(self, inputs: int, outputs: int, size: int, stride: int, expand: int) -> None:
             super().__init__()
             width = inputs * expand
@@ -88,7 +88,7 @@ def densenet(package: Any) -> Built:
     before it."""
     nn = package.nn
 
-    class Layer(nn.Module):  # type: ignore[misc]
+    class Layer(nn.Module):
         def __init__(self, inputs: int, growth: int) -> None:
             super().__init__()
             self.norm1 = nn.BatchNorm2d(inputs)
@@ -101,7 +101,7 @@ def densenet(package: Any) -> Built:
             x = self.conv1(self.relu(self.norm1(package.cat(maps, 1))))
             return self.conv2(self.relu(self.norm2(x)))
 
-    class DenseBlock(nn.ModuleList):  # type: ignore[misc]
+    class DenseBlock(nn.ModuleList):
         def forward(self, x: Any) -> Any:
             maps = [x]
             for layer in self:
@@ -131,7 +131,7 @@ def swin(package: Any) -> Built:
         x = x.view(n, h // window, window, w // window, window, c)
         return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, window * window, c)
 
-    class Attention(nn.Module):  # type: ignore[misc]
+    class Attention(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.qkv, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -154,7 +154,7 @@ def swin(package: Any) -> Built:
                 scores = scores.view(-1, heads, t, t)
             return self.project((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, t, c))
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self, shift: int) -> None:
             super().__init__()
             self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -185,7 +185,7 @@ def swin(package: Any) -> Built:
             x = x + y
             return x + self.mlp(self.norm2(x))
 
-    class Swin(nn.Module):  # type: ignore[misc]
+    class Swin(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.patches, self.norm = nn.Conv2d(3, width, 4, 4), nn.LayerNorm(width)
@@ -203,7 +203,7 @@ def mixer(package: Any) -> Built:
     """MLP-Mixer (Tolstikhin et al. 2021): perceptrons along the patches and along the channels."""
     nn = package.nn
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self, tokens: int, width: int) -> None:
             super().__init__()
             self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -216,7 +216,7 @@ def mixer(package: Any) -> Built:
             x = x + self.tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
             return x + self.channels(self.norm2(x))
 
-    class Mixer(nn.Module):  # type: ignore[misc]
+    class Mixer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.patches = nn.Conv2d(3, 128, 4, 4)
@@ -235,7 +235,7 @@ def volo(package: Any) -> Built:
     attention that a layer predicts from the centre, are added up where windows overlap (fold)."""
     nn, F = package.nn, package.nn.functional
 
-    class Outlooker(nn.Module):  # type: ignore[misc]
+    class Outlooker(nn.Module):
         def __init__(self, width: int, heads: int) -> None:
             super().__init__()
             self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -261,7 +261,7 @@ def volo(package: Any) -> Built:
             x = x + self.attend(self.norm1(x))
             return x + self.mlp(self.norm2(x))
 
-    class VOLO(nn.Module):  # type: ignore[misc]
+    class VOLO(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.patches, self.head = nn.Conv2d(3, 96, 2, 2), nn.Linear(96, 10)

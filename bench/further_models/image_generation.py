@@ -63,7 +63,7 @@ def vae(package: Any) -> Built:
     """A convolutional variational autoencoder (Kingma and Welling 2014)."""
     nn = package.nn
 
-    class VAE(nn.Module):  # type: ignore[misc]
+    class VAE(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.encoder = nn.Sequential(
@@ -102,7 +102,7 @@ def diffusion(package: Any) -> Built:
     is the error of the predicted noise at random times."""
     nn, F = package.nn, package.nn.functional
 
-    class Residual(nn.Module):  # type: ignore[misc]
+    class Residual(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
             super().__init__()
             self.norm1, self.conv1 = nn.GroupNorm(8, inputs), nn.Conv2d(inputs, outputs, 3, 1, 1)
@@ -114,7 +114,7 @@ def diffusion(package: Any) -> Built:
             y = self.conv1(F.silu(self.norm1(x))) + self.time(F.silu(time))[:, :, None, None]
             return self.skip(x) + self.conv2(F.silu(self.norm2(y)))
 
-    class Attention(nn.Module):  # type: ignore[misc]
+    class Attention(nn.Module):
         def __init__(self, width: int) -> None:
             super().__init__()
             self.norm, self.qkv = nn.GroupNorm(8, width), nn.Conv2d(width, 3 * width, 1)
@@ -127,7 +127,7 @@ def diffusion(package: Any) -> Built:
             y = package.einsum("nij,ncj->nci", weights, v).reshape(n, c, h, w)
             return x + self.project(y)
 
-    class UNet(nn.Module):  # type: ignore[misc]
+    class UNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.time = nn.Sequential(nn.Linear(32, 128), nn.SiLU(), nn.Linear(128, 128))
@@ -190,7 +190,7 @@ def style_transfer(package: Any) -> Built:
         convolution = nn.Conv2d(inputs, outputs, size, stride)
         return [nn.ReflectionPad2d(size // 2), convolution, nn.InstanceNorm2d(outputs, affine=True)]
 
-    class Residual(nn.Module):  # type: ignore[misc]
+    class Residual(nn.Module):
         def __init__(self, width: int) -> None:
             super().__init__()
             self.layers = nn.Sequential(*layer(width, width, 3), nn.ReLU(), *layer(width, width, 3))

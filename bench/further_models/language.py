@@ -17,7 +17,7 @@ def bert(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width, heads, layers, time = 2000, 128, 4, 3, 64
 
-    class Layer(nn.Module):  # type: ignore[misc]
+    class Layer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.query = nn.Linear(width, width)
@@ -41,7 +41,7 @@ def bert(package: Any) -> Built:
             x = self.attention_norm(x + self.dropout(self.dense(context)))
             return self.norm(x + self.dropout(self.down(F.gelu(self.up(x)))))
 
-    class Bert(nn.Module):  # type: ignore[misc]
+    class Bert(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.words = nn.Embedding(vocab, width, padding_idx=0)
@@ -86,7 +86,7 @@ def t5(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width, heads, hidden, layers, buckets, farthest = 1000, 128, 4, 512, 3, 32, 128
 
-    class Norm(nn.Module):  # type: ignore[misc]
+    class Norm(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(package.ones(width))
@@ -95,7 +95,7 @@ def t5(package: Any) -> Built:
             variance = x.pow(2).mean(-1, keepdim=True)
             return self.weight * (x * package.rsqrt(variance + 1e-6))
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
@@ -119,7 +119,7 @@ def t5(package: Any) -> Built:
             y = self.dropout(F.relu(self.wi(self.norms[1](x))))
             return x + self.dropout(self.wo(y))
 
-    class T5(nn.Module):  # type: ignore[misc]
+    class T5(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.shared = nn.Embedding(vocab, width)
@@ -156,7 +156,7 @@ def lora(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width, heads, layers, rank, alpha = 1000, 256, 8, 3, 8, 16
 
-    class LoRALinear(nn.Module):  # type: ignore[misc]
+    class LoRALinear(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.base = nn.Linear(width, width)
@@ -169,7 +169,7 @@ def lora(package: Any) -> Built:
             change = self.dropout(x) @ self.lora_A.T @ self.lora_B.T
             return self.base(x) + change * (alpha / rank)
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.q, self.v = LoRALinear(), LoRALinear()
@@ -189,7 +189,7 @@ def lora(package: Any) -> Built:
             x = x + self.o(y.transpose(1, 2).flatten(2))
             return x + self.mlp(self.norm2(x))
 
-    class GPT(nn.Module):  # type: ignore[misc]
+    class GPT(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.words, self.positions = nn.Embedding(vocab, width), nn.Embedding(128, width)
@@ -213,7 +213,7 @@ def alibi(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     width, heads, layers = 128, 4, 3
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.qkv, self.o = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -228,7 +228,7 @@ def alibi(package: Any) -> Built:
             x = x + self.o(y)
             return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
 
-    class GPT(nn.Module):  # type: ignore[misc]
+    class GPT(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(256, width)
@@ -257,7 +257,7 @@ def reformer(package: Any) -> Built:
     vocab, width, heads, chunk, buckets = 256, 128, 4, 32, 8
     head = width // heads
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.qk, self.v = (nn.Linear(width, width, bias=False) for _ in range(2))
@@ -298,7 +298,7 @@ def reformer(package: Any) -> Built:
             x = x + self.o(self.attend(qk, v).transpose(1, 2).reshape(x.shape))
             return x + self.mlp(self.norm2(x))
 
-    class Reformer(nn.Module):  # type: ignore[misc]
+    class Reformer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding, self.places = nn.Embedding(vocab, width), nn.Embedding(256, width)
@@ -324,7 +324,7 @@ def clip(package: Any) -> Built:
         )
         return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
-    class CLIP(nn.Module):  # type: ignore[misc]
+    class CLIP(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.patches = nn.Conv2d(3, width, 8, 8, bias=False)

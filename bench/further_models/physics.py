@@ -92,7 +92,7 @@ def fourier_operator(package: Any) -> Built:
     """A Fourier neural operator in one dimension (Li et al. 2021): four layers of 16 modes."""
     nn, width, modes = package.nn, 32, 16
 
-    class SpectralConv(nn.Module):  # type: ignore[misc]
+    class SpectralConv(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             # Real, for optimisers that know no complex numbers.
@@ -105,7 +105,7 @@ def fourier_operator(package: Any) -> Built:
             out[:, :, :modes] = package.einsum("bix,iox->box", spectrum[:, :, :modes], weight)
             return package.fft.irfft(out, n=x.size(-1))
 
-    class Operator(nn.Module):  # type: ignore[misc]
+    class Operator(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.lift = nn.Linear(2, width)
@@ -140,7 +140,7 @@ def deep_operator(package: Any) -> Built:
     places, and of a place."""
     nn = package.nn
 
-    class DeepONet(nn.Module):  # type: ignore[misc]
+    class DeepONet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.branch = perceptron(package, (100, 128, 128, 64), nn.GELU)
@@ -167,7 +167,7 @@ def siren(package: Any) -> Built:
     image."""
     nn = package.nn
 
-    class Sine(nn.Module):  # type: ignore[misc]
+    class Sine(nn.Module):
         def __init__(self, inputs: int, bound: float, frequency: float) -> None:
             super().__init__()
             self.linear, self.frequency = nn.Linear(inputs, 256), frequency
@@ -201,7 +201,7 @@ def nerf(package: Any) -> Built:
             parts += [package.sin(2.0**i * x), package.cos(2.0**i * x)]
         return package.cat(parts, -1)
 
-    class Field(nn.Module):  # type: ignore[misc]
+    class Field(nn.Module):
         def __init__(self, width: int = 128, places: int = 63, directions: int = 27) -> None:
             super().__init__()
             inputs = [places] + [width] * 4 + [width + places] + [width] * 2

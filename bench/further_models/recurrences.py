@@ -19,7 +19,7 @@ def mamba(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width, inner, states, rank, time = 256, 64, 128, 16, 4, 64
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.norm = nn.LayerNorm(width)
@@ -58,7 +58,7 @@ def s4d(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     width, states, time = 64, 32, 256
 
-    class Layer(nn.Module):  # type: ignore[misc]
+    class Layer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             step = package.rand(width) * (math.log(0.1) - math.log(0.001)) + math.log(0.001)
@@ -86,7 +86,7 @@ def s4d(package: Any) -> Built:
             y = self.dropout(F.gelu(y[..., :time] + u * self.D.unsqueeze(-1)))
             return self.norm(x + F.glu(self.mix(y), dim=1).transpose(1, 2))
 
-    class S4D(nn.Module):  # type: ignore[misc]
+    class S4D(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.encoder, self.layers = nn.Linear(3, width), nn.Sequential(Layer(), Layer())
@@ -106,7 +106,7 @@ def rwkv(package: Any) -> Built:
     nn = package.nn
     vocab, width, time = 256, 128, 48
 
-    class TimeMix(nn.Module):  # type: ignore[misc]
+    class TimeMix(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.decay = nn.Parameter(package.linspace(-5, 3, width))
@@ -137,7 +137,7 @@ def rwkv(package: Any) -> Built:
                 top, bottom, largest = old * top + new * vt, old * bottom + new, peak
             return self.output(package.sigmoid(r) * package.stack(outputs, dim=1))
 
-    class ChannelMix(nn.Module):  # type: ignore[misc]
+    class ChannelMix(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.mix_k, self.mix_r = (
@@ -154,7 +154,7 @@ def rwkv(package: Any) -> Built:
             r = self.receptance(x * self.mix_r + past * (1 - self.mix_r))
             return package.sigmoid(r) * self.value(package.square(package.relu(k)))
 
-    class RWKV(nn.Module):  # type: ignore[misc]
+    class RWKV(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(vocab, width)
@@ -177,7 +177,7 @@ def linear_attention(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width, heads, time = 256, 128, 4, 64
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
@@ -202,7 +202,7 @@ def _language_model(package: Any, vocab: int, width: int, blocks: Iterable[Any])
     """Logits (batch, vocab, time) of ids (batch, time)."""
     nn = package.nn
 
-    class Model(nn.Module):  # type: ignore[misc]
+    class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding, self.blocks = nn.Embedding(vocab, width), nn.Sequential(*blocks)

@@ -19,7 +19,7 @@ def attentive_translation(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width = 1000, 128
 
-    class Translator(nn.Module):  # type: ignore[misc]
+    class Translator(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.source = nn.Embedding(vocab, width, padding_idx=0)
@@ -54,7 +54,7 @@ def transformer(package: Any) -> Built:
     nn = package.nn
     vocab, width = 1000, 128
 
-    class Translator(nn.Module):  # type: ignore[misc]
+    class Translator(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.source = nn.Embedding(vocab, width, padding_idx=0)
@@ -91,7 +91,7 @@ def text_cnn(package: Any) -> Built:
     """Convolutions of three widths over word vectors, and the maximum over time (Kim 2014)."""
     nn, F = package.nn, package.nn.functional
 
-    class TextCNN(nn.Module):  # type: ignore[misc]
+    class TextCNN(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(5000, 128, padding_idx=0)
@@ -116,7 +116,7 @@ def fast_text(package: Any) -> Built:
     draws = np.random.default_rng(0)
     lengths = draws.integers(20, 120, 128)
 
-    class FastText(nn.Module):  # type: ignore[misc]
+    class FastText(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.EmbeddingBag(20000, 64, mode="mean")
@@ -145,7 +145,7 @@ def packed_classifier(package: Any) -> Built:
     lengths = draws.integers(8, 41, 24)
     lengths[5] = 40
 
-    class Classifier(nn.Module):  # type: ignore[misc]
+    class Classifier(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(2000, 100, padding_idx=0)
@@ -172,7 +172,7 @@ def lstm_cells(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     vocab, width = 1000, 128
 
-    class Cells(nn.Module):  # type: ignore[misc]
+    class Cells(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(vocab, width)
@@ -209,7 +209,7 @@ def lstm_crf(package: Any) -> Built:
     nn = package.nn
     tags = 12
 
-    class Tagger(nn.Module):  # type: ignore[misc]
+    class Tagger(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(2000, 100, padding_idx=0)
@@ -250,7 +250,7 @@ def pointer_network(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     width, points = 128, 12
 
-    class Pointer(nn.Module):  # type: ignore[misc]
+    class Pointer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embed = nn.Linear(2, width)

@@ -16,7 +16,7 @@ def wavenet(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     width, skip, dilations = 32, 64, [2**i for i in range(8)]
 
-    class Layer(nn.Module):  # type: ignore[misc]
+    class Layer(nn.Module):
         def __init__(self, dilation: int) -> None:
             super().__init__()
             self.dilation = dilation
@@ -29,7 +29,7 @@ def wavenet(package: Any) -> Built:
             y = package.tanh(self.filter(past)) * package.sigmoid(self.gate(past))
             return x + self.residual(y), self.skip(y)
 
-    class WaveNet(nn.Module):  # type: ignore[misc]
+    class WaveNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(256, width)
@@ -53,7 +53,7 @@ def temporal_convolutions(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     weight_norm = nn.utils.parametrizations.weight_norm
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self, inputs: int, outputs: int, dilation: int) -> None:
             super().__init__()
             self.surplus = 2 * dilation
@@ -71,7 +71,7 @@ def temporal_convolutions(package: Any) -> Built:
                 y = self.dropout(F.relu(y))
             return F.relu(y + (x if self.skip is None else self.skip(x)))
 
-    class TCN(nn.Module):  # type: ignore[misc]
+    class TCN(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             widths = [1, 25, 25, 25, 25, 25]
@@ -102,7 +102,7 @@ def keyword_spotting(package: Any) -> Built:
         convolution = nn.Conv1d(inputs, outputs, 9, stride, padding=4, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm1d(outputs), nn.ReLU())
 
-    class Spotter(nn.Module):  # type: ignore[misc]
+    class Spotter(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("window", package.hann_window(points))
@@ -131,7 +131,7 @@ def speech(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     letters, frames, batch, written = 29, 200, 8, 20
 
-    class Recognizer(nn.Module):  # type: ignore[misc]
+    class Recognizer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.convolutions = nn.Sequential(
@@ -165,7 +165,7 @@ def deep_ar(package: Any) -> Built:
 
     draws = np.random.default_rng(0)
 
-    class DeepAR(nn.Module):  # type: ignore[misc]
+    class DeepAR(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.kind = nn.Embedding(370, 20)
@@ -194,7 +194,7 @@ def n_beats(package: Any) -> Built:
     nn = package.nn
     past, future, width = 70, 14, 128
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self, basis: str) -> None:
             super().__init__()
             layers = [nn.Linear(past, width), nn.ReLU()]
@@ -221,7 +221,7 @@ def n_beats(package: Any) -> Built:
             back, ahead = self.theta_back(x), self.theta_ahead(x)
             return (back, ahead) if self.free else (back @ self.back, ahead @ self.ahead)
 
-    class NBeats(nn.Module):  # type: ignore[misc]
+    class NBeats(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.blocks = nn.ModuleList([Block(b) for b in ("trend", "season", "free") * 3])
@@ -250,7 +250,7 @@ def patch_tst(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     past, future, channels, patch, stride, width = 336, 48, 7, 16, 8, 32
 
-    class PatchTST(nn.Module):  # type: ignore[misc]
+    class PatchTST(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             patches = (past - patch) // stride + 2

@@ -16,7 +16,7 @@ def graph_convolutions(package: Any) -> Built:
     nodes, features, hidden, classes = 1500, 256, 64, 7
     draws = np.random.default_rng(0)
 
-    class Convolution(nn.Module):  # type: ignore[misc]
+    class Convolution(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
             super().__init__()
             self.linear = nn.Linear(inputs, outputs, bias=False)
@@ -31,7 +31,7 @@ def graph_convolutions(package: Any) -> Built:
             messages = x[source] * (root[source] * root[target]).unsqueeze(-1)
             return package.zeros_like(x).index_add_(0, target, messages) + self.bias
 
-    class GCN(nn.Module):  # type: ignore[misc]
+    class GCN(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first, self.second = Convolution(features, hidden), Convolution(hidden, classes)
@@ -52,7 +52,7 @@ def graph_attention(package: Any) -> Built:
     nodes, features, heads, hidden, classes = 1000, 256, 8, 8, 7
     draws = np.random.default_rng(0)
 
-    class Attention(nn.Module):  # type: ignore[misc]
+    class Attention(nn.Module):
         def __init__(self, inputs: int, heads: int, outputs: int) -> None:
             super().__init__()
             self.shape = (-1, heads, outputs)
@@ -75,7 +75,7 @@ def graph_attention(package: Any) -> Built:
             out = package.zeros_like(h)
             return out.index_add(0, target, h[source] * weights.unsqueeze(-1))
 
-    class GAT(nn.Module):  # type: ignore[misc]
+    class GAT(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first = Attention(features, heads, hidden)
@@ -96,7 +96,7 @@ def message_passing(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     graphs, atoms, width = 16, 18, 64
 
-    class Layer(nn.Module):  # type: ignore[misc]
+    class Layer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.edge = nn.Sequential(
@@ -114,7 +114,7 @@ def message_passing(package: Any) -> Built:
 
     draws = np.random.default_rng(0)
 
-    class Network(nn.Module):  # type: ignore[misc]
+    class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(5, width)
@@ -158,7 +158,7 @@ def point_net(package: Any) -> Built:
             layers += [nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs), nn.ReLU()]
         return nn.Sequential(*layers)
 
-    class Turn(nn.Module):  # type: ignore[misc]
+    class Turn(nn.Module):
         def __init__(self, size: int) -> None:
             super().__init__()
             self.size = size
@@ -171,7 +171,7 @@ def point_net(package: Any) -> Built:
             x = self.head(package.max(self.points(x), 2)[0])
             return x.view(-1, self.size, self.size) + package.eye(self.size)
 
-    class PointNet(nn.Module):  # type: ignore[misc]
+    class PointNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.turn, self.turn_features = Turn(3), Turn(32)
@@ -206,7 +206,7 @@ def deep_sets(package: Any) -> Built:
     2017)."""
     nn, F = package.nn, package.nn.functional
 
-    class Equivariant(nn.Module):  # type: ignore[misc]
+    class Equivariant(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
             super().__init__()
             self.each = nn.Linear(inputs, outputs)
@@ -237,7 +237,7 @@ def set_transformer(package: Any) -> Built:
     nn, F = package.nn, package.nn.functional
     width, heads = 64, 4
 
-    class Attend(nn.Module):  # type: ignore[misc]
+    class Attend(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
@@ -249,7 +249,7 @@ def set_transformer(package: Any) -> Built:
             x = self.norms[0](x + attended)
             return self.norms[1](x + F.relu(self.linear(x)))
 
-    class Induced(nn.Module):  # type: ignore[misc]
+    class Induced(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.points = nn.Parameter(package.empty(1, 16, width))
@@ -260,7 +260,7 @@ def set_transformer(package: Any) -> Built:
             points = self.gather(self.points.repeat(x.size(0), 1, 1), x, absent)
             return self.spread(x, points)
 
-    class SetTransformer(nn.Module):  # type: ignore[misc]
+    class SetTransformer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embed, self.first, self.second = nn.Linear(2, width), Induced(), Induced()

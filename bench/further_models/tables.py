@@ -17,7 +17,7 @@ def ft_transformer(package: Any) -> Built:
     nn, width, heads = package.nn, 96, 8
     F, categories = nn.functional, [10, 50, 100, 1000]
 
-    class Tokenizer(nn.Module):  # type: ignore[misc]
+    class Tokenizer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(package.randn(8 + 1, width) / math.sqrt(width))
@@ -33,7 +33,7 @@ def ft_transformer(package: Any) -> Built:
             first = package.zeros(1, width, dtype=numbers.dtype)
             return tokens + package.cat([first, self.bias])[None]
 
-    class Block(nn.Module):  # type: ignore[misc]
+    class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -46,7 +46,7 @@ def ft_transformer(package: Any) -> Built:
             a, b = self.gate(self.norm2(x)).chunk(2, dim=-1)
             return x + self.down(a * F.relu(b))
 
-    class FTTransformer(nn.Module):  # type: ignore[misc]
+    class FTTransformer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.tokenizer = Tokenizer()
@@ -84,7 +84,7 @@ def tabnet(package: Any) -> Built:
         threshold = sums.gather(-1, support - 1) / support.to(z.dtype)
         return package.clamp(z - threshold, min=0)
 
-    class GhostNorm(nn.Module):  # type: ignore[misc]
+    class GhostNorm(nn.Module):
         def __init__(self, width: int) -> None:
             super().__init__()
             self.norm = nn.BatchNorm1d(width, momentum=0.01)
@@ -92,7 +92,7 @@ def tabnet(package: Any) -> Built:
         def forward(self, x: Any) -> Any:
             return package.cat([self.norm(part) for part in x.chunk(len(x) // 128, 0)], dim=0)
 
-    class Gated(nn.Module):  # type: ignore[misc]
+    class Gated(nn.Module):
         def __init__(self, inputs: int, shared: Any = None) -> None:
             super().__init__()
             self.linear = shared or nn.Linear(inputs, 4 * width, bias=False)
@@ -102,7 +102,7 @@ def tabnet(package: Any) -> Built:
             x = self.norm(self.linear(x))
             return x[:, : 2 * width] * package.sigmoid(x[:, 2 * width :])
 
-    class FeatureTransformer(nn.Module):  # type: ignore[misc]
+    class FeatureTransformer(nn.Module):
         def __init__(self, shared: list[Any]) -> None:
             super().__init__()
             self.first = Gated(features, shared[0])
@@ -116,7 +116,7 @@ def tabnet(package: Any) -> Built:
                 x = (x + block(x)) * math.sqrt(0.5)
             return x
 
-    class TabNet(nn.Module):  # type: ignore[misc]
+    class TabNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             shared = [nn.Linear(n, 4 * width, bias=False) for n in (features, 2 * width)]
@@ -161,7 +161,7 @@ def dlrm(package: Any) -> Built:
     summed in bags of four, and the products of all pairs."""
     nn, tables, bag, width, rows = package.nn, 8, 4, 32, 2000
 
-    class DLRM(nn.Module):  # type: ignore[misc]
+    class DLRM(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.bottom = perceptron(package, (13, 256, 64, width), nn.ReLU)
@@ -199,7 +199,7 @@ def matrix_factorization(package: Any) -> Built:
     2009): 3,000 users, 2,000 items, 2,048 triples."""
     nn, users, items, width = package.nn, 3000, 2000, 64
 
-    class Factors(nn.Module):  # type: ignore[misc]
+    class Factors(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.users, self.items = nn.Embedding(users, width), nn.Embedding(items, width)
@@ -228,7 +228,7 @@ def word2vec(package: Any) -> Built:
     words, 1,024 pairs, five negative words for each."""
     nn, words, width = package.nn, 5000, 100
 
-    class SkipGram(nn.Module):  # type: ignore[misc]
+    class SkipGram(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.centres, self.contexts = nn.Embedding(words, width), nn.Embedding(words, width)

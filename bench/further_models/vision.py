@@ -28,7 +28,7 @@ def retinanet(package: Any) -> Built:
         layers = [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1)]
         return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(64, per_place * outputs, 3, padding=1))
 
-    class RetinaNet(nn.Module):  # type: ignore[misc]
+    class RetinaNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.stem = stage(3, 32)
@@ -106,7 +106,7 @@ def deeplab(package: Any) -> Built:
         layer = nn.Conv2d(inputs, outputs, size, stride, padding, dilation, bias=False)
         return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
 
-    class DeepLab(nn.Module):  # type: ignore[misc]
+    class DeepLab(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.backbone = nn.Sequential(
@@ -143,7 +143,7 @@ def crnn(package: Any) -> Built:
     LSTM along it, and the CTC loss (Graves et al. 2006)."""
     nn, F = package.nn, package.nn.functional
 
-    class CRNN(nn.Module):  # type: ignore[misc]
+    class CRNN(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.convolutions = nn.Sequential(
@@ -179,7 +179,7 @@ def spatial_transformer(package: Any) -> Built:
     image is sampled before it is classified."""
     nn, F = package.nn, package.nn.functional
 
-    class Net(nn.Module):  # type: ignore[misc]
+    class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.localization = nn.Sequential(
@@ -211,7 +211,7 @@ def capsules(package: Any) -> Built:
         square = (x**2).sum(-1, keepdim=True)
         return square / (1 + square) * x / package.sqrt(square + 1e-8)
 
-    class CapsNet(nn.Module):  # type: ignore[misc]
+    class CapsNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first, self.primary = nn.Conv2d(1, 64, 9), nn.Conv2d(64, 64, 9, 2)
