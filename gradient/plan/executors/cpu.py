@@ -38,6 +38,7 @@ from gradient.plan.executors.program import (
     named,
     scratch_of,
     with_scratch,
+    with_scratch_buffers,
     workspace_of,
 )
 from gradient.plan.executors.tasks import lower
@@ -110,7 +111,7 @@ class CpuExecutor:
         with self._kernels():
             steps, boundary, needed = self._lowered_calls(layout, lives)
         if self.nbytes > layout.nbytes + SPARED:  # no room for scratch memory: lay it out, too
-            lives, buffers = _with_scratch_buffers(lives, buffers, needed)
+            lives, buffers = with_scratch_buffers(lives, buffers, needed)
             better = arena.packed(lives, buffers)
             if better.nbytes + SPARED < self.nbytes:
                 with self._kernels():
@@ -406,19 +407,6 @@ class CpuExecutor:
     def value(self, ref: Ref) -> np.ndarray:
         """The array of a buffer, until the next run or until its place is reused."""
         return self._array(ref)
-
-
-def _with_scratch_buffers(
-    lives: dict[Ref, tuple[int, int]], buffers: tuple[Buffer, ...], needed: Mapping[int, int]
-) -> tuple[dict[Ref, tuple[int, int]], tuple[Buffer, ...]]:
-    """The buffers and their lifetimes, with a scratch buffer for each call that needs one."""
-    first = len(buffers)
-    added = [
-        Buffer((nbytes,), np.dtype(np.uint8), (1,), "internal", Ref(first + n), None)
-        for n, nbytes in enumerate(needed.values())
-    ]
-    lives = lives | {Ref(first + n): (call, call) for n, call in enumerate(needed)}
-    return lives, (*buffers, *added)
 
 
 def _of_copies(arrays: Iterable[np.ndarray]) -> int:

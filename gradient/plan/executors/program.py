@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gradient.backends.numpy import threads
 from gradient.backends.numpy.workspace import Workspace, working_in
 from gradient.plan import arena
-from gradient.plan.calls import Call, leaves
+from gradient.plan.calls import Buffer, Call, Ref, leaves
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -50,6 +50,19 @@ def with_scratch(
         return np.ndarray(x.shape, x.dtype, memory, x.offset, x.strides)
 
     return [(function, tuple(map(resolved, given))) for function, given in steps], memory
+
+
+def with_scratch_buffers(
+    lives: dict[Ref, tuple[int, int]], buffers: tuple[Buffer, ...], needed: Mapping[int, int]
+) -> tuple[dict[Ref, tuple[int, int]], tuple[Buffer, ...]]:
+    """The buffers and their lifetimes, with a scratch buffer for each call that needs one."""
+    first = len(buffers)
+    added = [
+        Buffer((nbytes,), np.dtype(np.uint8), (1,), "internal", Ref(first + n), None)
+        for n, nbytes in enumerate(needed.values())
+    ]
+    lives = lives | {Ref(first + n): (call, call) for n, call in enumerate(needed)}
+    return lives, (*buffers, *added)
 
 
 def workspace_of(function: Callable[[], Any], out: Any) -> int:
