@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -59,7 +59,7 @@ def checkpoint(
     result: Any = function(*args, **kwargs)
     leaves = leaves_of(result)
     tracked = [r for r in leaves if isinstance(r, Variable) and r.node is not None]
-    border = outer_nodes([r.node for r in tracked if r.node is not None], start)
+    border = list(outer_nodes([r.node for r in tracked if r.node is not None], start))
     if not border:
         return result
     backend = tracked[0].backend
@@ -99,19 +99,19 @@ def checkpoint_sequential(
     return run(each[cuts[-1] :])(input)
 
 
-def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
-    """Return the nodes that a segment depends on: those with a number below `start`, its first."""
-    seen, stack, border = set(nodes), list(nodes), []
+def outer_nodes(nodes: Collection[Node], start: int) -> Iterator[Node]:
+    """The nodes that a segment depends on: leaves, and those with a number below `start`, its
+    first."""
+    seen, stack = set(nodes), list(nodes)
     while stack:
         node = stack.pop()
         if node.sequence_nr < start or node.op is None:
-            border.append(node)
+            yield node
             continue
         for parent in node.parents:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
-    return border
 
 
 class _Made(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from gradient.autograd import engine, inplace
+from gradient.autograd.checkpoint import outer_nodes
 from gradient.autograd.function import FunctionOp
 from gradient.autograd.node import Node, NodeHooks, next_sequence_nr
 from gradient.autograd.op import Op
@@ -77,19 +78,8 @@ def _depth(backend: Backend) -> int:
 
 def leads_only_to(own: Collection[Node | None], outputs: Sequence[Tensor]) -> bool:
     """Whether all leaves of the outputs' graph are in `own`."""
-    seen = {o.node for o in outputs if o.node is not None}
-    waiting = list(seen)
-    while waiting:
-        node = waiting.pop()
-        if node.op is None:
-            if node not in own:
-                return False
-            continue
-        for parent in node.parents:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return True
+    nodes = {o.node for o in outputs if o.node is not None}
+    return all(leaf in own for leaf in outer_nodes(nodes, 0))
 
 
 # A graph of one sample as a graph of all ----------------------------------------------------------

@@ -85,7 +85,7 @@ class WithBackward:
 
     def _back(self, recorder: Any, start: int, roots: list[int], results: list[Tensor]) -> None:
         inputs = {id(t.node): i for i, t in enumerate(self.inputs) if t.node is not None}
-        border = outer_nodes([t.node for t in results if t.node is not None], start)
+        border = list(outer_nodes([t.node for t in results if t.node is not None], start))
         parents: list[Tensor | int] = []
         for node in border:
             leaf = node.leaf() if node.leaf is not None else None
