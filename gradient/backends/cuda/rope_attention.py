@@ -7,7 +7,7 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.attention_problem import BLOCK, strides
 from gradient.backends.cuda.cache_updates import CacheUpdateKernels
-from gradient.backends.cuda.cached_attention import CachedAttentionKernels, unit_of
+from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.flash_attention import HEADS, rows_of_decoding, tiles_bytes
 from gradient.backends.cuda.launching import LOAD
 from gradient.backends.cuda.tiled_attention import FEW_ROWS
@@ -40,16 +40,13 @@ class RopeAttentionKernels(CacheUpdateKernels, CachedAttentionKernels):
         out = self.empty(q.shape, q.dtype)
         partial = self._room_for_parts(parts, out, np.dtype(np.float32))
         heads = [(x, np.int64(strides(x, 2)[1])) for x in (q, k, v)]
-        of_batch, of_head, of_slot = unit_of(keys)
-        whole = (0, slots.size, 0, of_batch, of_head, of_slot, 0, 0, options.window or 0, 0)
         self.launch(
             "rope_attention", f"rope_attention_{d}", q, (1, key_heads, parts), BLOCK,
             *(part for each in heads for part in each), *angles,
             np.int64(angles[0].shape[-1]), np.int64(interleaved),
-            places[1], np.int64(keys.shape[2]),
-            keys, None, None, np.int64(0), values, None, None, np.int64(0),
-            slots.positions, None, None, *map(np.int64, whole), out, partial,
-            *map(np.int64, (parts, h, key_heads, 1, slots.extent, d, d)),
+            places[1], keys, values, np.int64(keys.shape[2]),
+            slots.positions, np.int64(options.window or 0), out, partial,
+            *map(np.int64, (parts, h, key_heads, slots.extent)),
             np.float64(options.scale), np.float64(options.softcap or 0),
             shared=tiles_bytes(d, rows_of_decoding(d)), early=True,
         )  # fmt: skip

@@ -89,7 +89,7 @@ __device__ inline int tile_of_block(bool causal) {
 template <int SIZE>
 __device__ void part_of_keys(Int begin, Int end, Int parts, int& from, int& until) {
     const int tiles = (max(int(end - begin), 0) + SIZE - 1) / SIZE;
-    const int of_part = (tiles + int(parts) - 1) / int(parts) * SIZE;
+    const int of_part = (parts == 1 ? tiles : (tiles + int(parts) - 1) / int(parts)) * SIZE;
     from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
 }
 

@@ -74,7 +74,7 @@ __device__ void load_tile(T* tile, int count, int width, F row_at) {
 
 // The same for rows that are `apart` elements apart, from `first` on: the address of a load costs
 // an addition. Missing rows are not read.
-template <int HEAD, int ROOM, int BY = THREADS, class T>
+template <int HEAD, int ROOM, int BY = THREADS, int AT_ONCE = 1, class T>
 __device__ void load_rows_apart(T* tile, int count, int width, const T* first, Int apart) {
     constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
     if constexpr (BY % PIECES == 0) {
@@ -82,7 +82,7 @@ __device__ void load_rows_apart(T* tile, int count, int width, const T* first, I
         const int there = column < width ? count - of_thread : 0;
         const T* from = first + of_thread * apart + column;
         T* to = tile + of_thread * pitch<HEAD> + column;
-#pragma unroll 1
+#pragma unroll(AT_ONCE)
         for (int row = 0; row < ROOM; row += STEP) {
             if (ROOM % STEP && of_thread + row >= ROOM) break;
             cp_async(to + row * pitch<HEAD>, from, row < there ? 16 : 0);

@@ -37,7 +37,7 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
     float* highs = reinterpret_cast<float*>(memory);  // (4, 16)
     float* totals = highs + 16 * WARPS;               // (4, 16)
     float* joined = totals + 16 * WARPS;              // (2, 16): of all warps
-    float* sums = reinterpret_cast<float*>(memory + 16 * pitch<HEAD>);  // (4, 16, HEAD)
+    float* sums = reinterpret_cast<float*>(memory + 16 * pitch<HEAD>);  // (4, 16, pitch): no bank conflicts
     of.add_up(1.f);
     __syncthreads();  // tiles are no longer read
     if (lane % 4 == 0)
@@ -54,9 +54,10 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
     };
 #pragma unroll
     for (int half = 0; half < 2; half++) {
+        if (8 * half >= count) break;  // rows that are not there
         const int row = 8 * half + lane / 4;
         const float factor = shrink(of.high[0][half], high_of(row));
-        float* to = sums + (16 * warp + row) * HEAD + lane % 4 * 2;
+        float* to = sums + (16 * warp + row) * pitch<HEAD> + lane % 4 * 2;
 #pragma unroll
         for (int n = 0; n < HEAD / 8; n++)
             *reinterpret_cast<float2*>(to + 8 * n) =
@@ -73,10 +74,11 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
     __syncthreads();  // all sums are written
     for (int i = 4 * threadIdx.x; i < count * HEAD; i += 4 * THREADS) {
         const int row = i / HEAD, column = i % HEAD;
-        float4 sum = *reinterpret_cast<const float4*>(sums + i);
+        const float* const from = sums + row * pitch<HEAD> + column;
+        float4 sum = *reinterpret_cast<const float4*>(from);
 #pragma unroll
         for (int w = 1; w < WARPS; w++) {
-            const float4 other = *reinterpret_cast<const float4*>(sums + 16 * HEAD * w + i);
+            const float4 other = *reinterpret_cast<const float4*>(from + 16 * pitch<HEAD> * w);
             sum.x += other.x, sum.y += other.y, sum.z += other.z, sum.w += other.w;
         }
         const float high = joined[row], total = joined[16 + row];
@@ -97,37 +99,32 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
 }
 
 // Queries in an array. Kernels with another source (rope_attention.cu) implement the same methods:
-// begin and end load the queries, and put_key and put_value change the tiles.
+// `load` loads the queries, and the keys at the same time; put_key and put_value change the tiles.
 template <class T, int HEAD> struct Queries {
     const T* q;
     Int of_batch, of_head, of_row;
     const Group& group;
 
-    __device__ void begin(T* tile, int first, int count) const {
+    template <class F> __device__ void load(T* tile, int first, int count, F load_keys) const {
         load_tile<HEAD, 16>(tile, count, int(group.problem.width),
                             GroupRows<const T>(q, of_batch, of_head, of_row, group, first));
+        cp_async_commit();
+        load_keys();
     }
-    __device__ void end(T*) const {}
     __device__ void store() const {}
     __device__ void put_key(T*, int) const {}
     __device__ void put_value(T*, int) const {}
 };
 
 template <class T, int HEAD, class QUERIES, class SOURCE>
-__device__ void decode(const QUERIES& queries, SOURCE source, const Group& group,
+__device__ void decode(QUERIES& queries, SOURCE source, const Group& group,
                        const Results<T>& results, void* memory) {
     const Problem& p = group.problem;
     constexpr int TILE_SIZE = KEYS_OF_WARP * pitch<HEAD>, PLACES = places_of_tiles<HEAD>;
     T* q_tile = reinterpret_cast<T*>(memory);
     T* tiles_of_warp = q_tile + (16 + 2 * KEYS_OF_WARP * PLACES * (threadIdx.x / 32)) * pitch<HEAD>;
     const int first = int(blockIdx.x) * 16, count = min(16, int(p.group_rows()) - first);
-    queries.begin(q_tile, first, count);
-    cp_async_commit();
-
-    Int begin, end;
     int from, until;
-    source.narrow(first, first + count - 1, begin, end);
-    part_of_keys<KEYS_OF_BLOCK>(begin, end, results.parts, from, until);
     auto load = [&](int key, int place) {  // two commit groups; nothing past the last key is copied
         T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
         const int here = min(KEYS_OF_WARP, until - key);
@@ -139,9 +136,14 @@ __device__ void decode(const QUERIES& queries, SOURCE source, const Group& group
             source.template load_values<HEAD, KEYS_OF_WARP, 32>(k_tile + TILE_SIZE, key, here, at);
         cp_async_commit();
     };
-    int key = from + threadIdx.x / 32 * KEYS_OF_WARP, place = 0;
-    load(key, 0);
-    queries.end(q_tile);
+    int key, place = 0;
+    queries.load(q_tile, first, count, [&] {
+        Int begin, end;
+        source.narrow(first, first + count - 1, begin, end);
+        part_of_keys<KEYS_OF_BLOCK>(begin, end, results.parts, from, until);
+        key = from + threadIdx.x / 32 * KEYS_OF_WARP;
+        load(key, 0);
+    });
     cp_async_wait<2>();
     __syncthreads();  // queries are loaded
     queries.store();

@@ -14,6 +14,21 @@ __device__ inline void wait_for_previous_kernel() {
 #endif
 }
 
+// Have the cache line of `at` in the L2 cache. This reads nothing, so it may come before the wait.
+__device__ inline void fetch_to_l2(const void* at) {
+#if defined(__CUDA_ARCH__)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#endif
+}
+
+// Have what follows from `x` computed after this: the compiler may otherwise compute it before, and
+// wait for a load of x.
+__device__ inline void use_later(int& x) {
+#if defined(__CUDA_ARCH__)
+    asm volatile("" : "+r"(x));
+#endif
+}
+
 // Let the successor start as soon as all blocks have called this and there is room.
 __device__ inline void trigger_next_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

@@ -1,45 +1,72 @@
 // Rotary positions, cache update and attention of a decoder's step in one launch: `rope_update` of
-// rope.cu and `decode_cached_attention`, for one query and one row of a cache.
+// rope.cu and `decode_cached_attention`, for one query and one row of a cache, whose slots are in order.
 //
 // A block of a group of heads rotates the group's queries and its new key while the tiles of older
 // keys are loaded; this takes fewer threads than it has. Tiles include the old contents of the new
 // token's slot; the warp with that tile replaces them by the new key and value, from shared memory.
 // The first of the blocks with the same keys writes both to the cache. Compared with the two
 // kernels, this saves a launch and a round trip to memory; results are equal in all bits.
+//
+// With few keys, its time is that of its instructions, most of which are executed once, by one warp
+// per scheduler (an H100: 7.4 us by the general source of keys of `decode_cached_attention`, which
+// 64-bit divisions and all kinds of caches make long). So everything that is constant here is so for
+// the compiler, and what depends on memory alone is loaded first. Before the previous kernel has
+// ended, keys and values are fetched to the L2 cache, which changes nothing that can be read.
 #include <following.cuh>
 
 #include "decode_attention.cuh"
 #include "rope.cuh"
 
+constexpr int FETCHED = 128;  // bytes of a cache line
+
 template <class T, int HEAD> struct RotatedQueries {
-    static constexpr int N = 8, PIECES = HEAD / N;
+    static constexpr int N = 8, PIECES = HEAD / N, OF_HEAD = PIECES / 2;  // OF_HEAD threads for a head
     const T *q, *k, *v, *cos, *sin;
-    Int q_head, k_head, v_head, half, interleaved;
-    T *keys, *values;  // where the new ones are written
-    int slot, heads;   // the new token's slot, and the group's heads
+    int q_head, half, heads;  // `heads` of the group
+    bool interleaved;
     uint4 (&fresh)[2][PIECES];
+    T *keys, *values;  // of the key's head, all slots
+    int slot, room;    // the new token's, of so many; it may count from the end
 
     __device__ T* row(int which) const { return reinterpret_cast<T*>(fresh[which]); }
 
-    __device__ void begin(T*, int, int) const {}
-    __device__ void end(T* tile) const {
-        const int turned = (HEAD - int(half)) / N, items = (heads + 1) * turned + PIECES;
-        for (int item = threadIdx.x; item < items; item += THREADS) {
-            const int head = item / turned, i = item % turned * N;
-            if (head < heads) {
-                turn<N>(q + head * q_head, cos, sin, tile + head * pitch<HEAD>, i, half, interleaved);
-            } else if (head == heads) {
-                turn<N>(k, cos, sin, row(0), i, half, interleaved);
-            } else {
-                const int at = (item - (heads + 1) * turned) * N;
-                store_pack(row(1) + at, load_pack<N>(v + at));
+    template <class F> __device__ void load(T* tile, int, int, F load_keys) {
+        __shared__ uint4 loads[4][THREADS];  // by a thread for itself
+        const int turned = (HEAD - half) / N;  // pieces of a vector: pairs, and what is copied
+        if (threadIdx.x < PIECES) cp_async(row(1) + threadIdx.x * N, v + threadIdx.x * N);
+        int of = threadIdx.x / OF_HEAD, at = threadIdx.x % OF_HEAD;  // after the heads comes the key
+#pragma unroll 1
+        for (bool is_first = true; is_first || of <= heads; is_first = false) {
+            const Pairs<N, T> pairs{at * N, half, interleaved};
+            const bool rotates = of <= heads && at < turned;
+            if (rotates) {
+                const T* const x = of < heads ? q + of * q_head : k;
+                cp_async(&loads[0][threadIdx.x], x + pairs.first());
+                if (!pairs.is_copied()) {
+                    cp_async(&loads[1][threadIdx.x], x + pairs.second());
+                    cp_async(&loads[2][threadIdx.x], cos + at * N);
+                    cp_async(&loads[3][threadIdx.x], sin + at * N);
+                }
             }
+            cp_async_commit();
+            if (is_first) {
+                load_keys();  // two groups of copies
+                use_later(slot);
+                if (slot < 0 || slot >= room) slot = (slot % room + room) % room;
+            }
+            is_first ? cp_async_wait<2>() : cp_async_wait<0>();
+            if (rotates) {
+                const auto part = [&](int i) { return reinterpret_cast<const T*>(&loads[i][threadIdx.x]); };
+                pairs.turn(part(0), part(1), part(2), part(3), of < heads ? tile + of * pitch<HEAD> : row(0));
+            }
+            at += OF_HEAD;
+            if (at >= turned) at = threadIdx.x % OF_HEAD, of += THREADS / OF_HEAD;
         }
     }
     __device__ void store() const {
         if (blockIdx.z || threadIdx.x >= 2 * PIECES) return;
-        const int which = threadIdx.x / PIECES, at = threadIdx.x % PIECES * N;
-        store_pack((which ? values : keys) + at, load_pack<N>(row(which) + at));
+        const int which = threadIdx.x / PIECES, at = threadIdx.x % PIECES;
+        reinterpret_cast<uint4*>((which ? values : keys) + Int(slot) * HEAD)[at] = fresh[which][at];
     }
     __device__ void put(T* tile, int key, int which) const {
         const int of_tile = slot - key, lane = threadIdx.x % 32;
@@ -52,27 +79,80 @@ template <class T, int HEAD> struct RotatedQueries {
     __device__ void put_value(T* tile, int key) const { put(tile, key, 1); }
 };
 
-#define ATTEND(HEAD, BLOCKS, NAME, T)                                                              \
-    extern "C" __global__ void __launch_bounds__(128, BLOCKS > 3 ? 3 : BLOCKS)                     \
-        rope_attention_##HEAD##_##NAME(                                                            \
-        const T* q, Int q_head, const T* k, Int k_head, const T* v, Int v_head, const T* cos,      \
-        const T* sin, Int half, Int interleaved, const Int* at, Int slots_size, CACHE_PARAMETERS,  \
-        T* out, float* partial, Int parts, SIZE_PARAMETERS) {                                      \
-        extern __shared__ uint4 memory[];                                                          \
-        __shared__ uint4 fresh[2][HEAD / 8];                                                       \
+// The slots of a row of a cache, one after the other, that a query at `newest` sees.
+template <class T, int HEAD> struct SlotsInOrder {
+    const T *keys, *values;  // of the group's head
+    int newest, extent, window;
+
+    __device__ void narrow(int, int, Int& begin, Int& end) {
+        use_later(newest);  // not earlier: it may not have come
+        end = max(0, min(extent, newest + 1));
+        begin = window ? min(int(end), max(0, newest - window + 1)) : 0;
+    }
+    __device__ Int at(int) const { return 0; }
+    template <int, int ROOM, int BY, class F>
+    __device__ void load_keys(T* tile, int key, int count, F) const {
+        load_rows_apart<HEAD, ROOM, BY, 4>(tile, count, HEAD, keys + Int(key) * HEAD, HEAD);
+    }
+    template <int, int ROOM, int BY, class F>
+    __device__ void load_values(T* tile, int key, int count, F) const {
+        load_rows_apart<HEAD, ROOM, BY, 4>(tile, count, HEAD, values + Int(key) * HEAD, HEAD);
+    }
+    __device__ void seen_by_all(int, int, int& from, int& until) const { from = 0, until = extent; }
+    template <int M, int COUNT>
+    __device__ void mask(float (&score)[M][COUNT][4], int, int key, int until) const {
+        const int last = until - key - int(threadIdx.x) % 4 * 2;
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int n = 0; n < COUNT; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    if (8 * n + i % 2 >= last) score[m][n][i] = -infinity<float>();
+    }
+};
+
+// The rows of queries that are not there, as zeros.
+template <class T, int HEAD> __device__ void clear_rows(T* tile, int first) {
+    constexpr int PIECES = HEAD / 8;
+    for (int i = first * PIECES + threadIdx.x; i < 16 * PIECES; i += THREADS)
+        *reinterpret_cast<uint4*>(tile + i / PIECES * pitch<HEAD> + i % PIECES * 8) = uint4{0, 0, 0, 0};
+}
+
+#define ATTEND(HEAD, BLOCKS, NAME, T)                                                               \
+    extern "C" __global__ void __launch_bounds__(128, BLOCKS > 3 ? 3 : BLOCKS)                      \
+        rope_attention_##HEAD##_##NAME(                                                             \
+        const T* q, Int q_head, const T* k, Int k_head, const T* v, Int v_head, const T* cos,       \
+        const T* sin, Int half, Int interleaved, const Int* at, T* keys, T* values, Int room,       \
+        const Int* position, Int window, T* out, float* partial, Int parts, Int heads,              \
+        Int key_heads, Int extent, double scale, double softcap) {                                  \
+        extern __shared__ uint4 memory[];                                                           \
+        __shared__ uint4 fresh[2][HEAD / 8];                                                        \
         trigger_next_kernel();                                                                      \
+        const Problem p = problem_of_cache(heads, key_heads, 1, extent, HEAD, HEAD, scale, softcap); \
+        const Group group(p);                                                                       \
+        const int of_group = p.heads_of_group();                                                    \
+        const Int of_head = group.key_head * room * HEAD;                                           \
+        keys += of_head, values += of_head;                                                         \
+        clear_rows<T, HEAD>(reinterpret_cast<T*>(memory), of_group);                                \
+        int from, until;                                                                            \
+        part_of_keys<KEYS_OF_BLOCK>(0, extent, parts, from, until);                                 \
+        constexpr int KEYS = FETCHED / (HEAD * sizeof(T)) > 0 ? FETCHED / (HEAD * sizeof(T)) : 1;   \
+        for (int key = from + threadIdx.x * KEYS; key < until; key += THREADS * KEYS)               \
+            for (int byte = 0; byte < int(HEAD * sizeof(T)); byte += FETCHED) {                     \
+                fetch_to_l2(reinterpret_cast<const char*>(keys + Int(key) * HEAD) + byte);          \
+                fetch_to_l2(reinterpret_cast<const char*>(values + Int(key) * HEAD) + byte);        \
+            }                                                                                       \
         wait_for_previous_kernel();                                                                 \
-        SOURCE_OF_CACHE(T)                                                                         \
-        const int of_group = p.heads_of_group();                                                   \
-        const Int found = *at % slots_size, slot = found < 0 ? found + slots_size : found;         \
-        const Int place = (group.key_head * slots_size + slot) * HEAD;                             \
-        const RotatedQueries<T, HEAD> of_q{                                                        \
-            q + group.key_head * of_group * q_head, k + group.key_head * k_head,                   \
-            v + group.key_head * v_head, cos, sin, q_head, k_head, v_head, half, interleaved,      \
-            static_cast<T*>(const_cast<void*>(keys)) + place,                                      \
-            static_cast<T*>(const_cast<void*>(values)) + place, int(slot), of_group, fresh};       \
-        const Results<T> results{out, nullptr, nullptr, partial, parts};                           \
-        decode<T, HEAD>(of_q, source, group, results, memory);                                     \
+        const int newest = int(*static_cast<const volatile Int*>(position));                        \
+        const int slot = int(*static_cast<const volatile Int*>(at));                                \
+        const SlotsInOrder<T, HEAD> source{keys, values, newest, int(extent), int(window)};         \
+        RotatedQueries<T, HEAD> of_q{                                                               \
+            q + group.key_head * of_group * q_head, k + group.key_head * k_head,                    \
+            v + group.key_head * v_head, cos, sin, int(q_head), int(half), of_group,                \
+            interleaved != 0, fresh, keys, values, slot, int(room)};                                \
+        const Results<T> results{out, nullptr, nullptr, partial, parts};                            \
+        decode<T, HEAD>(of_q, source, group, results, memory);                                      \
     }
 #define EXPORT(NAME, T) EACH_HEAD(ATTEND, NAME, T)
 FOR_EACH_HALF(EXPORT)
