@@ -24,30 +24,37 @@ __device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns,
     typedef computed<T> A;
     __shared__ A of_warp[32];
     const int lane = threadIdx.x % 32;
+    const auto put_sum = [&](int warp, A sum) {
+        for (int distance = 16; distance > 0; distance /= 2)
+            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+        if (lane == 0) of_warp[warp] = sum;
+    };
     A of_first = 0;  // before the branch: a use behind it would also wait for the loads of weights
 #pragma unroll
     for (int k = 0; k < N; k++) of_first += A(first.values[k]) * A(first.values[k]);
-    for (int thread = threadIdx.x; thread < threads; thread += int(blockDim.x)) {
-        A sum = 0;
-        for (int i = thread * N; i < columns; i += threads * N) {
-            if (i == threadIdx.x * N) {
-                sum = of_first;
-                continue;
-            }
-            const auto pack = load_pack<N>(x + i);
+    if (threads == blockDim.x && columns == threads * N) {  // without loops: each instruction counts here
+        put_sum(threadIdx.x / 32, of_first);
+    } else {
+        for (int thread = threadIdx.x; thread < threads; thread += int(blockDim.x)) {
+            A sum = 0;
+            for (int i = thread * N; i < columns; i += threads * N) {
+                if (i == threadIdx.x * N) {
+                    sum = of_first;
+                    continue;
+                }
+                const auto pack = load_pack<N>(x + i);
 #pragma unroll
-            for (int k = 0; k < N; k++) sum += A(pack.values[k]) * A(pack.values[k]);
+                for (int k = 0; k < N; k++) sum += A(pack.values[k]) * A(pack.values[k]);
+            }
+            put_sum(thread / 32, sum);
         }
-        for (int distance = 16; distance > 0; distance /= 2)
-            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-        if (lane == 0) of_warp[thread / 32] = sum;
     }
     __syncthreads();
     A sum = lane < threads / 32 ? of_warp[lane] : A(0);
     for (int distance = 16; distance > 0; distance /= 2)
         sum += __shfl_xor_sync(0xffffffffu, sum, distance);
     if (AGAIN) __syncthreads();  // of_warp is written again
-    return 1 / sqrt(sum / A(columns) + eps);
+    return one_over_root(sum, columns, eps);
 }
 
 // x scale weight, rounded; with `round_first`, x scale is rounded too. 16-bit numbers are rounded

@@ -7,6 +7,15 @@ template <class A> __device__ A sigmoid(A x) {
     return (x < 0 ? e : A(1)) / (1 + e);
 }
 
+// 1 / sqrt(mean + eps) for the sum of `columns` numbers. In float32 by few instructions, without a
+// branch, to 3 units in the last place.
+__device__ inline float one_over_root(float sum, Int columns, float eps) {
+    return rsqrtf(__fdividef(sum, float(columns)) + eps);
+}
+__device__ inline double one_over_root(double sum, Int columns, double eps) {
+    return 1 / sqrt(sum / double(columns) + eps);
+}
+
 template <class A> __device__ A normal_cdf(A x) { return A(0.5) * (1 + erf(x * A(0.7071067811865476))); }
 
 template <class A> __device__ A normal_density(A x) {

@@ -4,6 +4,7 @@
 // Grid of the row kernels: one block per row. Bytes: a row is read from memory once (it stays in
 // the block's registers, or later reads hit the cache) and written once. `weight` and `bias` may be
 // null.
+#include "functions.cuh"
 #include "rows.cuh"
 
 template <class T> __device__ Or<T> or_one(const T* weight) { return {weight, T(1.0f)}; }
@@ -60,7 +61,7 @@ __device__ void rms_norm(const T* x, const T* weight, T* y, computed<T>* rstd, I
     const auto held = Way::hold(x + row * columns, columns);
     A sum = 0;
     Way::each(columns, [&](Int, A x) { sum += x * x; }, held);
-    A scale = 1 / sqrt(block_sum(sum) / A(columns) + eps);
+    A scale = one_over_root(block_sum(sum), columns, eps);
     if (threadIdx.x == 0) rstd[row] = scale;
     Way::map(columns, y + row * columns, [&](Int, A x, A times) {
         A normed = x * scale;

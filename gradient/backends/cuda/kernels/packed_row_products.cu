@@ -105,15 +105,13 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     trigger_next_kernel();  // the next kernel may load its weights now: memory is almost idle
     wait_for_previous_kernel();
 
-    // The result number i of the block, and what is added to it: residual or bias (which need a
-    // single matrix).
-    const auto unit_of = [&](int i) { return first_of(i / UNITS) + i % UNITS; };
+    // What is added to the block's results: residual or bias (which need a single matrix).
     const T* const added = residual ? residual : bias;
     T* const plus = reinterpret_cast<T*>(sums + tiles * warps * ROWS_OF_TILE);
     if (!GATED && added)
         for (int i = threadIdx.x * N; i < tiles * UNITS; i += blockDim.x * N) {
-            const int left = units - unit_of(i);
-            if (left > 0) cp_async(plus + i, added + unit_of(i), min(left, N) * int(sizeof(T)));
+            const int unit = first_of(i / UNITS) + i % UNITS, left = units - unit;
+            if (left > 0) cp_async(plus + i, added + unit, min(left, N) * int(sizeof(T)));
         }
     cp_async_commit();
     float scale = 1;
@@ -166,23 +164,27 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     cp_async_wait<0>();
     __syncthreads();
 
+    // A warp adds up the sums of a tile: lanes r and r + 16 those of row r by even and by odd warps.
 #pragma unroll 1
-    for (int i = threadIdx.x; i < tiles * UNITS; i += blockDim.x) {
-        const int unit = unit_of(i);
-        if (unit >= units) return;
-        const float* const of_tile = sums + i / UNITS * warps * ROWS_OF_TILE + i % UNITS;
-        float whole = 0, other = 0;
-        for (int w = 0; w < warps; w++) {
-            whole += of_tile[w * ROWS_OF_TILE];
-            if (GATED) other += of_tile[w * ROWS_OF_TILE + 8];
+    for (int of = warp; of < tiles; of += warps) {
+        const float* const of_row = sums + of * warps * ROWS_OF_TILE + lane % 16;
+        float whole = 0;
+#pragma unroll
+        for (int w = 0; w < FORMAT::WARPS; w += 2) {
+            const int by = w + lane / 16;
+            if (by < warps) whole += of_row[by * ROWS_OF_TILE];
         }
+        whole += __shfl_xor_sync(0xffffffffu, whole, 16);
+        const float other = GATED ? __shfl_xor_sync(0xffffffffu, whole, 8) : 0.0f;
+        const int unit = first_of(of) + lane;
+        if (lane >= UNITS || unit >= units) continue;
         if constexpr (GATED) {
             const float gate = float(T(whole)), up = float(T(other));
             a.out[unit] = T(float(T(gate * sigmoid(gate))) * up);
         } else {
             const bool in_a = unit < a.outputs, in_b = unit < a.outputs + b.outputs;
             T* const out = in_a ? a.out + unit : in_b ? b.out + (unit - a.outputs) : c.out + (unit - a.outputs - b.outputs);
-            const float more = added ? float(plus[i]) : 0.0f;
+            const float more = added ? float(plus[of * UNITS + lane]) : 0.0f;
             *out = residual ? T(more + float(T(whole))) : T(bias ? whole + more : whole);
         }
     }

@@ -115,7 +115,9 @@ struct HalfCodes {
                 of[half][i] = load_once(codes + min(int(step * 8 + threadIdx.x % 4 + 4 * i), blocks - 1));
         }
     }
+    // In two sums, as each product of tensor cores waits for the sum that it adds to.
     template <class T> __device__ void multiply(const Numbers& x, float (&d)[4]) const {
+        float e[4] = {};
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const unsigned* const numbers = x.of_block(threadIdx.x % 4 + 4 * i);
@@ -127,9 +129,11 @@ struct HalfCodes {
                 Codes<T>::pairs(word_of(of[1][i], word), q);
                 const unsigned first[4] = {p[0], q[0], p[1], q[1]}, second[4] = {p[2], q[2], p[3], q[3]};
                 mma_m16n8k16<T>(d, first, {b.x, b.y});
-                mma_m16n8k16<T>(d, second, {b.z, b.w});
+                mma_m16n8k16<T>(e, second, {b.z, b.w});
             }
         }
+#pragma unroll
+        for (int i = 0; i < 4; i++) d[i] += e[i];
     }
 };
 
