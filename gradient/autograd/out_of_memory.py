@@ -13,6 +13,7 @@ from gradient import backends
 from gradient.autograd import variable
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import parts_of
+from gradient.backends.registry import free_kept_memory
 from gradient.errors import TOO_LARGE, ArgumentError, GradientError, OutOfMemoryError, sentence
 from gradient.source_lines import source_line
 
@@ -58,7 +59,9 @@ def _numbers(value: Any) -> list[float]:
 
 def out_of_memory(name: str, backend: Any, error: Exception) -> OutOfMemoryError:
     """Return an error with the requested size and the largest tensors on the device, with the op
-    and the source line that made each. (CuPy has already emptied its cache and tried again.)"""
+    and the source line that made each. (CuPy has already emptied its cache and tried again.) What
+    is kept for later use is freed, so that a smaller attempt has its memory, too."""
+    free_kept_memory(backend)
     found = _largest(backend)
     held = sum(size for size, _ in found)
     lines = [f"{name}: no memory left on {backend.device}: {_asked(error)}"]

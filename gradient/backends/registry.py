@@ -33,6 +33,17 @@ current = _Current()
 """Whose `index` is the number of the GPU that "cuda" means in a thread: `cuda.set_device`."""
 
 
+frees_memory: list[Callable[[Backend], None]] = []
+"""Each frees what it has kept of a backend's memory for later use."""
+
+
+def free_kept_memory(backend: Backend) -> None:
+    """Free what the package keeps of a backend's memory for later use, but for caches of libraries
+    themselves."""
+    for free in frees_memory:
+        free(backend)
+
+
 def register(device_type: str, factory: Factory) -> None:
     """Register `factory(index)` as the constructor of backends "device_type" and
     "device_type:index"."""

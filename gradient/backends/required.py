@@ -224,6 +224,11 @@ class RequiredMethods(Generic[Array]):
     reads_wait = False
     """Whether reading a value waits for all the work that was queued before it."""
 
+    def queue(self) -> Any:
+        """Return what orders the work that is queued now: work of equal queues is done in the order
+        in which it was queued."""
+        return None
+
     def has_zero(self, x: Array) -> bool:
         """Whether an integer array contains 0; False if the call would wait for the device."""
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradient import random
-from gradient.backends.registry import made
+from gradient.backends.registry import free_kept_memory, made
 from gradient.compat import cuda_properties, cuda_streams, types
 from gradient.compat.cuda_devices import device, device_of, runtime_of, set_device
 from gradient.compat.cuda_properties import *  # noqa: F403
@@ -72,9 +72,11 @@ def is_initialized() -> bool:
 
 
 def empty_cache() -> None:
-    """Give the memory that no tensor holds back to the GPUs, for other programs."""
+    """Give the memory that no tensor holds back to the GPUs, for other programs. (That of recorded
+    decoding steps, too, whose texts are finished.)"""
     for backend in made("cuda"):
         gpu: Any = backend
+        free_kept_memory(gpu)
         gpu.runtime.empty_cache()
 
 

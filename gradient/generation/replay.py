@@ -37,8 +37,12 @@ from gradient.tensor.device import default_device
 PATIENCE = 12
 #: Recordings for one cache and key, after which the modules are taken to change at every step.
 MOST_RECORDINGS = 4
-#: A step is recorded only if at least this many steps of its kind are expected to follow.
+#: A step is recorded only if at least this many steps of its kind are expected: those to come in
+#: this text, and for later texts as many as earlier ones had by the modules.
 WORTH_RECORDING = 32
+#: The same number for a step that is recorded already, and has to be bound to the cache. (A text
+#: that can take over a bound one, by one copy, always does.)
+WORTH_BINDING = 12
 #: The maximum number of slots in a block: a step is recorded again for each block.
 LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
@@ -89,6 +93,7 @@ class Recorded:
     def __init__(self, model: CausalLM) -> None:
         self.steps: dict[Any, RecordedStep] = {}
         self.refused: dict[Any, str] = {}
+        self.passes: dict[Any, int] = {}  # by the modules, of all texts
         self.structure = structure.Structure(model)
         # Of packed weights plans hold the parts, and what kernels made of them.
         self.tensors = [*model.parameters(), *model.buffers()]
@@ -144,6 +149,7 @@ class DecodingSteps:
         self.bound: BoundSteps | None = None
         self.passes: dict[Any, int] = {}
         self.seen: dict[Any, int] = {}
+        self.earlier: dict[Any, int] = {}
         self.recordings: dict[Any, int] = {}
         self.recorded: Recorded | None = None
         kept = _recorded.get(model)
@@ -157,6 +163,7 @@ class DecodingSteps:
         steps = DecodingSteps(self.model, cache, self.allowed, lasting)
         steps.replayed = self.replayed
         steps.seen, steps.recordings = self.seen, self.recordings
+        steps.earlier = self.earlier
         return steps
 
     def _hindrance(self) -> str | None:
@@ -186,7 +193,7 @@ class DecodingSteps:
             return logits
         self.cache.make_room(tokens.shape[1])
         key = self._key(tokens.shape[1], every)
-        replay = self._bound(key)
+        replay = self._replay_of(key)
         if replay is not None:
             (logits,) = self._replay(replay, (tokens,))
         else:
@@ -230,7 +237,7 @@ class DecodingSteps:
 
         self.cache.make_room(steps)
         key = self._key(1, choice_key)
-        replay = self._bound(key)
+        replay = self._replay_of(key)
         if replay is None:
             given = (newest,) if uniform is None else (newest, uniform[0])
             chosen, logits = self._new(key, run, given, left)
@@ -289,11 +296,32 @@ class DecodingSteps:
         )  # fmt: skip
         return self.cache.step_key(tokens), kind, modes
 
-    def _bound(self, key: Any) -> Replay | None:
-        """The step recorded and bound to the cache for this key, if it is still valid."""
-        if self.bound is None or self.recorded is None or not self.recorded.valid():
+    def _replay_of(self, key: Any) -> Replay | None:
+        """The step recorded and bound to the cache for this key, if it is still valid. If there is
+        none, the cache takes over the memory of one that is gone and had it."""
+        name = (*key, self.cache.room)
+        if self.bound is not None and self.recorded is not None and self.recorded.valid():
+            self.bound.used()
+            replay = self.bound.replays.get(name)
+            if replay is not None:
+                return replay
+        recorded = self.recorded = self._current()
+        if name not in recorded.steps or key in recorded.refused or recorded.structure.hindrance:
             return None
-        return self.bound.replays.get((*key, self.cache.room))
+        found = recorded.bound.find(self.cache, name)
+        if found is None:
+            return None
+        self.bound = found
+        return found.replays.get(name)
+
+    def _current(self) -> Recorded:
+        """The model's recorded steps; none are left if it has changed."""
+        recorded = _recorded.get(self.model)
+        if recorded is None or not recorded.valid():
+            recorded = _recorded[self.model] = Recorded(self.model)
+        if recorded is not self.recorded:  # another generation may have seen the change first
+            self.bound = None
+        return recorded
 
     def _by_modules(self, run: Run, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
         with evaluating(self.model), small_calls.repeated():
@@ -318,12 +346,8 @@ class DecodingSteps:
 
     def _new(self, key: Any, run: Run, given: Sequence[Tensor], left: int) -> tuple[Tensor, ...]:
         """Bind a recorded step to this cache, record a new one, or run the modules."""
-        recorded = _recorded.get(self.model)
-        if recorded is None or not recorded.valid():
-            recorded = _recorded[self.model] = Recorded(self.model)
-        if recorded is not self.recorded:  # another generation may have seen the change first
-            self.bound = None
-        self.recorded = recorded
+        recorded = self.recorded
+        assert recorded is not None
         self.reason = recorded.structure.hindrance or recorded.refused.get(key)
         number = self.seen[key] = self.seen.get(key, 0) + 1
         every_length = (key[0][1:], *key[1:])  # drafts are of one length now, of another then
@@ -331,16 +355,15 @@ class DecodingSteps:
         passes = self.passes[key] = self.passes.get(key, 0) + 1
         name = (*key, self.cache.room)
         step = recorded.steps.get(name)
-        worth = left * number // total >= WORTH_RECORDING
-        wanted = self.allowed or (worth and (step or total > PATIENCE))
+        earlier = self.earlier.setdefault(name, recorded.passes.get(name, 0))
+        recorded.passes[name] = recorded.passes.get(name, 0) + 1
+        expected = left * number // total + earlier
+        worth = expected >= (WORTH_RECORDING if step is None else WORTH_BINDING)
+        wanted = self.allowed or (worth and (step or total + earlier > PATIENCE))
         if self.reason is not None or not wanted:
             return self._by_modules(run, given)
-        replay = None
-        if step is not None:
-            self.bound = recorded.bound.get(self.cache)
-            replay = self.bound.replays.get(name)
         # What is born at first use is not part of a step: so none is recorded at once.
-        if replay is None and (passes <= self.wait or (step is None and number <= 2)):
+        if passes <= self.wait or (step is None and number <= 2):
             return self._by_modules(run, given)
         counts = self.cache.counts
         try:
@@ -354,12 +377,13 @@ class DecodingSteps:
                 result, step.result = step.result, None
                 assert result is not None
                 return result
-            replay = replay or Replay(step, self.cache.tensors)
+            if self.bound is None or not self.bound.belong_to(self.cache):
+                self.bound = recorded.bound.get(self.cache)
+            replay = Replay(step, self.cache.tensors)
         except PlanError as error:
             self.cache.set_counts(counts)  # the run that was recorded wrote its tokens
             recorded.refused[key] = self.reason = str(error)
             return self._by_modules(run, given)
-        assert self.bound is not None
         self.bound.replays[name] = replay
         recorded.bound.trim()
         if step.checked:

@@ -49,6 +49,7 @@ NO_ARRAYS = {
     "synchronize",
     "asarray",
     "has_zero",
+    "queue",  # tests/generation/test_short_texts.py
     "in_one_pass",  # test_one_pass.py
     "of_values",  # tests/func/test_vmap.py
     "own",

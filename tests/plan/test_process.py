@@ -14,6 +14,7 @@ import gradient
 import gradient.functional as F
 from gradient import backends, hub, nn, optim
 from gradient.plan import PlanError
+from gradient.plan.executors import process
 from gradient.plan.step import Replay
 from support.array_backends import PROOFS
 from support.paths import GOLDEN
@@ -155,3 +156,25 @@ def test_a_decoding_step_is_one_message(
     assert texts(place, True) == expected
     assert len(kinds) > 10
     assert {tuple(each) for each in kinds} == {("run",)}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_later_text_takes_over_the_plan_that_was_sent(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+
+    class Counted(process.Graph):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            sent.append(self.number)
+
+    monkeypatch.setattr(process, "Graph", Counted)
+    lm = hub.load(GOLDEN / "gpt2_tiny", device=place)
+    options: dict[str, Any] = {"temperature": 0, "ignore_eos": True}
+    lm.generate([5, 3, 8], compile=True, max_new_tokens=24, **options)
+    for prompt in ([5, 3, 8], [7, 9, 2, 11], [4]):
+        found = lm.generate(prompt, max_new_tokens=8, **options)
+        assert found.timings.replayed_steps == 7 and len(sent) == 1
+        expected = lm.generate(prompt, max_new_tokens=8, compile=False, **options)
+        assert found.token_ids == expected.token_ids

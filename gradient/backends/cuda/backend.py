@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import Any
 
@@ -32,6 +33,9 @@ from gradient.backends.cuda.scaled_products import ScaledProducts
 from gradient.backends.cuda.sorting import SortingKernels
 from gradient.backends.cuda.sums import SumKernels
 from gradient.backends.required import Shape
+
+STREAM_OF_THREAD = 2
+"""`cudaStreamPerThread`: each thread means its own by it."""
 
 
 class CudaBackend(
@@ -97,6 +101,10 @@ class CudaBackend(
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
         return self.xp.arange(start, stop, step, dtype)
+
+    def queue(self) -> Any:
+        stream = self.runtime.stream()
+        return (stream, threading.get_ident()) if stream == STREAM_OF_THREAD else stream
 
     def graph_recorder(self) -> Any:
         """Return a recorder that captures work as a CUDA graph (`cuda.graphs`), for plans."""
