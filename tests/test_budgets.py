@@ -19,6 +19,8 @@ import gradient.functional as F
 from bench import random_gpt2
 from bench.cases import load_memory
 from gradient.backends.numpy import kernels
+from gradient.generation import generate, replay
+from gradient.models import LlamaConfig, LlamaForCausalLM
 from gradient.models.gpt2 import GPT2Config
 
 pytestmark = pytest.mark.cpu_only
@@ -104,6 +106,23 @@ def test_a_kernel_is_soon_reached(name):
     op, budget = STEPS_TO_KERNELS[name]
     x, index = gradient.ones(64, 64, requires_grad=True), gradient.arange(64)
     assert steps(lambda: op(x, index)) <= budget * (1.1 if sys.version_info[:2] == (3, 11) else 1.5)
+
+
+def test_a_replayed_token_takes_few_steps(monkeypatch):
+    """Of a text whose tokens are chosen several at once; a GPU waits for some of them."""
+    if not kernels.available():
+        pytest.skip("there are no kernels")
+    monkeypatch.setattr(replay, "AT_ONCE", 1e9)  # so that the clock has no part in it
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4)).eval()
+
+    def text(tokens):
+        return generate(model, [3, 4, 5], max_new_tokens=tokens, ignore_eos=True)
+
+    text(60)
+    assert text(17).timings.replayed_steps == 16
+    each = (steps(lambda: text(33)) - steps(lambda: text(17))) / 16
+    assert each <= 1048 * (1.05 if sys.version_info[:2] == (3, 11) else 1.5)
 
 
 def test_loading_takes_no_more_memory_than_the_file(tmp_path):

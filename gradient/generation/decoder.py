@@ -164,16 +164,17 @@ class Decoder:
         if not self.sampler.greedy:
             uniform = self.sampler.next_uniform(self.prefixes, count, self.index.device)
         with evaluating(self.model):
-            chosen, logits = steps.choose(
+            chosen, newest, logits = steps.choose(
                 self.sampler.choose, self.sampler.key, self.newest, uniform, count, max(left)
             )
         if min(chosen[-1]) < 0 and len(chosen) > 1:  # the next step will say so
             chosen.pop()
+            newest = gradient.tensor(chosen[-1], device=newest.device)
             steps.cache.rewind([count - 1 for count in steps.cache.counts])
         for ids in chosen:
             for text, token in zip(self.ids, ids, strict=True):
                 text.append(token)
-        self.newest.copy_(gradient.tensor(chosen[-1], device=self.newest.device))
+        self.newest.copy_(newest)
         self.record()
         self.check(logits, self.rows, chosen[-1])
         return [

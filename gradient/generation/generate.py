@@ -274,17 +274,18 @@ def decode(
             decode_seconds += time.perf_counter() - begun
         else:
             prompt_seconds = time.perf_counter() - begun
+        for number in decoder.rows:
+            timings = rows[number].result.timings
+            timings.prompt_seconds, timings.decode_seconds = prompt_seconds, decode_seconds
+            decoder.count_drafts(number, timings)
+            decoder.count_steps(timings)
         ended: set[int] = set()
         for token in tokens:
             if token.row in ended:
                 continue  # of several chosen at once, those after the end
             row = rows[token.row]
             piece = row.add(token, eos_ids)
-            timings = row.result.timings
-            timings.generated_tokens += 1
-            timings.prompt_seconds, timings.decode_seconds = prompt_seconds, decode_seconds
-            decoder.count_drafts(token.row, timings)
-            decoder.count_steps(timings)
+            row.result.timings.generated_tokens += 1
             if row.result.finish_reason:
                 ended.add(token.row)
             if piece:

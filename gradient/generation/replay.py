@@ -214,7 +214,7 @@ class DecodingSteps:
         uniform: Tensor | None,
         steps: int,
         left: int,
-    ) -> tuple[list[list[int]], Tensor]:
+    ) -> tuple[list[list[int]], Tensor, Tensor]:
         """Choose a token of each row in each of up to `steps` passes, each of which reads the
         previous one's tokens.
 
@@ -228,7 +228,8 @@ class DecodingSteps:
 
         Returns:
             The tokens of each pass that was made, at least one; the last pass if one of them is -1,
-            which means that no token is possible. And the logits (B, V) of the last pass.
+            which means that no token is possible. The last pass's tokens again, (B,) on the device.
+            And its logits (B, V).
         """
 
         def run(newest: Tensor, *uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,11 +242,11 @@ class DecodingSteps:
         if replay is None:
             given = (newest,) if uniform is None else (newest, uniform[0])
             chosen, logits = self._new(key, run, given, left)
-            return [chosen.tolist()], logits
+            return [chosen.tolist()], chosen, logits
         begun = time.perf_counter()
         cache, counts = self.cache, self.cache.counts
         try:
-            found, logits = self._passes(replay, newest, uniform, steps)
+            found, chosen, logits = self._passes(replay, newest, uniform, steps)
             held = [count + len(found) for count in counts]
             cache.set_counts(held, on_device=len(found) < steps)
         except BaseException:
@@ -253,20 +254,22 @@ class DecodingSteps:
             raise
         self.replayed += len(found)
         self.seconds = (time.perf_counter() - begun) / len(found)
-        return found, logits
+        return found, chosen, logits
 
     def _passes(
         self, replay: Replay, newest: Tensor, uniform: Tensor | None, steps: int
-    ) -> tuple[list[list[int]], Tensor]:
-        """The tokens of up to `steps` replays, and the logits of the last that counts. Where the
-        host would wait for each token, the device goes on, and all are read at the end."""
+    ) -> tuple[list[list[int]], Tensor, Tensor]:
+        """The tokens of up to `steps` replays, and the last that count again, with their logits.
+        Where the host would wait for each token, the device goes on, and all are read at the
+        end."""
         ahead = replay.backend.reads_wait
         chosen, found, passes = newest, [], []
         for step in range(steps):
-            given = (chosen,) if uniform is None else (chosen, uniform[step])
-            chosen, logits = replay(*[t.array for t in given])
+            given = () if uniform is None else (uniform.array[step],)
+            chosen, logits = replay(chosen.array, *given)
             passes.append((chosen, logits))
-            ahead = ahead and logits.nbytes * steps <= MOST_AHEAD
+            if step == 0:
+                ahead = ahead and logits.nbytes * steps <= MOST_AHEAD
             if not ahead:
                 found.append(chosen.tolist())
                 if min(found[-1]) < 0:
@@ -280,7 +283,7 @@ class DecodingSteps:
                     raise
             ends = [i for i, tokens in enumerate(found) if min(tokens) < 0]
             found = found[: ends[0] + 1] if ends else found
-        return found, passes[len(found) - 1][1]
+        return found, *passes[len(found) - 1]
 
     def _last(self, tokens: Tensor) -> tuple[Tensor, ...]:
         return (self.model(tokens, self.cache, last_only=True)[:, -1],)

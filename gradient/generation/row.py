@@ -82,6 +82,8 @@ class StopStrings:
 
     def push(self, piece: str) -> str:
         """Return the text that, after `piece`, cannot be part of a stop string."""
+        if not self.strings:
+            return piece
         if self.found is not None:
             return ""
         text = self._held + piece
