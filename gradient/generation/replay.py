@@ -43,6 +43,9 @@ WORTH_RECORDING = 32
 #: The same number for a step that is recorded already, and has to be bound to the cache. (A text
 #: that can take over a bound one, by one copy, always does.)
 WORTH_BINDING = 12
+#: The maximum number of kinds of steps whose number in earlier texts is known: a server may see
+#: another temperature with each text.
+MOST_COUNTED = 1024
 #: The maximum number of slots in a block: a step is recorded again for each block.
 LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
@@ -359,6 +362,8 @@ class DecodingSteps:
         name = (*key, self.cache.room)
         step = recorded.steps.get(name)
         earlier = self.earlier.setdefault(name, recorded.passes.get(name, 0))
+        if len(recorded.passes) >= MOST_COUNTED:
+            recorded.passes.clear()
         recorded.passes[name] = recorded.passes.get(name, 0) + 1
         expected = left * number // total + earlier
         worth = expected >= (WORTH_RECORDING if step is None else WORTH_BINDING)

@@ -311,3 +311,13 @@ def test_beams_whose_caches_are_too_large_to_keep_are_not_bound_at_every_crossin
     model = llama()
     text(model, prompt(6), 60, num_beams=4, compile=True)
     assert len(bindings) < 20
+
+
+def test_passes_of_ever_other_options_are_counted_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay, "MOST_COUNTED", 3)
+    model = llama()
+    for number in range(7):
+        text(model, prompt(5), 3, temperature=1 + number / 10, seed=1)
+        assert 1 <= len(_recorded[model].passes) <= 3
