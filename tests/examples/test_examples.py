@@ -171,7 +171,8 @@ def test_runs_as_a_script_with_nothing_on_stderr(path):
     done = subprocess.run(
         [sys.executable, path, *steps], capture_output=True, text=True, timeout=300, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    compiling = "compiling kernels, cached for later runs\n"  # on a machine that has none yet
+    assert (done.returncode, done.stderr.replace(compiling, "")) == (0, "")
 
 
 def test_digits_cnn_reads_mnist(real_data, device):
