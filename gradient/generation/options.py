@@ -287,7 +287,8 @@ class StreamOptions(SamplingOptions, total=False):
         boolean, flag=None)]
     compile: Annotated[bool | None, Option(None,
         "record a decoding step once, then replay it without Python between its operations: the "
-        "same text, in less time. None: only where the text may be long enough to pay for it",
+        "same text, in less time. None: only where the text, or many like it, may be long enough "
+        "to pay for it",
         optional(boolean), flag=None, panel=SPEED)]
     # fmt: on
 
