@@ -21,6 +21,8 @@ import pytest
 pytest.importorskip("cupy_backends.cuda.libs.nvrtc", exc_type=ImportError)
 
 from gradient.backends.cuda import compilation, kernels
+from gradient.backends.cuda.attention import DECODING_BLOCKS
+from gradient.backends.cuda.flash_attention import HEADS, rows_of_decoding, tiles_bytes
 from gradient.backends.cuda.row_products import PACKED
 from gradient.errors import DeviceError
 from support import nvrtc_results
@@ -100,6 +102,19 @@ def test_a_family_compiles_without_spills(family: str, architecture: str) -> Non
     fewest = min(left, key=left.__getitem__)
     if left[fewest] <= NEAR:
         registers_left(family, fewest, NEWER[architecture])
+
+
+@pytest.mark.parametrize("family", ["decode_cached_attention", "rope_attention"])
+def test_blocks_of_decoding_fit_an_h100_together(family: str) -> None:
+    """As many as keys are divided among, up to 128 columns; else two."""
+    log = nvrtc_results.compiled(*compilation.source_of(family, "bfloat16"), "sm_90a")[1]
+    kernel = r"Compiling entry function '\w+_(\d+)_bfloat16'.*?Used \d+ registers([^\n]*)"
+    sizes = re.findall(kernel, log, re.DOTALL)
+    assert len(sizes) == len(HEADS)
+    for head, rest in ((int(head), rest) for head, rest in sizes):
+        own = sum(int(n) for n in re.findall(r"(\d+) bytes smem", rest))
+        shared = own + tiles_bytes(head, rows_of_decoding(head)) + (1 << 10)  # what each block has
+        assert (DECODING_BLOCKS if head <= 128 else 2) * shared <= 228 << 10, head
 
 
 @pytest.mark.parametrize(

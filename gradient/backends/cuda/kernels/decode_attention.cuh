@@ -28,6 +28,12 @@ constexpr unsigned ALL_LANES = 0xffffffffu;
 // too wide.
 template <int HEAD> constexpr int places_of_tiles = HEAD <= 128 ? 2 : 1;
 
+// A warp's tiles, behind that of the queries: in each place one of keys and one of values.
+template <int HEAD, class T> __device__ T* tiles_of_warp(T* q_tile) {
+    constexpr int ROWS_OF_TILES = 2 * KEYS_OF_WARP * places_of_tiles<HEAD>;
+    return q_tile + (16 + ROWS_OF_TILES * (threadIdx.x / 32)) * pitch<HEAD>;
+}
+
 // Combines the warps' results for the same 16 rows and writes them. `memory` has room for the
 // statistics of 16 rows and, after the first 16 rows of HEAD + 8 elements T, for the warps' sums.
 template <class T, int HEAD>
@@ -122,11 +128,11 @@ __device__ void decode(QUERIES& queries, SOURCE source, const Group& group,
     const Problem& p = group.problem;
     constexpr int TILE_SIZE = KEYS_OF_WARP * pitch<HEAD>, PLACES = places_of_tiles<HEAD>;
     T* q_tile = reinterpret_cast<T*>(memory);
-    T* tiles_of_warp = q_tile + (16 + 2 * KEYS_OF_WARP * PLACES * (threadIdx.x / 32)) * pitch<HEAD>;
+    T* tiles = tiles_of_warp<HEAD>(q_tile);
     const int first = int(blockIdx.x) * 16, count = min(16, int(p.group_rows()) - first);
     int from, until;
     auto load = [&](int key, int place) {  // two commit groups; nothing past the last key is copied
-        T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
+        T* k_tile = tiles + 2 * TILE_SIZE * place;
         const int here = min(KEYS_OF_WARP, until - key);
         const Int of_lane = here > 0 ? source.at(key + min(int(threadIdx.x % KEYS_OF_WARP), here - 1)) : 0;
         auto at = [&](int i) { return __shfl_sync(ALL_LANES, of_lane, i); };
@@ -153,7 +159,7 @@ __device__ void decode(QUERIES& queries, SOURCE source, const Group& group,
     all_until = min(all_until, until);
     Softmax<1, HEAD> softmax;
     for (; key < until; key += KEYS_OF_BLOCK) {
-        T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
+        T* k_tile = tiles + 2 * TILE_SIZE * place;
         float score[1][2][4];
         if constexpr (PLACES == 2) load(key + KEYS_OF_BLOCK, place ^= 1);
         cp_async_wait<2 * PLACES - 1>();

@@ -30,8 +30,21 @@ template <class T, int HEAD> struct RotatedQueries {
 
     __device__ T* row(int which) const { return reinterpret_cast<T*>(fresh[which]); }
 
+    // Four loads of this thread alone, 32 apart. They are in the second tiles of its warp, which come
+    // later: three blocks of 128 columns would not fit an H100 with an array for this.
+    __device__ static uint4* room_for_loads(T* tile) {
+        const int lane = threadIdx.x % 32;
+        if constexpr (places_of_tiles<HEAD> == 2) {
+            static_assert(2 * KEYS_OF_WARP * pitch<HEAD> * sizeof(T) >= 4 * 32 * sizeof(uint4));
+            T* const second = tiles_of_warp<HEAD>(tile) + 2 * KEYS_OF_WARP * pitch<HEAD>;
+            return reinterpret_cast<uint4*>(second) + lane;
+        } else {
+            __shared__ uint4 loads[WARPS][4 * 32];
+            return loads[threadIdx.x / 32] + lane;
+        }
+    }
     template <class F> __device__ void load(T* tile, int, int, F load_keys) {
-        __shared__ uint4 loads[4][THREADS];  // by a thread for itself
+        uint4* const loads = room_for_loads(tile);
         const int turned = (HEAD - half) / N;  // pieces of a vector: pairs, and what is copied
         if (threadIdx.x < PIECES) cp_async(row(1) + threadIdx.x * N, v + threadIdx.x * N);
         int of = threadIdx.x / OF_HEAD, at = threadIdx.x % OF_HEAD;  // after the heads comes the key
@@ -41,11 +54,11 @@ template <class T, int HEAD> struct RotatedQueries {
             const bool rotates = of <= heads && at < turned;
             if (rotates) {
                 const T* const x = of < heads ? q + of * q_head : k;
-                cp_async(&loads[0][threadIdx.x], x + pairs.first());
+                cp_async(loads, x + pairs.first());
                 if (!pairs.is_copied()) {
-                    cp_async(&loads[1][threadIdx.x], x + pairs.second());
-                    cp_async(&loads[2][threadIdx.x], cos + at * N);
-                    cp_async(&loads[3][threadIdx.x], sin + at * N);
+                    cp_async(loads + 32, x + pairs.second());
+                    cp_async(loads + 64, cos + at * N);
+                    cp_async(loads + 96, sin + at * N);
                 }
             }
             cp_async_commit();
@@ -56,7 +69,7 @@ template <class T, int HEAD> struct RotatedQueries {
             }
             is_first ? cp_async_wait<2>() : cp_async_wait<0>();
             if (rotates) {
-                const auto part = [&](int i) { return reinterpret_cast<const T*>(&loads[i][threadIdx.x]); };
+                const auto part = [&](int i) { return reinterpret_cast<const T*>(loads + 32 * i); };
                 pairs.turn(part(0), part(1), part(2), part(3), of < heads ? tile + of * pitch<HEAD> : row(0));
             }
             at += OF_HEAD;
