@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gradient.backends.cuda.backend import CudaBackend
+from support import cuda_emulation
 from support.backend_table import Draw, rope_attention
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
@@ -69,6 +71,43 @@ def test_heads_that_lie_apart_and_places_from_behind() -> None:
     assert got.tobytes() == expected.tobytes()
     for one, other in zip(*caches, strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_token_that_its_query_does_not_see(dtype: str) -> None:
+    """What is not finite in it reaches no sum."""
+    be = CudaBackend(0, EmulatedRuntime())
+    first, cache, (places, slots, options) = given(rope_attention(8, 2, 64), dtype)
+    slots = slots._replace(positions=slots.positions - 3)
+    first[1][...] = first[2][...] = np.inf
+    for at in (38, 40, 47, 69):
+        places = places[0], np.full((1, 1), at)
+        rotated, keys, values = be.rope_update(*first, cache, places)
+        expected = be.cached_attention(rotated, (keys,), (values,), slots, options)
+        got, *_ = be.rope_attention(*first, cache, places, slots, options)
+        assert be.runtime.launched[-1].startswith("rope_attention_")
+        assert np.isfinite(got).all() and got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        rope_attention(16, 1, 192),
+        rope_attention(16, 1, 96, half=16, by=True),
+        rope_attention(16, 1, 256, half=8),
+        rope_attention(14, 2, 128, slots=300, at=170, window=90),
+    ],
+)
+def test_no_races(case: Any, order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apart from the new token's slot, whose old content is read while it is written: here that
+    lies behind all that is read."""
+    monkeypatch.setattr(cuda_emulation, "finds_races", True)
+    be = CudaBackend(0, EmulatedRuntime(order))
+    first, cache, (places, slots, options) = given(case, "bfloat16")
+    places = places[0], places[1] + 1
+    be.rope_attention(*first, cache, places, slots, options)
+    assert be.runtime.launched[0].startswith("rope_attention_")
 
 
 def test_what_the_kernel_does_not_take() -> None:

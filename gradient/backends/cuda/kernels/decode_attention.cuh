@@ -118,8 +118,8 @@ template <class T, int HEAD> struct Queries {
         load_keys();
     }
     __device__ void store() const {}
-    __device__ void put_key(T*, int) const {}
-    __device__ void put_value(T*, int) const {}
+    __device__ void put_key(T*, int, int) const {}
+    __device__ void put_value(T*, int, int) const {}
 };
 
 template <class T, int HEAD, class QUERIES, class SOURCE>
@@ -164,7 +164,7 @@ __device__ void decode(QUERIES& queries, SOURCE source, const Group& group,
         if constexpr (PLACES == 2) load(key + KEYS_OF_BLOCK, place ^= 1);
         cp_async_wait<2 * PLACES - 1>();
         __syncwarp();  // keys are loaded
-        queries.put_key(k_tile, key);
+        queries.put_key(k_tile, key, until);
         row_products<HEAD>(score, TileRows<HEAD, T>(q_tile), k_tile);
         cap_scores(score, float(p.scale), float(p.softcap));
         if (key < all_from || key + KEYS_OF_WARP > all_until)
@@ -172,7 +172,7 @@ __device__ void decode(QUERIES& queries, SOURCE source, const Group& group,
         softmax.take(score, 1.f);  // already scaled: memory is the bound, and registers are scarce
         cp_async_wait<2 * PLACES - 2>();
         __syncwarp();  // values are loaded
-        queries.put_value(k_tile + TILE_SIZE, key);
+        queries.put_value(k_tile + TILE_SIZE, key, until);
         add_weighted<HEAD>(softmax.out, score, k_tile + TILE_SIZE);
         __syncwarp();  // the tile is no longer read
         if constexpr (PLACES == 1) load(key + KEYS_OF_BLOCK, 0);

@@ -48,6 +48,7 @@ template <class T, int HEAD> struct RotatedQueries {
         const int turned = (HEAD - half) / N;  // pieces of a vector: pairs, and what is copied
         if (threadIdx.x < PIECES) cp_async(row(1) + threadIdx.x * N, v + threadIdx.x * N);
         int of = threadIdx.x / OF_HEAD, at = threadIdx.x % OF_HEAD;  // after the heads comes the key
+        if (THREADS % OF_HEAD && of == THREADS / OF_HEAD) of = heads + 1;  // too few threads: they have none
 #pragma unroll 1
         for (bool is_first = true; is_first || of <= heads; is_first = false) {
             const Pairs<N, T> pairs{at * N, half, interleaved};
@@ -81,15 +82,16 @@ template <class T, int HEAD> struct RotatedQueries {
         const int which = threadIdx.x / PIECES, at = threadIdx.x % PIECES;
         reinterpret_cast<uint4*>((which ? values : keys) + Int(slot) * HEAD)[at] = fresh[which][at];
     }
-    __device__ void put(T* tile, int key, int which) const {
+    // Of a tile of the keys from `key` on, which ends before `until`.
+    __device__ void put(T* tile, int key, int until, int which) const {
         const int of_tile = slot - key, lane = threadIdx.x % 32;
-        if (of_tile < 0 || of_tile >= KEYS_OF_WARP) return;
+        if (of_tile < 0 || of_tile >= min(KEYS_OF_WARP, until - key)) return;
         if (lane < PIECES)
             store_pack(tile + of_tile * pitch<HEAD> + lane * N, load_pack<N>(row(which) + lane * N));
         __syncwarp();
     }
-    __device__ void put_key(T* tile, int key) const { put(tile, key, 0); }
-    __device__ void put_value(T* tile, int key) const { put(tile, key, 1); }
+    __device__ void put_key(T* tile, int key, int until) const { put(tile, key, until, 0); }
+    __device__ void put_value(T* tile, int key, int until) const { put(tile, key, until, 1); }
 };
 
 // The slots of a row of a cache, one after the other, that a query at `newest` sees.
