@@ -110,6 +110,22 @@ def test_no_races(case: Any, order: int, monkeypatch: pytest.MonkeyPatch) -> Non
     assert be.runtime.launched[0].startswith("rope_attention_")
 
 
+@pytest.mark.parametrize(
+    ("slots", "window", "keys"), [(256, None, 256), (2048, None, 3 * 128), (2048, 60, 60)]
+)
+def test_what_is_fetched_early_fits_the_cache(
+    slots: int, window: int | None, keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first keys of each of three blocks, or one; in a window at its end."""
+    monkeypatch.setattr(EmulatedRuntime, "multiprocessors", 1)
+    be = CudaBackend(0, EmulatedRuntime())
+    kernels = cuda_emulation.library("rope_attention")
+    before = cuda_emulation.fetches(kernels)
+    case = rope_attention(2, 1, 64, slots=slots, at=slots - 1, window=window)
+    be.rope_attention(*case(Draw("bfloat16")))
+    assert cuda_emulation.fetches(kernels) - before == 2 * keys
+
+
 def test_what_the_kernel_does_not_take() -> None:
     be = CudaBackend(0, EmulatedRuntime())
     for case in (rope_attention(4, 2, 64, tokens=2), rope_attention(4, 2, 40),

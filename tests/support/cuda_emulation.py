@@ -67,6 +67,7 @@ def _library(name: str, source: str | None, options: tuple[str, ...]) -> ctypes.
         )
     launches += 'extern "C" long long bank_conflicts() { return emulator::state.bank_conflicts; }\n'
     launches += 'extern "C" long long waits() { return emulator::state.waits; }\n'
+    launches += 'extern "C" long long fetches() { return emulator::state.fetches; }\n'
     launches += 'extern "C" void end_at_waits(int on) { emulator::state.ends_at_waits = on; }\n'
     if "-DRACES" in options:
         launches += (
@@ -101,6 +102,13 @@ def bank_conflicts(kernels: ctypes.CDLL) -> int:
     kernels.bank_conflicts.restype = ctypes.c_longlong
     conflicts: int = kernels.bank_conflicts()
     return conflicts
+
+
+def fetches(kernels: ctypes.CDLL) -> int:
+    """How many cache lines the kernels of a library have fetched to the L2 cache."""
+    kernels.fetches.restype = ctypes.c_longlong
+    count: int = kernels.fetches()
+    return count
 
 
 @contextlib.contextmanager

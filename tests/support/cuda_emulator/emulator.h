@@ -113,7 +113,7 @@ inline struct {
     void (*body)(void*);
     void* arguments;
     const char* fault;        // what the GPU would not do, or do anything with
-    long long bank_conflicts, waits;
+    long long bank_conflicts, waits, fetches;
     bool copies_at_once, stopped, ends_at_waits;
     int atomics;  // 1 within an atomic operation
 } state;

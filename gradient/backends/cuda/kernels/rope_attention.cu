@@ -11,7 +11,8 @@
 // per scheduler (an H100: 7.4 us by the general source of keys of `decode_cached_attention`, which
 // 64-bit divisions and all kinds of caches make long). So everything that is constant here is so for
 // the compiler, and what depends on memory alone is loaded first. Before the previous kernel has
-// ended, keys and values are fetched to the L2 cache, which changes nothing that can be read.
+// ended, keys and values are fetched to the L2 cache, which changes nothing that can be read: those
+// that each block loads first, for all of a long cache would drive out what is not yet read.
 #include <following.cuh>
 
 #include "decode_attention.cuh"
@@ -151,7 +152,9 @@ template <class T, int HEAD> __device__ void clear_rows(T* tile, int first) {
         keys += of_head, values += of_head;                                                         \
         clear_rows<T, HEAD>(reinterpret_cast<T*>(memory), of_group);                                \
         int from, until;                                                                            \
-        part_of_keys<KEYS_OF_BLOCK>(0, extent, parts, from, until);                                 \
+        const Int oldest = window ? max(Int(0), extent - window) : 0;                               \
+        part_of_keys<KEYS_OF_BLOCK>(oldest, extent, parts, from, until);                            \
+        until = min(until, from + (parts == 1 ? 4 : 2) * KEYS_OF_BLOCK);                            \
         constexpr int KEYS = FETCHED / (HEAD * sizeof(T)) > 0 ? FETCHED / (HEAD * sizeof(T)) : 1;   \
         for (int key = from + threadIdx.x * KEYS; key < until; key += THREADS * KEYS)               \
             for (int byte = 0; byte < int(HEAD * sizeof(T)); byte += FETCHED) {                     \
