@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,23 @@ def test_no_races(case: Any, order: int, monkeypatch: pytest.MonkeyPatch) -> Non
     places = places[0], places[1] + 1
     be.rope_attention(*first, cache, places, slots, options)
     assert be.runtime.launched[0].startswith("rope_attention_")
+
+
+@pytest.mark.parametrize("window", [1 << 31, (1 << 32) - 1, sys.maxsize, 1 << 64])
+def test_a_window_wider_than_a_kernel_counts(window: int) -> None:
+    be = CudaBackend(0, EmulatedRuntime())
+    first, cache, (places, slots, options) = given(rope_attention(4, 2, 64), "bfloat16")
+    expected, *_ = be.rope_attention(*first, cache, places, slots, options)
+    wide = options._replace(window=window)
+    assert be.rope_attention(*first, cache, places, slots, wide)[0].tobytes() == expected.tobytes()
+    for dtype in ("float32", "bfloat16"):
+        q, k, v, g = (Draw(dtype)(1, 2, 70, 64) for _ in range(4))
+        outs, grads = [], []
+        for o in (options, wide):
+            outs.append(be.attention(q, k, v, None, o))
+            grads.append(be.attention_grad(g, q, k, v, *outs[-1], None, o))
+        for one, other in ((a, b) for both in (outs, grads) for a, b in zip(*both, strict=True)):
+            assert one.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,15 @@ TILE = 32
 ENOUGH_BLOCKS = 256
 """Blocks that keep a GPU of some 130 multiprocessors busy; with fewer the keys are divided too."""
 
+MOST_KEYS = 1 << 30
+"""Kernels count keys in 32 bits, and add two such numbers."""
+
+
+def window_of(options: AttentionOptions) -> int:
+    """As kernels take it: 0 is none, and a wider one than there are keys, such as `sys.maxsize`,
+    is no wider than these."""
+    return min(options.window or 0, MOST_KEYS)
+
 
 class Problem(NamedTuple):
     """Queries (B, H, T, D) in groups of H / Hk heads that share keys (B, Hk, S, D) and values
@@ -78,7 +87,7 @@ class Problem(NamedTuple):
         whole = (
             *(q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]),
             *strides(k, 3), *strides(v, 3), *of_mask,
-            int(o.is_causal), (o.window or 0) if o.is_causal else 0,
+            int(o.is_causal), window_of(o) if o.is_causal else 0,
         )  # fmt: skip
         return *whole, np.float64(o.scale), np.float64(o.softcap or 0)
 

@@ -7,7 +7,13 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.cuda.attention import MAX_WIDTH, ROWS, columns_of, shared_bytes
-from gradient.backends.cuda.attention_problem import BLOCK, Kernel, parts_of_keys, strides
+from gradient.backends.cuda.attention_problem import (
+    BLOCK,
+    Kernel,
+    parts_of_keys,
+    strides,
+    window_of,
+)
 from gradient.backends.cuda.flash_attention import (
     FlashAttentionKernels,
     head_of,
@@ -48,7 +54,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         (b, h, t, d), e = q.shape, _width(values)
         paged = slots.table is not None
         key_heads = keys[0].shape[2 if paged else 1]
-        first, window = 0, options.window or 0
+        first, window = 0, window_of(options)
         if slots.see_all and window and not paged:
             first, window = max(0, slots.extent - window), 0
         see_all = slots.see_all and (not window or window >= slots.extent)

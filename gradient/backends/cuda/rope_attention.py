@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.attention_problem import BLOCK, strides
+from gradient.backends.cuda.attention_problem import BLOCK, strides, window_of
 from gradient.backends.cuda.cache_updates import CacheUpdateKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.flash_attention import HEADS, rows_of_decoding, tiles_bytes
@@ -45,7 +45,7 @@ class RopeAttentionKernels(CacheUpdateKernels, CachedAttentionKernels):
             *(part for each in heads for part in each), *angles,
             np.int64(angles[0].shape[-1]), np.int64(interleaved),
             places[1], keys, values, np.int64(keys.shape[2]),
-            slots.positions, np.int64(options.window or 0), out, partial,
+            slots.positions, np.int64(window_of(options)), out, partial,
             *map(np.int64, (parts, h, key_heads, slots.extent)),
             np.float64(options.scale), np.float64(options.softcap or 0),
             shared=tiles_bytes(d, rows_of_decoding(d)), early=True,
