@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.cuda.flash_attention import HEADS
 from support import cuda_emulation
 from support.backend_table import Draw, rope_attention
 from support.cuda_emulation import ORDERS, EmulatedRuntime
@@ -18,6 +20,13 @@ pytestmark = [
     pytest.mark.cpu_only,
     pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _the_slot_races(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--races`, too: the new token's slot is read while it is written, but what was read is
+    replaced. `test_no_races` looks for others."""
+    monkeypatch.setattr(cuda_emulation, "finds_races", False)
 
 
 def given(case: Any, dtype: str) -> tuple[list[Any], Any, tuple[Any, ...]]:
@@ -53,6 +62,39 @@ def test_one_launch_gives_what_two_give(case: Any, dtype: str, order: int) -> No
     assert got.tobytes() == expected.tobytes()
     for one, other in zip(*caches, strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("seed", range(60))
+def test_any_problem(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any sizes, places and positions, with numbers that are not finite."""
+    r = random.Random(seed)
+    monkeypatch.setattr(EmulatedRuntime, "multiprocessors", r.choice([1, 4, 132]))
+    be = CudaBackend(0, EmulatedRuntime(r.choice(ORDERS)))
+    size, key_heads, room = r.choice(HEADS), r.randint(1, 3), r.choice([9, 64, 70, 300, 700])
+    half, at = r.randrange(8, size // 2 + 1, 8), r.randrange(room)
+    window = r.choice([None, None, 1, 2, 15, 16, 17, 64, 100, 1000])
+    case = rope_attention(r.randint(1, 16) * key_heads, key_heads, size, slots=room, half=half,
+                          by=r.random() < 0.5, at=at, window=window)  # fmt: skip
+    first, cache, (places, slots, options) = given(case, r.choice(["bfloat16", "float16"]))
+    extent, position = (
+        r.choice([room, r.randint(1, room)]),
+        r.choice([at, r.randint(-3, room + 30)]),
+    )
+    slots = slots._replace(extent=extent, positions=np.full((1, 1), position))
+    places = places[0], places[1] + room * r.choice([0, 0, -1, 1, -3, 5])
+    options = options._replace(softcap=r.choice([None, 1.5]))
+    for x in (*first[:3], *cache):
+        if r.random() < 0.2:
+            x[tuple(r.randrange(n) for n in x.shape)] = r.choice([np.inf, -np.inf, np.nan])
+    caches = [tuple(x.copy() for x in cache) for _ in range(2)]
+    rotated, keys, values = be.rope_update(*first, caches[0], places)
+    expected = be.cached_attention(rotated, (keys,), (values,), slots, options)
+    be.runtime.launched.clear()
+    got, *_ = be.rope_attention(*first, caches[1], places, slots, options)
+    assert be.runtime.launched[0].startswith("rope_attention_")
+    for one, other in zip((expected, *caches[0]), (got, *caches[1]), strict=True):
+        assert np.array_equal(*(x.astype(np.float32) for x in (one, other)), equal_nan=True)
 
 
 def test_heads_that_lie_apart_and_places_from_behind() -> None:
@@ -101,8 +143,7 @@ def test_a_token_that_its_query_does_not_see(dtype: str) -> None:
     ],
 )
 def test_no_races(case: Any, order: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apart from the new token's slot, whose old content is read while it is written: here that
-    lies behind all that is read."""
+    """With the new token in a slot behind all that is read."""
     monkeypatch.setattr(cuda_emulation, "finds_races", True)
     be = CudaBackend(0, EmulatedRuntime(order))
     first, cache, (places, slots, options) = given(case, "bfloat16")

@@ -73,7 +73,7 @@ __device__ void load_tile(T* tile, int count, int width, F row_at) {
 }
 
 // The same for rows that are `apart` elements apart, from `first` on: the address of a load costs
-// an addition. Missing rows are not read.
+// an addition. Missing rows are not read. A thread starts AT_ONCE copies in each turn of its loop.
 template <int HEAD, int ROOM, int BY = THREADS, int AT_ONCE = 1, class T>
 __device__ void load_rows_apart(T* tile, int count, int width, const T* first, Int apart) {
     constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;

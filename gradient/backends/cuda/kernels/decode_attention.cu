@@ -9,7 +9,7 @@
         extern __shared__ uint4 memory[];                                                          \
         SOURCE_OF_ARRAYS(T)                                                                        \
         const Results<T> results{out, high, log_sum, partial, parts};                              \
-        Queries<T, HEAD> of_q{q, q_batch, q_head, q_row, group};                             \
+        Queries<T, HEAD> of_q{q, q_batch, q_head, q_row, group};                                   \
         decode<T, HEAD>(of_q, source, group, results, memory);                                     \
     }
 #define EXPORT(NAME, T) EACH_HEAD(DECODE, NAME, T)

@@ -12,7 +12,7 @@
         wait_for_previous_kernel();                                                                 \
         SOURCE_OF_CACHE(T)                                                                         \
         const Results<T> results{out, nullptr, nullptr, partial, parts};                           \
-        Queries<T, HEAD> of_q{q, q_batch, q_head, q_row, group};                             \
+        Queries<T, HEAD> of_q{q, q_batch, q_head, q_row, group};                                   \
         decode<T, HEAD>(of_q, source, group, results, memory);                                     \
     }
 #define EXPORT(NAME, T) EACH_HEAD(DECODE, NAME, T)

@@ -2,10 +2,10 @@
 // rope.cu and `decode_cached_attention`, for one query and one row of a cache, whose slots are in order.
 //
 // A block of a group of heads rotates the group's queries and its new key while the tiles of older
-// keys are loaded; this takes fewer threads than it has. Tiles include the old contents of the new
-// token's slot; the warp with that tile replaces them by the new key and value, from shared memory.
-// The first of the blocks with the same keys writes both to the cache. Compared with the two
-// kernels, this saves a launch and a round trip to memory; results are equal in all bits.
+// keys are loaded; this rarely takes more threads than it has. Tiles include the old contents of
+// the new token's slot; the warp with that tile replaces them by the new key and value, from shared
+// memory. The first of the blocks with the same keys writes both to the cache. Compared with the
+// two kernels, this saves a launch and a round trip to memory; results are equal in all bits.
 //
 // With few keys, its time is that of its instructions, most of which are executed once, by one warp
 // per scheduler (an H100: 7.4 us by the general source of keys of `decode_cached_attention`, which
