@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from gradient.autograd.autocast import autocasts
-from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.dtypes import int64
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
-from gradient.functional.arguments import composite, integers
+from gradient.functional.arguments import composite, floats
 from gradient.functional.classification_loss import class_rows
 from gradient.functional.reduction import reduced, takes_retired_arguments
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import all_samples, outside, tensor_of
+from gradient.tensor.arguments import all_samples, constant, outside, tensor_of
 from gradient.tensor.creation import arange
 from gradient.tensor.joining import where
 
@@ -26,12 +27,12 @@ __all__ = [
 @takes_retired_arguments
 @composite
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """`log(1 + exp(-t x))`, elementwise, for t = 1 or -1, of x's shape."""
-    product = tensor_of("soft_margin_loss", target) * input
+    """`log(1 + exp(-t x))`, elementwise, for t = 1 or -1, of x's shape and dtype."""
+    product = tensor_of("soft_margin_loss", target) * floats("soft_margin_loss", input)
     if product.shape != input.shape:
         expected = f"a target that broadcasts to the input's shape {tuple(input.shape)}"
         raise ShapeError(sentence("soft_margin_loss", expected, tuple(target.shape)))
-    return reduced("soft_margin_loss", -logsigmoid(product), reduction)
+    return reduced("soft_margin_loss", -logsigmoid(product).to(input.dtype), reduction)
 
 
 @autocasts("float32")
@@ -62,9 +63,14 @@ def multi_margin_loss(
     """`sum_(c != t) weight_t * max(0, margin - x_t + x_c)^p / C`, for scores (C,) or (N, C)."""
     if p not in (1, 2):
         raise ArgumentError(f"multi_margin_loss: p must be 1 or 2, got {p}")
-    if input.ndim < 2:  # one sample, whose target may be (1,) too
-        input, target = input.reshape(-1), target.reshape(())
-    rows, classes = class_rows("multi_margin_loss", input, target, input.ndim - 1, weight)
+    shape = target.shape
+    if input.ndim > 2 or (input.ndim < 2 and shape not in ((), (1,))):
+        expected = "an input (C,) with a target () or (1,), or (N, C) with (N,)"
+        got = f"{tuple(input.shape)} and {tuple(shape)}"
+        raise ShapeError(sentence("multi_margin_loss", expected, got))
+    if input.ndim < 2:
+        input, target = input.reshape(1, -1), target.reshape(1)
+    rows, classes = class_rows("multi_margin_loss", input, target, 1, weight)
     index = classes.unsqueeze(1)
     gaps = margin - rows.gather(1, index) + rows
     gaps = where(gaps > 0, gaps, 0.0)
@@ -73,7 +79,7 @@ def multi_margin_loss(
         gaps = gaps * weight[index]
     own = arange(rows.shape[1], device=rows.device) == index
     losses = gaps.masked_fill(own, 0.0).sum(1) / rows.shape[1]
-    return reduced("multi_margin_loss", losses.reshape(target.shape), reduction)
+    return reduced("multi_margin_loss", losses.reshape(shape), reduction)
 
 
 @autocasts("float32")
@@ -87,7 +93,11 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
         expected = "an input (C,) or (N, C) and a target of its shape"
         got = f"{tuple(input.shape)} and {tuple(target.shape)}"
         raise ShapeError(sentence(op, expected, got))
-    integers(op, "target", target, input)
+    constant(op, "target", target, input)
+    if target.dtype != int64:
+        raise DTypeError(sentence(op, "a target of int64", target.dtype, "cast with .long()"))
+    if input.ndim and not input.shape[-1]:
+        raise ShapeError(sentence(op, "an input of at least one class", tuple(input.shape)))
     rows = input.reshape(-1, input.shape[-1] if input.ndim else 1)
     classes = target.reshape(rows.shape)
     count = rows.shape[1]
@@ -112,5 +122,8 @@ def multilabel_soft_margin_loss(
     """The mean over classes of `binary_cross_entropy_with_logits`, for x and t (N, C)."""
     losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     losses = losses if weight is None else losses * weight
+    if not input.ndim:
+        expected = "an input of at least one dimension"
+        raise IndexOutOfRange(sentence("multilabel_soft_margin_loss", expected, "()"))
     classes = losses.sum(input.ndim - 1) / input.shape[-1]
     return reduced("multilabel_soft_margin_loss", classes, reduction)

@@ -136,6 +136,16 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "the multi-margin loss at its kink": lambda t: (
         lambda x: t.autograd.grad(t.nn.functional.multi_margin_loss(x, t.tensor([1])), x)[0]
     )(leaf(t, [[0.0, 1.0, 1.0]])),
+    "shapes of the multi-margin loss of one sample": lambda t: tuple(
+        tuple(t.nn.functional.multi_margin_loss(t.ones(3), target, reduction="none").shape)
+        for target in (t.tensor(1), t.tensor([1]))
+    ),
+    "the soft margin loss of float16 scores": lambda t: tuple(
+        t.nn.functional.soft_margin_loss(
+            t.tensor([0.5, 2.0]).half(), t.tensor([1.0, -1.0]), reduction=reduction
+        )
+        for reduction in ("none", "mean", "sum")
+    ),
     "sort bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).sort(stable=True)[0],
     "the last of bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).topk(3)[0],
     "median of bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).median(),

@@ -286,6 +286,21 @@ SENTENCES = [
         "cross_entropy: expected class indices of int64, got gradient.int32; cast with .long()",
     ),
     (
+        "F.multi_margin_loss(ones(3), tensor([0, 1]))",
+        "ShapeError",
+        "multi_margin_loss: expected an input (C,) with a target () or (1,), or (N, C) with (N,), got (3,) and (2,)",
+    ),
+    (
+        "F.multilabel_margin_loss(ones(2), tensor([0, 1]).int())",
+        "DTypeError",
+        "multilabel_margin_loss: expected a target of int64, got gradient.int32; cast with .long()",
+    ),
+    (
+        "F.multilabel_margin_loss(ones(2, 0), ones(2, 0).long())",
+        "ShapeError",
+        "multilabel_margin_loss: expected an input of at least one class, got (2, 0)",
+    ),
+    (
         "F.binary_cross_entropy(tensor([1.5]), ones(1))",
         "ArgumentError",
         "binary_cross_entropy: expected input from 0 to 1, got 1.5",
