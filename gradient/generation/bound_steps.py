@@ -38,7 +38,8 @@ class BoundSteps:
     @property
     def nbytes(self) -> int:
         """Return the bytes of the arrays and of the steps' own memory."""
-        return self._arrays_nbytes + sum(replay.nbytes for replay in self.replays.values())
+        replays = list(self.replays.values())  # at once: another thread may add one
+        return self._arrays_nbytes + sum(replay.nbytes for replay in replays)
 
     @property
     def unused(self) -> bool:
@@ -128,6 +129,12 @@ class BoundStepsPool:
                 kept += each.nbytes
                 if kept > KEPT_BYTES and each.unused:
                     self._kept.remove(each)
+
+    def forget(self, name: Any) -> None:
+        """Free the bound steps of this name of all caches."""
+        with self._lock:
+            for each in self._kept:
+                each.replays.pop(name, None)
 
     def free(self, backend: Any) -> None:
         """Free the bound steps on a backend of all caches that no longer exist."""

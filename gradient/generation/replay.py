@@ -14,6 +14,7 @@ from __future__ import annotations
 import operator
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +47,8 @@ WORTH_BINDING = 12
 #: The maximum number of kinds of steps whose number in earlier texts is known: a server may see
 #: another temperature with each text.
 MOST_COUNTED = 1024
+#: The maximum number of recorded steps of a model, those used last: each takes memory.
+MOST_RECORDED = 32
 #: The maximum number of slots in a block: a step is recorded again for each block.
 LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
@@ -94,7 +97,7 @@ class Recorded:
     """A model's recorded steps, and whether they still match its modules."""
 
     def __init__(self, model: CausalLM) -> None:
-        self.steps: dict[Any, RecordedStep] = {}
+        self.steps: OrderedDict[Any, RecordedStep] = OrderedDict()  # that used last at the end
         self.refused: dict[Any, str] = {}
         self.passes: dict[Any, int] = {}  # by the modules, of all texts
         self.structure = structure.Structure(model)
@@ -113,9 +116,21 @@ class Recorded:
             and all(map(operator.is_, map(_array, self.tensors), self.arrays))
         )
 
-    def add(self, key: Any, step: RecordedStep) -> None:
-        """Keep a step, and watch what it uses besides the model's tensors."""
-        self.steps[key] = step
+    def use(self, name: Any) -> bool:
+        """Whether there is a step of this name, which is then the one used last."""
+        try:
+            self.steps.move_to_end(name)
+        except KeyError:
+            return False
+        return True
+
+    def add(self, name: Any, step: RecordedStep) -> None:
+        """Keep a step, and watch what it uses besides the model's tensors; forget those that were
+        not used for longest."""
+        self.steps[name] = step
+        while len(self.steps) > MOST_RECORDED:
+            forgotten, _ = self.steps.popitem(last=False)
+            self.bound.forget(forgotten)
         self.contents = self.structure.contents()
         known = set(map(id, self.tensors))
         for t, array in step.watched:
@@ -312,7 +327,7 @@ class DecodingSteps:
             if replay is not None:
                 return replay
         recorded = self.recorded = self._current()
-        if name not in recorded.steps or key in recorded.refused or recorded.structure.hindrance:
+        if key in recorded.refused or recorded.structure.hindrance or not recorded.use(name):
             return None
         found = recorded.bound.find(self.cache, name)
         if found is None:

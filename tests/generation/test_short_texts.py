@@ -14,7 +14,8 @@ import pytest
 import gradient
 from gradient import backends
 from gradient.errors import OutOfMemoryError
-from gradient.generation import KVCache, bound_steps, generate, prefill, replay
+from gradient.generation import KVCache, PromptCache, bound_steps, generate, prefill, replay
+from gradient.generation.bound_steps import BoundSteps
 from gradient.generation.replay import WORTH_BINDING, DecodingSteps, _recorded
 from gradient.models import LlamaConfig, LlamaForCausalLM
 from support import fake_cupy
@@ -321,3 +322,40 @@ def test_passes_of_ever_other_options_are_counted_for_a_while(
     for number in range(7):
         text(model, prompt(5), 3, temperature=1 + number / 10, seed=1)
         assert 1 <= len(_recorded[model].passes) <= 3
+
+
+def test_steps_of_ever_other_options_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sees ever other options would else keep a step, and its memory, for each."""
+    monkeypatch.setattr(replay, "MOST_RECORDED", 3)
+    model = llama()
+    kept = PromptCache(model)  # whose bound steps are never those of a cache that is gone
+    for number in range(6):
+        options: dict[str, Any] = {"temperature": 1.0, "top_k": 3 + number, "seed": 1}
+        expected = text(model, prompt(5), 20, compile=False, **options)
+        for cache in (None, kept):
+            assert (
+                text(model, prompt(5), 20, compile=True, prompt_cache=cache, **options) == expected
+            )
+            recorded = _recorded[model]
+            bound = [each.replays.keys() for each in recorded.bound._kept]
+            assert 1 <= len(recorded.steps) <= 3 and all(
+                keys <= recorded.steps.keys() for keys in bound
+            )
+
+
+def test_the_step_used_last_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "MOST_RECORDED", 2)
+    model = llama()
+    for k in (3, 4, 3, 5):
+        text(model, prompt(5), 20, compile=True, temperature=1.0, top_k=k, seed=1)
+    kinds = [kind for _, kind, _, _ in _recorded[model].steps]
+    assert [dict(kind[1:])["top_k"] for kind in kinds] == [3, 5]
+
+
+def test_a_step_may_be_bound_while_another_thread_counts_bytes() -> None:
+    class Bound:
+        nbytes = property(lambda self: len(steps.replays.setdefault(object(), "bytes")))
+
+    steps = BoundSteps(KVCache.for_model(llama(), 1))
+    steps.replays["first"] = Bound()  # type: ignore[assignment]
+    assert steps.nbytes >= len("bytes")
