@@ -160,12 +160,12 @@ class Decoder:
         self.check_cache()
         left = [limit - len(ids) for limit, ids in zip(self.limits, self.ids, strict=True)]
         count = steps.steps_at_once(min(left))
-        uniform = None
+        numbers = None
         if not self.sampler.greedy:
-            uniform = self.sampler.next_uniform(self.prefixes, count, self.index.device)
+            numbers = self.sampler.next_numbers(self.prefixes, count, self.index.device)
         with evaluating(self.model):
             chosen, newest, logits = steps.choose(
-                self.sampler.choose, self.sampler.key, self.newest, uniform, count, max(left)
+                self.sampler.choose, self.sampler.key, self.newest, numbers, count, max(left)
             )
         if min(chosen[-1]) < 0 and len(chosen) > 1:  # the next step will say so
             chosen.pop()

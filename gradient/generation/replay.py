@@ -45,7 +45,7 @@ WORTH_RECORDING = 32
 #: that can take over a bound one, by one copy, always does.)
 WORTH_BINDING = 12
 #: The maximum number of kinds of steps whose number in earlier texts is known: a server may see
-#: another temperature with each text.
+#: another top_p with each text.
 MOST_COUNTED = 1024
 #: The maximum number of recorded steps of a model, those used last: each takes memory.
 MOST_RECORDED = 32
@@ -67,7 +67,7 @@ Run = Callable[..., tuple[Tensor, ...]]
 """A pass through the modules of what is given: of new tokens, and perhaps of random numbers."""
 
 Choice = Callable[[Tensor, Tensor | None], Tensor]
-"""A choice of tokens (B,) by logits (B, V) and perhaps numbers (B,) in [0, 1)."""
+"""A choice of tokens (B,) by logits (B, V) and perhaps other numbers, such as random ones."""
 
 _array = operator.attrgetter("array")
 
@@ -229,7 +229,7 @@ class DecodingSteps:
         choice: Choice,
         choice_key: Any,
         newest: Tensor,
-        uniform: Tensor | None,
+        numbers: Tensor | None,
         steps: int,
         left: int,
     ) -> tuple[list[list[int]], Tensor, Tensor]:
@@ -237,10 +237,10 @@ class DecodingSteps:
         previous one's tokens.
 
         Args:
-            choice: a function of logits (B, V) and random numbers (B,) that returns tokens (B,).
+            choice: a function of logits (B, V) and a step's numbers that returns tokens (B,).
             choice_key: equal keys mean equal operations of `choice`.
             newest: (B,) int64, the previous tokens.
-            uniform: (steps, B), the random numbers; None if none are drawn.
+            numbers: (steps, N), the numbers of `choice`; None if it takes none.
             steps: the result of `steps_at_once`.
             left: about how many more passes are to come.
 
@@ -250,21 +250,21 @@ class DecodingSteps:
             And its logits (B, V).
         """
 
-        def run(newest: Tensor, *uniform: Tensor) -> tuple[Tensor, Tensor]:
+        def run(newest: Tensor, *numbers: Tensor) -> tuple[Tensor, Tensor]:
             (logits,) = self._last(newest.unsqueeze(1))
-            return choice(logits, uniform[0] if uniform else None), logits
+            return choice(logits, numbers[0] if numbers else None), logits
 
         self.cache.make_room(steps)
         key = self._key(1, choice_key)
         replay = self._replay_of(key)
         if replay is None:
-            given = (newest,) if uniform is None else (newest, uniform[0])
+            given = (newest,) if numbers is None else (newest, numbers[0])
             chosen, logits = self._new(key, run, given, left)
             return [chosen.tolist()], chosen, logits
         begun = time.perf_counter()
         cache, counts = self.cache, self.cache.counts
         try:
-            found, chosen, logits = self._passes(replay, newest, uniform, steps)
+            found, chosen, logits = self._passes(replay, newest, numbers, steps)
             held = [count + len(found) for count in counts]
             cache.set_counts(held, on_device=len(found) < steps)
         except BaseException:
@@ -275,7 +275,7 @@ class DecodingSteps:
         return found, chosen, logits
 
     def _passes(
-        self, replay: Replay, newest: Tensor, uniform: Tensor | None, steps: int
+        self, replay: Replay, newest: Tensor, numbers: Tensor | None, steps: int
     ) -> tuple[list[list[int]], Tensor, Tensor]:
         """The tokens of up to `steps` replays, and the last that count again, with their logits.
         Where the host would wait for each token, the device goes on, and all are read at the
@@ -283,7 +283,7 @@ class DecodingSteps:
         ahead = replay.backend.reads_wait
         chosen, found, passes = newest, [], []
         for step in range(steps):
-            given = () if uniform is None else (uniform.array[step],)
+            given = () if numbers is None else (numbers.array[step],)
             chosen, logits = replay(chosen.array, *given)
             passes.append((chosen, logits))
             if step == 0:

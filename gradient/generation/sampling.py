@@ -3,6 +3,7 @@ options for both in a model's generation_config.json."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
@@ -14,6 +15,7 @@ from gradient.backends import small_calls
 from gradient.errors import ArgumentError, ShapeError
 from gradient.generation.declared import Option, declared
 from gradient.generation.logits import LogitsProcessor, Prefixes, UniformDraw, compose
+from gradient.generation.logits.truncation import divisor
 from gradient.generation.options import GenerationOptions, Options, SamplingOptions
 from gradient.ops import reduce
 from gradient.tensor import Device, Tensor
@@ -68,11 +70,16 @@ def _others(option: Option) -> list[str]:
 
 def choice_key(options: GenerationOptions) -> tuple[Any, ...] | None:
     """Return a key that is equal if the operations from logits to tokens are equal; None if they
-    need more than the logits and a random number, such as the text."""
+    need more than the logits and a random number, such as the text.
+
+    The temperature is an input of these operations: a server may see another one with each text.
+    """
     wanted = list(_wanted(options))
     if any(not option.sampling or _others(option) for _, option in wanted):
         return None
-    return options.temperature == 0, *((name, getattr(options, name)) for name, _ in wanted)
+    values = {name: getattr(options, name) for name, _ in wanted if name != "temperature"}
+    divides = any(name == "temperature" for name, _ in wanted)
+    return options.temperature == 0, divides, *values.items()
 
 
 #: The distance between the seeds of a row's streams, far more than there are rows.
@@ -113,6 +120,17 @@ class Sampler:
             return self.uniform(prefixes, own, device)
 
         self.process = compose(processors(options, eos_ids=eos_ids, extra=extra, uniform=uniform))
+        #: What `choose` divides logits by; None where it does not, as the temperature is 0 or 1.
+        self.divisor: float | None = None
+        if options.temperature not in (0, 1):
+            self.divisor = divisor(options.temperature)
+        self._options = options
+
+    @functools.cached_property
+    def _after_division(self) -> LogitsProcessor:
+        """What `choose` does after it has divided by the temperature."""
+        others: dict[str, Any] = vars(self._options) | {"temperature": 1.0}
+        return compose(processors(GenerationOptions(**others)))
 
     def __call__(self, logits: Tensor, prefixes: Prefixes) -> Tensor:
         """Return the chosen tokens, (B,) int64; -1 where no token is possible.
@@ -133,14 +151,18 @@ class Sampler:
                 return greedy(scores)
             return sample(scores, self.uniform(prefixes, self.draws, logits.device))
 
-    def choose(self, logits: Tensor, uniform: Tensor | None) -> Tensor:
+    def choose(self, logits: Tensor, numbers: Tensor | None) -> Tensor:
         """Like a call, but only where `self.key` is not None, so that no processor needs the text.
 
         Args:
-            uniform: (B,), the random numbers of the rows; None if none are needed.
+            numbers: those of a step, of `next_numbers`; None if none are needed.
         """
-        scores = self.scores(logits, Prefixes([]))
-        return greedy(scores) if uniform is None else sample(scores, uniform)
+        if numbers is None:
+            return greedy(self.scores(logits, Prefixes([])))
+        if self.divisor is None:
+            return sample(self.scores(logits, Prefixes([])), numbers)
+        scores = self._after_division(logits.float() / numbers[-1], Prefixes([]))
+        return sample(scores, numbers[:-1])
 
     def scores(self, logits: Tensor, prefixes: Prefixes) -> Tensor:
         """Return the processed logits (B, V), whose softmax is the distribution to draw from."""
@@ -167,11 +189,14 @@ class Sampler:
         places = zip(prefixes.rows, prefixes.generated_counts, strict=True)
         return gradient.tensor([draws[row][count] for row, count in places], device=device)
 
-    def next_uniform(self, prefixes: Prefixes, steps: int, device: Device | str | None) -> Tensor:
-        """Return the random numbers (steps, B) with which each row draws its next tokens."""
+    def next_numbers(self, prefixes: Prefixes, steps: int, device: Device | str | None) -> Tensor:
+        """Return what `choose` reads in the next steps, (steps, B) or (steps, B + 1): the random
+        number of each row, and then the temperature, unless it is 1."""
         places = list(zip(prefixes.rows, prefixes.generated_counts, strict=True))
+        last = [] if self.divisor is None else [self.divisor]
         numbers = [
-            [self.draws[row][count + step] for row, count in places] for step in range(steps)
+            [*(self.draws[row][count + step] for row, count in places), *last]
+            for step in range(steps)
         ]
         return gradient.tensor(numbers, device=device)
 

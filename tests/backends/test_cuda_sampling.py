@@ -49,12 +49,15 @@ def test_a_choice_is_the_cpus_and_in_one_graph(name: str, vocabulary: int) -> No
     choose = gradient.compile(sampler.choose, fullgraph=True)
     for _ in range(5):
         logits = gradient.tensor(3 * draw.standard_normal((3, vocabulary)), dtype="float32")
-        uniform = None if sampler.greedy else gradient.tensor(draw.random(3), dtype="float32")
-        on_device = [None if x is None else x.to(DEVICE) for x in (logits, uniform)]
+        numbers = None
+        if not sampler.greedy:
+            divisor = [] if sampler.divisor is None else [sampler.divisor]
+            numbers = gradient.tensor([*draw.random(3), *divisor], dtype="float32")
+        on_device = [None if x is None else x.to(DEVICE) for x in (logits, numbers)]
         fake_cupy.waits.clear()
         tokens = choose(*on_device)
         assert fake_cupy.waits == []
-        assert tokens.tolist() == sampler.choose(logits, uniform).tolist()
+        assert tokens.tolist() == sampler.choose(logits, numbers).tolist()
     [executor] = [v.executor for s in choose.signatures.values() for v in s.variants]
     assert executor.alone == {}
 

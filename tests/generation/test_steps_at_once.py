@@ -176,9 +176,11 @@ def test_what_looks_at_the_text_chooses_by_single_steps(at_once: list[int]) -> N
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, (True,)),
-        ({"top_k": 5}, (True,)),  # means nothing without a temperature
-        ({"temperature": 0.5, "top_k": 5}, (False, ("temperature", 0.5), ("top_k", 5))),
+        ({}, (True, False)),
+        ({"top_k": 5}, (True, False)),  # means nothing without a temperature
+        ({"temperature": 0.5, "top_k": 5}, (False, True, ("top_k", 5))),
+        ({"temperature": 1.5, "top_k": 5}, (False, True, ("top_k", 5))),
+        ({"temperature": 1, "top_k": 5}, (False, False, ("top_k", 5))),
         ({"frequency_penalty": 0.5}, None),
         ({"min_new_tokens": 3}, None),
     ],
@@ -239,5 +241,6 @@ def test_a_number_at_the_edge_of_a_token_draws_the_same_as_in_a_recorded_step(vo
             edge = 1 - (sums[at] / sums[-1]).unsqueeze(0)
             sampler.uniform = lambda *_, edge=edge: edge  # type: ignore[method-assign]
             with small_calls.repeated():
-                expected = sampler.choose(row.unsqueeze(0), edge)
+                numbers = gradient.cat([edge, gradient.tensor([0.8])])
+                expected = sampler.choose(row.unsqueeze(0), numbers)
             assert sampler(row.unsqueeze(0), prefixes).item() == expected.item()

@@ -30,13 +30,18 @@ HEAD = 1024
 
 
 def temperature(value: float) -> LogitsProcessor:
-    """Divide logits by `value`.
+    """Divide logits by `value`; see `divisor`."""
+    by = divisor(value)
+    return lambda logits, prefixes: logits / by
+
+
+def divisor(temperature: float) -> float:
+    """Return what a temperature divides logits by.
 
     Values below 1e-6 count as 1e-6: smaller ones would overflow, and only the most probable token
     is drawn anyway.
     """
-    divisor = max(value, 1e-6)
-    return lambda logits, prefixes: logits / divisor
+    return max(temperature, 1e-6)
 
 
 def top_k(k: int) -> LogitsProcessor:
