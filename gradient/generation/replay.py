@@ -282,8 +282,9 @@ class DecodingSteps:
         end."""
         ahead = replay.backend.reads_wait
         chosen, found, passes = newest, [], []
+        rows = None if numbers is None else numbers.unbind(0)
         for step in range(steps):
-            given = () if numbers is None else (numbers.array[step],)
+            given = () if rows is None else (rows[step].array,)
             chosen, logits = replay(chosen.array, *given)
             passes.append((chosen, logits))
             if step == 0:

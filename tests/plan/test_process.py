@@ -178,3 +178,13 @@ def test_a_later_text_takes_over_the_plan_that_was_sent(
         assert found.timings.replayed_steps == 7 and len(sent) == 1
         expected = lm.generate(prompt, max_new_tokens=8, compile=False, **options)
         assert found.token_ids == expected.token_ids
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_sampled_text_is_that_of_the_modules(place: str) -> None:
+    lm = hub.load(GOLDEN / "gpt2_tiny", device=place)
+    options: dict[str, Any] = {"temperature": 0.8, "seed": 1, "ignore_eos": True}
+    found = lm.generate([1, 2, 3], max_new_tokens=20, compile=True, **options)
+    expected = lm.generate([1, 2, 3], max_new_tokens=20, compile=False, **options)
+    assert found.token_ids == expected.token_ids
+    assert found.timings.replayed_steps > 10
