@@ -33,9 +33,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **options)
         except BrokenPipeError:
-            # The reader closed the pipe (as in `gradient generate | head -1`). Python flushes
-            # stdout once more at exit, which must not raise again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()  # the reader closed the pipe (as in `gradient generate | head -1`)
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
@@ -89,6 +87,7 @@ def fail(error: BaseException, message: str, *, as_json: bool) -> NoReturn:
         try:
             typer.echo(document)
         except OSError:  # standard output is what failed, as on a full disk
+            _discard_output()
             typer.echo(f"error: {message}", err=True)
     elif sys.stderr.isatty():
         from rich.console import Console
@@ -98,3 +97,9 @@ def fail(error: BaseException, message: str, *, as_json: bool) -> NoReturn:
     else:
         typer.echo(f"error: {message}", err=True)
     raise typer.Exit(1) from None
+
+
+def _discard_output() -> None:
+    """Discard what standard output could not write: Python flushes it once more at exit, which must
+    not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
