@@ -24,20 +24,6 @@ def with_kernels() -> None:
     pytest.importorskip("numba")
 
 
-@pytest.fixture
-def bindings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The steps that were bound."""
-    made: list[Any] = []
-
-    def counted(step: Any, tensors: Any) -> Any:
-        made.append(step)
-        return original(step, tensors)
-
-    original = replay.Replay
-    monkeypatch.setattr(replay, "Replay", counted)
-    return made
-
-
 def llama(**options: Any) -> LlamaForCausalLM:
     gradient.manual_seed(0)
     sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}

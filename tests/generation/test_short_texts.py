@@ -37,20 +37,6 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def bindings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The steps that were bound."""
-    made: list[Any] = []
-
-    def counted(step: Any, tensors: Any) -> Any:
-        made.append(step)
-        return original(step, tensors)
-
-    original = replay.Replay
-    monkeypatch.setattr(replay, "Replay", counted)
-    return made
-
-
 def llama(device: str = "cpu", **options: Any) -> LlamaForCausalLM:
     gradient.manual_seed(0)
     sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
