@@ -20,9 +20,9 @@
 //
 // The loads of weights start before x is available: in a graph, before the previous kernels have
 // ended. If a block has one or two tiles of rows, all of its weights are loaded then. The remaining
-// time of a product is the load of x from the L2 cache, the norm, about 230 instructions of a warp
-// per 16 x 256 weights of Q4_0 (float16: 290; for the others, see packed_tiles.cuh), 16 of them
-// mma, and the sum over warps in shared memory. With 64 registers, of which 36 hold weights, blocks
+// time of a product is the load of x from the L2 cache, the norm, about 260 instructions of a warp
+// per 16 x 256 weights of Q4_0 in bfloat16 (for the others, see packed_tiles.cuh), 16 of them mma,
+// and the sum over warps in shared memory. With 64 registers, of which 36 hold weights, blocks
 // of several kernels are resident together: 64 KiB of weights per multiprocessor. (Lanes that
 // multiply by themselves take 400 instructions for as many weights, and each applies the norm to 64
 // numbers instead of 8.)
