@@ -14,11 +14,9 @@ from gradient.plan.executors import executor_for
 from gradient.plan.passes import (
     simplified,
     with_cache_updates,
-    with_folded_constants,
     with_fused_chains,
     with_projections,
     with_rope_attention,
-    without_dead_calls,
 )
 from gradient.plan.recording import Recording, are_held, record
 from gradient.tensor import Tensor
@@ -72,7 +70,7 @@ class RecordedStep:
             if backend.device == "cpu":
                 plan = with_fused_chains(simplified(plan.expanded()), 1, exact=True)
             elif hasattr(backend, "graph_recorder"):
-                plan = with_projections(with_folded_constants(without_dead_calls(plan)))
+                plan = with_projections(simplified(plan))
                 plan = with_rope_attention(with_cache_updates(plan))
             elif hasattr(backend, "client") and any(
                 call.op == "grouped_linear" for call in plan.calls

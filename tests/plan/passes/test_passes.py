@@ -187,6 +187,64 @@ def test_copies() -> None:
     check(copied_in_another_order, passes.without_copies, every, every)
 
 
+def copied_before_its_original_is_written(x: Tensor) -> Tensor:
+    y = x * 2
+    z = y.clone() * 3
+    y.add_(1)
+    return y + z
+
+
+def whole(x: Tensor) -> Tensor:
+    return (x * 2)[:, -3:][0:2] + 1
+
+
+def parts(x: Tensor) -> Tensor:
+    y = x * 2
+    return y[:1] + y[1:] + y.flip(0)
+
+
+def test_copies_that_are_read_no_more_when_their_original_is_written() -> None:
+    check(
+        copied_before_its_original_is_written, passes.without_copies,
+        ["mul", "clone", "mul", "add", "assign", "add"], ["mul", "mul", "add", "assign", "add"],
+    )  # fmt: skip
+
+
+def test_slices_of_all_elements() -> None:
+    check(whole, passes.without_copies, ["mul", "getitem", "getitem", "add"], ["mul", "add"])
+    x = gradient.ones(2, 3)
+    plan = tiny(lambda x: x[:], x)
+    assert ops(passes.without_copies(plan)) == ["getitem"]  # as a result it is a tensor of its own
+    plan = tiny(parts, x)
+    assert ops(passes.without_copies(plan)) == ops(plan)
+
+
+def test_sums_with_an_integer_zero() -> None:
+    lengths = gradient.tensor([3])
+
+    def counted(x: Tensor) -> Tensor:
+        places = lengths.unsqueeze(1) + gradient.arange(1)
+        y = x * places.float()
+        lengths.add_(1)
+        return y
+
+    def counted_too_early(x: Tensor) -> Tensor:
+        places = lengths.unsqueeze(1) + gradient.arange(1)
+        lengths.add_(1)
+        return x * places.float()
+
+    def of_floats(x: Tensor) -> Tensor:
+        return (x + 0) * 2  # -0.0 + 0 is 0
+
+    def reduced(function: Callable[[Tensor], Tensor]) -> list[str]:
+        plan = passes.with_folded_constants(tiny(function, gradient.ones(2, 3)))
+        return ops(passes.without_copies(plan))
+
+    assert reduced(counted) == ["reshape", "astype", "mul", "add", "assign"]
+    assert reduced(counted_too_early) == ["reshape", "add", "add", "assign", "astype", "mul"]
+    assert reduced(of_floats) == ["add", "mul"]
+
+
 def test_a_copy_of_a_parameter_that_comes_out_stays() -> None:
     parameter = gradient.ones(2, 3)
     plan = tiny(lambda: parameter.clone())
