@@ -318,6 +318,35 @@ def test_parts_at_odd_places_are_moved(one: CudaBackend) -> None:
     np.testing.assert_array_equal(one.unpack(other), one.unpack(weight))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_rows_of_a_packed_embedding_are_one_launch(name: str, dtype: str, one: CudaBackend) -> None:
+    numbers = Draw(dtype)(1).dtype
+    stored = packed(Draw("float32"), name, 11, 512).with_float_dtype(numbers)
+    weight = one.arranged(stored)
+    for index in (np.array([[3, -1], [10, 3]]), np.arange(12)[::4], np.array(5)):
+        one.runtime.launched.clear()
+        got = one.embedding(weight, index)
+        np.testing.assert_array_equal(got, one.unpack(stored, numbers)[index])
+        assert got.dtype == numbers
+        assert one.runtime.launched[0] == f"{quantized.FAMILIES[name]}_unpack_{dtype}"
+        assert len(one.runtime.launched) == 2  # and that of the expected rows
+    assert one.embedding(weight, np.zeros((0, 3), np.int64)).shape == (0, 3, 512)
+    np.testing.assert_array_equal(
+        one.embedding(stored, np.array([3, 10])), one.embedding(weight, np.array([3, 10]))
+    )
+
+
+def test_an_index_out_of_range_of_a_packed_embedding_is_told_later(one: CudaBackend) -> None:
+    weight = one.arranged(packed(Draw("float32"), "q4_0", 11, 64))
+    rows = one.unpack(weight)
+    for index in (11, -12, -(2**62)):
+        found = one.embedding(weight, np.array([2, index, 3]))
+        np.testing.assert_array_equal(found[[0, 2]], rows[[2, 3]])
+        with pytest.raises(IndexError, match="out of range"):
+            one.to_numpy(found)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_infinity_and_nan_in_packed_products(one: CudaBackend) -> None:
     for name in FORMATS:

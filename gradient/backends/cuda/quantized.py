@@ -10,7 +10,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
+from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher, computed_in
 from gradient.backends.cuda.planes import LAYOUTS
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION, float32
@@ -97,14 +97,41 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
     def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
         if not has_format(x) or dtype not in FLOATS or not x.size:
             return super().unpack(x, dtype)
-        k = x.shape[-1]
         out = self.empty(x.shape, dtype)
+        self._unpack(x, None, out)
+        return out
+
+    def quantized_embedding(self, weight: PackedArray, indices: Array) -> Array:
+        dtype = weight.float_dtype
+        if not (
+            has_format(weight)
+            and len(weight.shape) == 2
+            and dtype in FLOATS
+            and indices.size * weight.size
+            and self._lies_for_kernels(weight)
+        ):
+            return super().quantized_embedding(weight, indices)
+        out = self.empty((*indices.shape, weight.shape[1]), dtype)
+        self._unpack(weight, self.contiguous(self.astype(indices, np.dtype(np.int64))), out)
+        return out
+
+    def _unpack(self, x: PackedArray, index: Array | None, out: Array) -> None:
+        """Unpack all rows, or those of an index."""
+        k = x.shape[-1]
         family, parts, group = self._given(x)
         self.launch(
-            "quantized", f"{family}_unpack", out, (x.size // k, -(-k // (STEP * WARPS))),
-            32 * WARPS, *parts, out, np.int64(k), np.int64(group),
+            "quantized", f"{family}_unpack", out, (out.size // k, -(-k // (STEP * WARPS))),
+            32 * WARPS, *parts, index, np.int64(x.shape[0]),
+            None if index is None else self.index_fault(), out, np.int64(k), np.int64(group),
         )  # fmt: skip
-        return out
+
+    def _lies_for_kernels(self, weight: PackedArray) -> bool:
+        """Whether kernels read the parts as they are; else rearranging them all would take longer
+        than taking a few rows."""
+        return (weight.layout is not None or weight.dtype.name not in LAYOUTS) and all(
+            part.flags.c_contiguous and self.runtime.address(part) % LOAD == 0
+            for part in weight.parts
+        )
 
     def _few_rows(self, x: Array, weight: PackedArray, bias: Array | None) -> Array:
         n, k = weight.shape

@@ -7,18 +7,27 @@
 // ROWS rows of the matrix, by one per BATCH rows of x. For several rows of 16 bits, GPUs with
 // tensor cores use small_batch.cu.
 //
-// `unpack` writes each weight once: one warp per 256 weights. Grid: (rows, steps of 1024 weights).
+// `unpack` writes each weight once: one warp per 256 weights. Grid: (rows, steps of 1024 weights). With
+// `index` these are rows of an embedding of `count` rows: out[i] = weight[index[i]]. Negative indices
+// count from the end; one out of range sets the fault, and its row is not written.
 #include "few_rows.cuh"
 
-template <class FORMAT, class T> __device__ void unpack(Packed w, T* out) {
+template <class FORMAT, class T>
+__device__ void unpack(Packed w, const Int* index, Int count, int* fault, T* out) {
     w.table = shared_table(w.table);
     const int lane = threadIdx.x % 32;
-    const Int row = blockIdx.x, step = Int(blockIdx.y) * (blockDim.x / 32) + threadIdx.x / 32;
+    const Int step = Int(blockIdx.y) * (blockDim.x / 32) + threadIdx.x / 32;
     const Int at[2] = {step * 256 + FORMAT::first(lane), step * 256 + FORMAT::second(lane)};
     if (at[0] >= w.columns) return;
+    Int row = index ? index[blockIdx.x] : Int(blockIdx.x);
+    if (index && row < 0) row += count;
+    if (index && (row < 0 || row >= count)) {
+        if (step == 0 && lane == 0) *fault = 1;
+        return;
+    }
     float values[8];
     load_weights<FORMAT>(w, row, step, lane, values);
-    out += row * w.columns;
+    out += Int(blockIdx.x) * w.columns;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const Int column = at[i / 4] + i % 4;
@@ -41,9 +50,10 @@ template <class FORMAT, class T> __device__ void unpack(Packed w, T* out) {
     PRODUCT(FORMAT, 8, NAME, T)                                                                    \
     extern "C" __global__ void FORMAT##_unpack_##NAME(                                             \
         const Byte* codes, const void* scales, const Byte* zeros,                                  \
-        const __grid_constant__ Codebook table, T* out,                                            \
+        const __grid_constant__ Codebook table, const Int* index, Int count, int* fault, T* out,   \
         Int columns, Int group) {                                                                  \
-        unpack<FORMAT>(Packed{codes, scales, zeros, columns, group, table}, out);                  \
+        unpack<FORMAT>(Packed{codes, scales, zeros, columns, group, table}, index, count, fault,   \
+                       out);                                                                       \
     }
 #define EXPORT(NAME, T) FOR_EACH_FORMAT(EXPORT_FORMAT, NAME, T)
 FOR_EACH_FLOAT(EXPORT)
