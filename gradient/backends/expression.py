@@ -77,6 +77,7 @@ class Fusing(NamedTuple):
     contiguous  whether results must be in row-major order
     reductions  names of the reductions that may end an expression
     activations names of the activations that may end a linear layer (`Backend.linear_activation`)
+    exact       calls whose results are, bit for bit, those of the backend's methods
     """
 
     calls: frozenset[str]
@@ -85,3 +86,4 @@ class Fusing(NamedTuple):
     contiguous: bool = False
     reductions: frozenset[str] = frozenset()
     activations: frozenset[str] = frozenset()
+    exact: frozenset[str] = frozenset()

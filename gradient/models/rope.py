@@ -90,8 +90,10 @@ class RotaryEmbedding(nn.Module):
         """
         ends = None if self.original_max_seq_len == math.inf else text_ends(positions, lengths)
         inv_freq = self.frequencies(positions.device, ends)
-        angles = positions.float().unsqueeze(-1) * inv_freq  # (B, T, R/2)
-        angles = angles.reshape(-1, 1, *angles.shape[-2:])  # (B, 1, T, R/2): the same for all heads
+        T, pairs = positions.shape[-1], inv_freq.shape[-1]
+        # All of one shape, the same for all heads: so a plan can compute them by one kernel.
+        at = positions.reshape(-1, 1, T, 1).expand(-1, 1, T, pairs)  # (B or 1, 1, T, R/2)
+        angles = at.float() * inv_freq.reshape(-1, 1, 1, pairs)
         cos, sin = angles.cos(), angles.sin()
         if self.attention_factor != 1:
             cos, sin = cos * self.attention_factor, sin * self.attention_factor

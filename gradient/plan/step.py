@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gradient.autograd.variable import wrap
 from gradient.backends import Array, small_calls
@@ -18,6 +19,7 @@ from gradient.plan.passes import (
     with_projections,
     with_rope_attention,
 )
+from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, are_held, record
 from gradient.tensor import Tensor
 from gradient.tensor.views import with_bases
@@ -70,8 +72,7 @@ class RecordedStep:
             if backend.device == "cpu":
                 plan = with_fused_chains(simplified(plan.expanded()), 1, exact=True)
             elif hasattr(backend, "graph_recorder"):
-                plan = with_projections(simplified(plan))
-                plan = with_rope_attention(with_cache_updates(plan))
+                plan = _with_few_launches(plan, backend)
             elif hasattr(backend, "client") and any(
                 call.op == "grouped_linear" for call in plan.calls
             ):
@@ -96,6 +97,14 @@ class RecordedStep:
             for i, buffer in enumerate(plan.buffers)
         ]
         self.plan = replace(plan, buffers=tuple(buffers))
+
+
+def _with_few_launches(plan: Plan, backend: Any) -> Plan:
+    """The plan for a graph, of which each call is a kernel: calls are joined where results stay the
+    same, bit for bit."""
+    plan = with_projections(simplified(plan))
+    plan = with_rope_attention(with_cache_updates(plan))
+    return with_fused_chains(plan, exact=True, fusing=backend.fusing)
 
 
 def _are_kept(recording: Recording) -> bool:

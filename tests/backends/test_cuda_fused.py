@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 
 import gradient
 from gradient.backends.cuda.backend import CudaBackend
-from gradient.backends.cuda.fused import TEXTS, source
+from gradient.backends.cuda.fused import COMPUTED, FUSING, TEXTS, source
 from gradient.backends.expression import ElementwiseCall, End, Expression, Input, Result
 from gradient.nn import functional as F  # noqa: N812
+from gradient.plan import record
+from gradient.plan.passes import with_fused_chains
 from support import fake_cupy, nvrtc_results
 from support.agreement import agree
 from support.backend_table import BARE
@@ -187,6 +190,78 @@ def test_all_words_compile_without_spills(char: str, architecture: str) -> None:
     for moves in ("o", "s", "r"):
         expression = Expression(tuple(steps), (char, char, "?", "?"), kept[-16:])
         text = source(expression, 3, moves * 4 + "o" * 16, 1 if moves == "s" else 2, False)
+        code, log = nvrtc_results.compiled(text, "fused.cu", architecture)
+        assert code[:4] == b"\x7fELF"
+        assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
+
+
+# Exact chains -------------------------------------------------------------------------------------
+
+
+def exact_steps(char: str) -> list[ElementwiseCall]:
+    """Each call that may be in one, of x0 and x1, and bools x2 and x3."""
+    words = sorted((FUSING.exact | {"square"}) - {"pow", "astype"})
+    return [ElementwiseCall(op, operands_of(op), "?" if op in BOOLEAN else char) for op in words]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_steps_of_exact_chains_are_those_of_single_kernels(dtype: str) -> None:
+    be: Any = gradient.backends.get(DEVICE)
+    numpy, draw = np.dtype(dtype), np.random.default_rng(0)
+    a, b = (np.concatenate([x.ravel(), draw.standard_normal(50) * 100]).astype(numpy)
+            for x in np.meshgrid(EDGES, EDGES))  # fmt: skip
+    steps = exact_steps(CHARS[dtype])
+    arrays = [be.asarray(x) for x in (a, b, a > 0, b > 0)]
+    expression = Expression(tuple(steps), (numpy.char,) * 2 + ("?",) * 2,
+                            tuple(map(Result, range(len(steps)))))  # fmt: skip
+    for step, got in zip(steps, be.fused(*arrays, expression=expression, exact=True), strict=True):
+        given = [arrays[i] for i in step.operands]
+        single = OPERATORS.get(step.op) or getattr(be, step.op)
+        expected = be.to_numpy(single(*given))
+        np.testing.assert_array_equal(be.to_numpy(got), expected, step.op)
+        numbers = ~np.isnan(expected.astype(numpy))  # and the signs of zeros
+        signs = [np.signbit(x.astype(numpy))[numbers] for x in (be.to_numpy(got), expected)]
+        np.testing.assert_array_equal(*signs, step.op)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_casts_in_exact_chains_are_those_of_single_kernels() -> None:
+    be: Any = gradient.backends.get(DEVICE)
+    many = [0, 1, -1, 2**24 + 1, 2**53 + 1, -(2**60) - 3, 2**63 - 1, -(2**63)]
+    given = {
+        "l": np.array(many), "?": np.array([True, False]),
+        "f": np.array([*EDGES, 1e-45, 3e38, 1 + 2**-8, 1 + 3 * 2**-9], np.float32),
+        "d": np.array([*EDGES, 1e-320, 1 + 2**-40, 1e300]),
+    }  # fmt: skip
+    casts = [*(("l", to) for to in "fd"), *(("f", to) for to in "deE?"), ("d", "f"), ("?", "f")]
+    for source_char, to in casts:
+        x = be.asarray(given[source_char])
+        dtype = BY_CHAR.get(to, np.dtype(bool))
+        steps = (ElementwiseCall("astype", (Input(0),), to),)
+        expression = Expression(steps, (source_char,), (Result(0),))
+        (got,) = be.fused(x, expression=expression, exact=True)
+        expected = be.to_numpy(be.astype(x, dtype))
+        assert be.to_numpy(got).tobytes() == expected.tobytes(), (source_char, to)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_exact_chains_compile_without_spills_and_without_joint_rounding(architecture: str) -> None:
+    pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
+    for char in "fd":
+        steps = [
+            *exact_steps(char),
+            ElementwiseCall("mul", (Input(0), Input(1)), char),
+        ]
+        last = Result(len(steps) - 1)
+        steps += [ElementwiseCall(op, (last, Input(1)), char) for op in ("add", "sub")]
+        steps += [ElementwiseCall("astype", (Input(4),), char)]
+        kept = tuple(map(Result, range(len(steps))))
+        expression = Expression(tuple(steps), (char, char, "?", "?", "l"), kept[-16:])
+        text = source(expression, 1, "o" * 21, 2, False, True)
+        assert f"v{int(last)} = {COMPUTED[char]}(rounded_product(x0, x1))" in text
+        assert f"rounded_sum(v{int(last)}, x1)" in text
+        assert f"rounded_sum(v{int(last)}, -(x1))" in text
         code, log = nvrtc_results.compiled(text, "fused.cu", architecture)
         assert code[:4] == b"\x7fELF"
         assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
@@ -447,3 +522,42 @@ def test_a_fused_training_step_is_that_of_eager_within_rounding() -> None:
         assert fake_cupy.waits == []
         ends.append([*(loss.item() for loss in losses), *model[0].weight.flatten().tolist()])
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-4, atol=1e-6)
+
+
+def exact_plan(function: Any, *inputs: gradient.Tensor) -> list[list[str]]:
+    """The calls of an exact plan; of a chain, its steps."""
+    recording = record(function, *inputs, inputs=inputs, device=DEVICE)
+    refs = {id(t): ref for t, ref in recording.survivors}
+    plan = replace(recording.plan, outputs=(refs[id(recording.result)],))
+    plan = with_fused_chains(plan, exact=True, fusing=FUSING)
+    return [[each.op for each in call.pieces] or [call.op] for call in plan.calls]
+
+
+def test_what_exact_chains_of_plans_contain() -> None:
+    x = gradient.ones(2, 40, device=DEVICE)
+    places = gradient.tensor([[3], [5]], device=DEVICE)
+    narrow = x.bfloat16()
+    angles = lambda p, x: (p.expand(2, 40).float() * x).cos().bfloat16()  # noqa: E731
+    assert exact_plan(angles, places, x) == [
+        ["broadcast_to"], ["astype", "mul", "cos", "astype"],
+    ]  # fmt: skip
+    # 16 bits are rounded in each step; integers are only cast, and exponentials no single kernel's.
+    assert exact_plan(lambda x: x * x + x, narrow) == [["mul"], ["add"]]
+    assert exact_plan(lambda x: x.exp() * 2, x) == [["exp"], ["mul"]]
+    of_integers = [["add"], ["mul"], ["astype", "neg"]]
+    assert exact_plan(lambda p: -((p + p) * 2).double(), places) == of_integers
+    of_doubles = [["astype"], ["astype", "neg"]]
+    assert exact_plan(lambda x: -x.bfloat16().float(), x.double()) == of_doubles
+
+
+def test_a_chain_stays_where_its_last_call_was() -> None:
+    """So what runs between it and its reader may begin early, while it is running."""
+    x, y = gradient.ones(2, 40, device=DEVICE), gradient.ones(40, 40, device=DEVICE)
+
+    def f(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+        z = (x * 2 - 1).abs()
+        alone = x[:1] + 1
+        return (y @ y)[:2] @ y + z.softmax(-1) + alone
+
+    found = exact_plan(f, x, y)
+    assert found[:4] == [["mul", "sub", "abs"], ["getitem"], ["add"], ["matmul"]]

@@ -72,8 +72,22 @@ TEXTS = {
 """Elementwise calls of a plan in CUDA C. T is the type that the result is computed in, A that of
 the operands."""
 
-STORED = {"f": "float", "d": "double", "e": "__half", "E": "__nv_bfloat16", "?": "bool"}
-COMPUTED = {"f": "float", "d": "double", "e": "float", "E": "float", "?": "bool"}
+ROUNDED = {
+    "add": "rounded_sum({0}, {1})", "sub": "rounded_sum({0}, -({1}))",
+    "mul": "rounded_product({0}, {1})", "square": "rounded_product({0}, {0})",
+}  # fmt: skip
+"""Where results must be those of single calls: a compiler may join other sums and products."""
+
+EXACT = {
+    *("add", "sub", "mul", "truediv", "neg", "abs", "sqrt", "pow", "where", "astype", "sin", "cos"),
+    *("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite", "and", "or", "invert"),
+}
+"""Calls whose results are, with `ROUNDED`, those of the kernels of single calls."""
+
+STORED = {
+    "f": "float", "d": "double", "e": "__half", "E": "__nv_bfloat16", "?": "bool", "l": "Int",
+}  # fmt: skip
+COMPUTED = {"f": "float", "d": "double", "e": "float", "E": "float", "?": "bool", "l": "Int"}
 
 REDUCTIONS = {
     "sum": ("0", "{0} + {1}", "block_sum"), "mean": ("0", "{0} + {1}", "block_sum"),
@@ -121,8 +135,8 @@ def can_walk(shape: tuple[int, ...], layouts: Sequence[Layout]) -> bool:
 
 
 FUSING = Fusing(
-    frozenset(TEXTS), "fdeE?", can_walk, contiguous=True, reductions=frozenset(REDUCTIONS),
-    activations=frozenset(ACTIVATIONS),
+    frozenset(TEXTS), "fdeE?l", can_walk, contiguous=True, reductions=frozenset(REDUCTIONS),
+    activations=frozenset(ACTIVATIONS), exact=frozenset(EXACT),
 )  # fmt: skip
 
 
@@ -157,7 +171,8 @@ class FusedKernels(KernelLauncher):
         elif ends:
             blocks = min(blocks, MOST_BLOCKS)
         reduced = [self._reduced(expression, end, shape, blocks) for end in ends]
-        text = source(expression, len(walk.sizes), moves, width, packs * width >= 1 << 31)
+        wide = packs * width >= 1 << 31
+        text = source(expression, len(walk.sizes), moves, width, wide, exact)
         strides = [s for each in walk.strides for s in each]
         self.runtime.launch_source(text, (blocks,), block, *every, *reduced, *walk.sizes, *strides)
         if ends and not in_rows:
@@ -194,12 +209,15 @@ class FusedKernels(KernelLauncher):
 
 
 @functools.cache
-def source(expression: Expression, axes: int, moves: str, width: int, wide: bool) -> str:
+def source(
+    expression: Expression, axes: int, moves: str, width: int, wide: bool, exact: bool = False
+) -> str:
     """The source of the kernel.
 
     moves   for each operand, then result, along the last axis: "r" constant, "o" contiguous, "s"
             strided
     wide    whether indices need more than 32 bits
+    exact   whether each step is rounded as if it were a kernel of its own
     """
     given = [(f"x{i}", STORED[d], f"const {STORED[d]}*") for i, d in enumerate(expression.inputs)]
     dtypes = [expression.steps[step].dtype for step in expression.kept]
@@ -239,7 +257,7 @@ def source(expression: Expression, axes: int, moves: str, width: int, wide: bool
     body = [f"const {COMPUTED[d]} x{i} = {COMPUTED[d]}(g_x{i});"
             for i, d in enumerate(expression.inputs)]  # fmt: skip
     body += [
-        f"const {COMPUTED[step.dtype]} v{n} = {_text(expression, step)};"
+        f"const {COMPUTED[step.dtype]} v{n} = {_text(expression, step, exact)};"
         for n, step in enumerate(expression.steps)
     ]
     body += [
@@ -347,7 +365,7 @@ def _lines(lines: list[str], indent: int) -> str:
     return ("\n" + " " * indent).join(lines)
 
 
-def _text(expression: Expression, step: ElementwiseCall) -> str:
+def _text(expression: Expression, step: ElementwiseCall, exact: bool) -> str:
     def dtype_of(x: Input | Result) -> str:
         return expression.inputs[x] if isinstance(x, Input) else expression.steps[x].dtype
 
@@ -357,7 +375,8 @@ def _text(expression: Expression, step: ElementwiseCall) -> str:
     kind, own = COMPUTED[step.dtype], COMPUTED[beside]
     texts = [repr(x) if isinstance(x, (Input, Result)) else _number(x, own) for x in step.operands]
     if step.op != "astype":
-        return f"{kind}({TEXTS[step.op].format(*texts, T=kind, A=own)})"
+        text = (ROUNDED if exact else TEXTS).get(step.op, TEXTS[step.op])
+        return f"{kind}({text.format(*texts, T=kind, A=own)})"
     if step.dtype == "?":
         return f"{texts[0]} != 0"
     stored = STORED[step.dtype]

@@ -150,7 +150,16 @@ def _walks(shape: tuple[int, ...], layouts: Sequence[Layout]) -> bool:
     return rows_of(shape, layouts) is not None
 
 
-FUSING = Fusing(frozenset(TEXTS), "fd?", _walks, activations=frozenset({"relu"}))
+EXACT = {
+    *("add", "sub", "mul", "truediv", "neg", "abs", "sqrt", "pow", "where", "maximum", "minimum"),
+    *("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite", "and", "or", "invert"),
+    *("relu", "relu_grad", "astype"),
+}
+"""Calls whose results are correctly rounded, in NumPy as in a kernel."""
+
+FUSING = Fusing(
+    frozenset(TEXTS), "fd?", _walks, activations=frozenset({"relu"}), exact=frozenset(EXACT)
+)
 
 
 def source(expression: Expression, walk: Rows, exact: bool = False) -> str:

@@ -26,17 +26,12 @@ LEAST_ROW = 32
 
 COMPUTED = {"e": "f", "E": "f"}
 """By the characters of 16-bit floats, what they are computed in."""
+INTEGERS = "l"
+"""Of which chains may begin with casts to float32 or float64."""
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite")
 LOGICAL = ("and", "or", "invert")
 LAST_ARGUMENT = {"pow": (1, 2), "gelu": (1, "none"), "gelu_grad": (2, "none")}
 """Calls that are steps where, after so many operands, the last argument is this one."""
-
-
-EXACT = {
-    *("add", "sub", "mul", "truediv", "neg", "abs", "sqrt", "pow", "where", "maximum", "minimum"),
-    *("relu", "relu_grad", "astype", *COMPARISONS, *LOGICAL),
-}
-"""Calls whose results are correctly rounded, in NumPy as in a kernel."""
 
 
 def is_fusible(call: Call, fusing: Fusing = FUSING) -> bool:
@@ -52,8 +47,8 @@ def with_fused_chains(
 
     Results differ only by rounding: a product and a sum may be rounded once, and exponentials are
     computed by the kernels. With `exact`, results do not differ: chains contain only calls that
-    allow this. A chain ends where another call reads one of its results, or writes what it reads.
-    `fusing` describes what the backend can fuse.
+    allow this (`fusing.exact`). A chain ends where another call reads one of its results, or writes
+    what it reads. `fusing` describes what the backend can fuse.
     """
     return _Fusion(plan, least, exact, fusing).run()
 
@@ -73,7 +68,7 @@ class _Chain:
 class _Fusion:
     def __init__(self, plan: Plan, least: int, exact: bool, fusing: Fusing):
         self.plan, self.least, self.exact, self.fusing = plan, least, exact, fusing
-        self.steps = EXACT if exact else {*fusing.calls, "pow", "astype"}
+        self.steps = fusing.exact if exact else {*fusing.calls, "pow", "astype"}
         self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
         self.uses.update(plan.outputs)
         # A view of a buffer is also a use of the buffer.
@@ -81,7 +76,9 @@ class _Fusion:
         self.uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)
         self.written = {root for call in plan.calls for root in call.writes}
         self.open: dict[tuple[int, ...], _Chain] = {}
-        self.calls: list[Call] = []
+        self.at = {id(call): i for i, call in enumerate(plan.calls)}
+        self.calls: list[tuple[int, Call]] = []
+        """The new plan's calls, and their places: those of the calls that they replace."""
 
     def run(self) -> Plan:
         for call in self.plan.calls:
@@ -97,14 +94,17 @@ class _Fusion:
             if call.op == BOUNDARY:
                 self.close_all()
             if not step:
-                self.calls.append(call)
+                self.keep(call)
                 continue
             chain = self.chain_for(call)
             chain.calls.append(call)
             chain.reads.update(dict.fromkeys(r for r in call.inputs if r not in chain.made))
             chain.made.update(call.outputs)
         self.close_all()
-        return self.plan.with_calls(self.calls)
+        return self.plan.with_calls([call for _, call in sorted(self.calls, key=lambda x: x[0])])
+
+    def keep(self, *calls: Call) -> None:
+        self.calls += [(self.at[id(call)], call) for call in calls]
 
     def close_all(self) -> None:
         for chain in list(self.open.values()):
@@ -145,7 +145,7 @@ class _Fusion:
         """Emit a chain: as one fused call if that pays, else as its calls."""
         del self.open[chain.shape]
         if len(chain.calls) < self.least and not any(call.pieces for call in chain.calls):
-            self.calls += chain.calls
+            self.keep(*chain.calls)
             return
         inside = Counter(ref for call in chain.calls for ref in call.inputs)
         kept = [
@@ -162,16 +162,15 @@ class _Fusion:
                 self.open[chain.shape] = part
                 self.close(part)
             return
-        self.calls.append(
-            Call(
-                FUSED,
-                tuple(inputs),
-                {"expression": expression, "exact": self.exact},
-                tuple(kept),
-                location=chain.calls[0].location,
-                pieces=tuple(chain.calls),
-            )
+        fused = Call(
+            FUSED,
+            tuple(inputs),
+            {"expression": expression, "exact": self.exact},
+            tuple(kept),
+            location=chain.calls[0].location,
+            pieces=tuple(chain.calls),
         )
+        self.calls.append((max(self.at[id(call)] for call in chain.calls), fused))
 
     def halves(self, chain: _Chain) -> tuple[_Chain, _Chain]:
         """Two chains, one after the other; a reduction is in that of what it reduces."""
@@ -216,7 +215,11 @@ class _Fusion:
         if not self.walks(out.shape, {*call.inputs, call.out}):
             return False
         if call.op == "astype":
-            return True
+            return self.casts(dtypes[0], out.dtype.char)
+        if self.exact and COMPUTED.keys() & {*dtypes, out.dtype.char}:
+            return False  # results of 16 bits would be rounded where they are stored only
+        if set(INTEGERS) & {*dtypes, out.dtype.char}:
+            return False
         operands, *last = LAST_ARGUMENT.get(call.op, (len(call.args),))
         if call.args[operands:] != tuple(last):
             return False
@@ -231,6 +234,12 @@ class _Fusion:
             return False
         char = out.dtype.char
         return char != "?" and {COMPUTED.get(d, d) for d in own} <= {COMPUTED.get(char, char)}
+
+    def casts(self, given: str, made: str) -> bool:
+        """Whether a kernel casts between these dtypes."""
+        if given in INTEGERS or made in INTEGERS:
+            return made in "fd" and given != made
+        return not (self.exact and given == "d" and made in COMPUTED)  # it rounds by float32
 
     def reduction(self, call: Call) -> tuple[Ref, str, bool, bool] | None:
         """The operand of a reduction that may end the chain of this operand, and how it reduces."""

@@ -2,6 +2,12 @@
 #pragma once
 #include "numbers.cuh"
 
+// A sum and a product that are never part of an FMA.
+__device__ inline float rounded_sum(float a, float b) { return __fadd_rn(a, b); }
+__device__ inline double rounded_sum(double a, double b) { return __dadd_rn(a, b); }
+__device__ inline float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+__device__ inline double rounded_product(double a, double b) { return __dmul_rn(a, b); }
+
 template <class A> __device__ A sigmoid(A x) {
     A e = exp(-abs(x));  // cannot overflow
     return (x < 0 ? e : A(1)) / (1 + e);
