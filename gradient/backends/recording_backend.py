@@ -39,6 +39,13 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """Python's operators by the names that calls of a plan have."""
 
+AUGMENTED: dict[str, Callable[..., Any]] = {
+    "iadd": operator.iadd, "isub": operator.isub, "imul": operator.imul,
+    "itruediv": operator.itruediv,
+}  # fmt: skip
+"""Python's augmented assignments. Only passes make such calls of a plan, whose first array is
+written."""
+
 REFLECTED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
               "lshift", "rshift")  # fmt: skip
 """Those that Python asks of the second operand, too, where the first is a number."""

@@ -14,10 +14,12 @@ from gradient.plan.errors import PlanError
 from gradient.plan.executors import executor_for
 from gradient.plan.passes import (
     simplified,
+    with_augmented_assignment,
     with_cache_updates,
     with_fused_chains,
     with_projections,
     with_rope_attention,
+    without_widening,
 )
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, are_held, record
@@ -102,8 +104,8 @@ class RecordedStep:
 def _with_few_launches(plan: Plan, backend: Any) -> Plan:
     """The plan for a graph, of which each call is a kernel: calls are joined where results stay the
     same, bit for bit."""
-    plan = with_projections(simplified(plan))
-    plan = with_rope_attention(with_cache_updates(plan))
+    plan = with_projections(simplified(without_widening(plan)))
+    plan = with_augmented_assignment(with_rope_attention(with_cache_updates(plan)))
     return with_fused_chains(plan, exact=True, fusing=backend.fusing)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient.backends.options import SlotMap
-from gradient.backends.recording_backend import OPERATORS
+from gradient.backends.recording_backend import AUGMENTED, OPERATORS
 from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref, mapped
 
 Masks = dict[Any, dict[Any, Any]]
@@ -35,7 +35,8 @@ def run_call(
     given = mapped((call.args, call.options), SlotMap, lambda x: x._replace(masks={}))
     given = mapped(mapped(given, Ref, array), HostNumber, number)
     args, options = mapped(given, SlotMap, shared)
-    result = (OPERATORS.get(call.op) or getattr(backend, call.op))(*args, **options)
+    function = OPERATORS.get(call.op) or AUGMENTED.get(call.op) or getattr(backend, call.op)
+    result = function(*args, **options)
     _keep(call.out, result, made)  # none if the call only writes
 
 
