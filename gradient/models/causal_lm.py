@@ -128,11 +128,12 @@ class CausalLM(PretrainedModel):
         past = None if cache is None else cache.begin(T, lengths)
         positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
         x = self.base_model(input_ids, positions, past, lengths)  # (B, T, C)
-        if past is not None:
-            past.commit()
         if last_only:
             x = last_tokens(x, lengths)  # (B, 1, C)
-        return self.compute_logits(x)
+        logits = self.compute_logits(x)
+        if past is not None:
+            past.commit()
+        return logits
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V)."""

@@ -17,7 +17,7 @@ import pytest
 import gradient
 from gradient.checkpoints.loading import save_model
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
-from support import fake_cupy, fake_device
+from support import cuda_emulation, fake_cupy, fake_device
 
 pytestmark = [
     pytest.mark.cpu_only,
@@ -142,5 +142,46 @@ def test_a_layer_is_five_launches(quantize: str | None, tmp_path: Path) -> None:
                 "rope_attention_64": layers}  # fmt: skip
     found = {name.removesuffix("_bfloat16"): n for name, n in of_token.items() if n}
     assert {name: found.get(name) for name in expected} == expected
-    others = sum(found.values()) - sum(expected.values())
-    assert others <= 8, found
+
+
+OUTSIDE = ("the embedding's rows", "angles", "head with its norm", "lengths")
+GREEDY, SAMPLED = ("choice",), ("quotients by the temperature", "softmax", "choice")
+COPIES = ("tokens to the graph", "tokens from it", "logits from it")
+"""What a replayed step does outside of its layers, and its copies before and after the graph."""
+
+
+@pytest.mark.parametrize("temperature", [0, 0.8])
+@pytest.mark.parametrize("quantize", [None, "q4_0", "q8_0", "q4_k"])
+def test_launches_outside_of_the_layers(
+    quantize: str | None, temperature: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = 2
+    config = LlamaConfig(
+        vocab_size=96, hidden_size=256, intermediate_size=512, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+    )  # fmt: skip
+    save_model(LlamaForCausalLM(config), tmp_path)
+    lm = gradient.hub.load(str(tmp_path), device="cuda", dtype="bf16", quantize=quantize)
+    recorders: list[cuda_emulation.FakeRecorder] = []
+
+    def graph_recorder(self: Any) -> cuda_emulation.FakeRecorder:
+        recorders.append(cuda_emulation.FakeRecorder())
+        return recorders[-1]
+
+    monkeypatch.setattr(cuda_emulation.FakeRuntime, "graph_recorder", graph_recorder)
+    copied = gradient.backends.get("cuda").runtime.copied
+    copies = []
+    for tokens in (4, 4, 4, 8):  # the first two record, and later ones replay what they captured
+        copied.clear()
+        made = lm.generate(
+            [1, 2, 3], max_new_tokens=tokens, ignore_eos=True, compile=True, seed=1,
+            temperature=temperature,
+        )  # fmt: skip
+        copies.append(Counter(copied))
+    assert made.timings.replayed_steps == 7
+    [graph] = recorders[-1].graphs
+    assert graph.nodes == 5 * layers + len((*OUTSIDE, *(SAMPLED if temperature else GREEDY)))
+    of_token = {name: (n - copies[2][name]) / 4 for name, n in copies[3].items()}
+    assert {name: n for name, n in of_token.items() if n} == {
+        "memcpy": len(COPIES) + bool(temperature)  # and the random number
+    }

@@ -301,6 +301,11 @@ class FakeGraph:
     def __init__(self, work: list[Any]):
         self.work, self.launches = work, 0
 
+    @property
+    def nodes(self) -> int:
+        """The number of kernels, copies and memsets in it."""
+        return sum(not isinstance(each, fake_cupy.Allocating) for each in self.work)
+
     def launch(self) -> None:
         self.launches += 1
         for each in self.work:

@@ -66,13 +66,27 @@ def queue(work: Any) -> None:
         captured.append(work)
 
 
-def fresh(make: Any) -> np.ndarray:
+class Computing:
+    """A kernel of CuPy's in `captured`."""
+
+    def __init__(self, host: np.ndarray, make: Any):
+        self._host, self._make = host, make
+
+    def __call__(self) -> None:
+        np.copyto(self._host, self._make())
+
+
+class Allocating(Computing):
+    """What stands there for new memory, which on a GPU is no work."""
+
+
+def fresh(make: Any, work: type[Computing] = Computing) -> np.ndarray:
     """The array that `make` makes; while a graph is captured, memory for it: what it holds comes at
     each launch."""
     host = np.asarray(make())
     if captured is not None:
         host = np.array(host, order="K")
-        captured.append(lambda: np.copyto(host, make()))
+        captured.append(work(host, make))
         # Nothing that is meant: NaN, and integers that, as an index, are in range.
         host.fill({"i": -1, "b": True, "u": 0x55}.get(host.dtype.kind, np.nan))
     return host
@@ -118,7 +132,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
     def __init__(self, host: Any, base: Any = None):
         if not isinstance(host, np.ndarray):  # CuPy's parameters: a shape, and a dtype
             shape, dtype, base = host, base, None
-            host = fresh(lambda: unwritten(shape, dtype))
+            host = fresh(lambda: unwritten(shape, dtype), Allocating)
         self._host, self.base = host, base
         self.number = current.device if base is None else base.number
         """Of the device on which it lies."""
