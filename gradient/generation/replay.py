@@ -60,8 +60,6 @@ USUAL_BLOCK = 256
 AT_ONCE = 0.02
 #: The maximum number of these passes.
 MOST_AT_ONCE = 32
-#: The maximum number of bytes of logits of these passes that are kept.
-MOST_AHEAD = 64 << 20
 
 Run = Callable[..., tuple[Tensor, ...]]
 """A pass through the modules of what is given: of new tokens, and perhaps of random numbers."""
@@ -247,7 +245,7 @@ class DecodingSteps:
         Returns:
             The tokens of each pass that was made, at least one; the last pass if one of them is -1,
             which means that no token is possible. The last pass's tokens again, (B,) on the device.
-            And its logits (B, V).
+            And the logits (B, V) of the first.
         """
 
         def run(newest: Tensor, *numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,32 +275,32 @@ class DecodingSteps:
     def _passes(
         self, replay: Replay, newest: Tensor, numbers: Tensor | None, steps: int
     ) -> tuple[list[list[int]], Tensor, Tensor]:
-        """The tokens of up to `steps` replays, and the last that count again, with their logits.
-        Where the host would wait for each token, the device goes on, and all are read at the
-        end."""
+        """The tokens of up to `steps` replays, and the last that count again, with the first's
+        logits. Where the host would wait for each token, the device goes on, and all are read at
+        the end."""
         ahead = replay.backend.reads_wait
-        chosen, found, passes = newest, [], []
+        passes, found, logits = [newest], [], []
         rows = None if numbers is None else numbers.unbind(0)
         for step in range(steps):
             given = () if rows is None else (rows[step].array,)
-            chosen, logits = replay(chosen.array, *given)
-            passes.append((chosen, logits))
-            if step == 0:
-                ahead = ahead and logits.nbytes * steps <= MOST_AHEAD
+            # Later logits are not needed: a pass without a possible token will be made again.
+            chosen, *made = replay(passes[-1].array, *given, outputs=1 if step else None)
+            passes.append(chosen)
+            logits += made
             if not ahead:
                 found.append(chosen.tolist())
                 if min(found[-1]) < 0:
                     break
         if ahead:
             try:
-                found = gradient.stack([chosen for chosen, _ in passes]).tolist()
+                found = gradient.stack(passes[1:]).tolist()
             except IndexError:  # the device went on past a token of -1, and looked it up
-                found = gradient.stack([chosen for chosen, _ in passes]).tolist()
+                found = gradient.stack(passes[1:]).tolist()
                 if all(min(tokens) >= 0 for tokens in found[:-1]):
                     raise
             ends = [i for i, tokens in enumerate(found) if min(tokens) < 0]
             found = found[: ends[0] + 1] if ends else found
-        return found, *passes[len(found) - 1]
+        return found, passes[len(found)], logits[0]
 
     def _last(self, tokens: Tensor) -> tuple[Tensor, ...]:
         return (self.model(tokens, self.cache, last_only=True)[:, -1],)

@@ -129,8 +129,9 @@ class Replay:
         """Return the bytes of its memory."""
         return self.executor.nbytes
 
-    def __call__(self, *given: Array) -> tuple[Tensor, ...]:
-        """Replay the step; return what the function would return."""
+    def __call__(self, *given: Array, outputs: int | None = None) -> tuple[Tensor, ...]:
+        """Replay the step; return what the function would return, or only its first `outputs`
+        results."""
         with small_calls.repeated():  # for calls that run by the backend's methods
-            found = self.executor.run(given, {})
+            found = self.executor.run(given, {}, outputs)
         return tuple([wrap(array, self.backend) for array in found])

@@ -146,8 +146,9 @@ def test_a_layer_is_five_launches(quantize: str | None, tmp_path: Path) -> None:
 
 OUTSIDE = ("the embedding's rows", "angles", "head with its norm", "lengths")
 GREEDY, SAMPLED = ("choice",), ("quotients by the temperature", "softmax", "choice")
-COPIES = ("tokens to the graph", "tokens from it", "logits from it")
-"""What a replayed step does outside of its layers, and its copies before and after the graph."""
+COPIES = ("tokens to the graph", "tokens from it")
+"""What a replayed step does outside of its layers, and its copies before and after the graph.
+(Logits are copied once for all steps that are made at once.)"""
 
 
 @pytest.mark.parametrize("temperature", [0, 0.8])
@@ -169,7 +170,14 @@ def test_launches_outside_of_the_layers(
         return recorders[-1]
 
     monkeypatch.setattr(cuda_emulation.FakeRuntime, "graph_recorder", graph_recorder)
-    copied = gradient.backends.get("cuda").runtime.copied
+    copied: list[int] = []
+    copy_bytes = cuda_emulation.FakeRuntime.copy_bytes
+
+    def counted(self: Any, x: Any, out: Any) -> None:
+        copied.append(x.nbytes)
+        copy_bytes(self, x, out)
+
+    monkeypatch.setattr(cuda_emulation.FakeRuntime, "copy_bytes", counted)
     copies = []
     for tokens in (4, 4, 4, 8):  # the first two record, and later ones replay what they captured
         copied.clear()
@@ -181,7 +189,6 @@ def test_launches_outside_of_the_layers(
     assert made.timings.replayed_steps == 7
     [graph] = recorders[-1].graphs
     assert graph.nodes == 5 * layers + len((*OUTSIDE, *(SAMPLED if temperature else GREEDY)))
-    of_token = {name: (n - copies[2][name]) / 4 for name, n in copies[3].items()}
-    assert {name: n for name, n in of_token.items() if n} == {
-        "memcpy": len(COPIES) + bool(temperature)  # and the random number
-    }
+    of_token = {size: (n - copies[2][size]) / 4 for size, n in copies[3].items()}
+    assert of_token.pop(8) == len(COPIES) + bool(temperature)  # and the random number
+    assert sum(of_token.values()) < 1

@@ -17,6 +17,7 @@ from gradient.backends.cuda.backend import CudaBackend
 from gradient.models.llama import LlamaConfig, LlamaMLP
 from gradient.models.moe import Router, SparseMoe
 from gradient.nn import functional as F  # noqa: N812
+from gradient.plan.step import RecordedStep, Replay
 from support import fake_cupy
 from support.cuda_emulation import FakeRecorder, FakeRuntime
 from support.fake_device import DEVICE
@@ -66,6 +67,18 @@ def test_a_function_is_captured_once_and_launched_again() -> None:
     assert graph.launches == 3  # seen, recorded twice, and run once call by call
     assert len({values(out).tobytes() for out in outs}) == 7  # results keep what they hold
     assert "is in no graph" not in str(executor)
+
+
+def test_results_that_are_not_wanted_are_not_copied() -> None:
+    x = gradient.tensor(np.arange(6.0).reshape(2, 3), device=DEVICE)
+    step = RecordedStep(lambda x: (x + 1, x * 2, x - 3), [x], [])
+    replay, copied = Replay(step, []), x.backend.runtime.copied
+    for wanted in (None, 2, 0, 1, None):  # the first runs call by call
+        copied.clear()
+        found = replay(x.array, outputs=wanted)
+        expected = [(x + 1).tolist(), (x * 2).tolist(), (x - 3).tolist()][:wanted]
+        assert [t.tolist() for t in found] == expected
+        assert copied == ["memcpy"] * (1 + len(expected))  # of the input, and these
 
 
 class Model(nn.Module):

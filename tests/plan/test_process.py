@@ -144,10 +144,10 @@ def test_a_decoding_step_is_one_message(
     run = Replay.__call__
     kinds: list[list[str]] = []
 
-    def noted(self: Replay, given: Any) -> gradient.Tensor:
+    def noted(self: Replay, given: Any, outputs: int | None = None) -> gradient.Tensor:
         assert given.id  # of a view, which is taken now
         with messages(place) as queued:
-            found = run(self, given)
+            found = run(self, given, outputs=outputs)
         kinds.append(queued)
         return found
 

@@ -19,6 +19,12 @@ class Executor(Protocol):
     nbytes: int
     """Of the memory that it holds beside the externals."""
 
-    def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[Any]:
+    def run(
+        self,
+        inputs: Sequence[Any],
+        numbers: Mapping[str, float | int],
+        outputs: int | None = None,
+    ) -> list[Any]:
         """Replay the plan on arrays for its inputs, and values of its host numbers by name. The
-        returned arrays of its outputs are new, except those in external memory."""
+        returned arrays of its outputs are new, except those in external memory; `outputs` says how
+        many are wanted, of the first ones, if not all."""

@@ -332,9 +332,14 @@ class CpuExecutor:
             if own and x.nbytes >= LENT and not arena.has_gaps(x):
                 self._outputs[i] = functools.partial(self.arena.loans.lend, x)
 
-    def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[np.ndarray]:
+    def run(
+        self,
+        inputs: Sequence[Any],
+        numbers: Mapping[str, float | int],
+        outputs: int | None = None,
+    ) -> list[np.ndarray]:
         self._begin(numbers)
-        return self._run(slice(None), self._inputs, inputs, self._outputs)
+        return self._run(slice(None), self._inputs, inputs, self._outputs[:outputs])
 
     def start(
         self, inputs: Sequence[Any], numbers: Mapping[str, float | int], outputs: int

@@ -106,16 +106,18 @@ class GraphExecutor:
     def _held_by(self) -> list[int]:
         return [*map(sys.getrefcount, self._holders)]
 
-    def run(self, inputs: Sequence[Any], numbers: Numbers) -> list[Any]:
-        return on_device_of(self.backend, self._run, inputs, numbers)
+    def run(self, inputs: Sequence[Any], numbers: Numbers, outputs: int | None = None) -> list[Any]:
+        return on_device_of(self.backend, self._run, inputs, numbers, outputs)
 
-    def _run(self, be: Any, inputs: Sequence[Any], numbers: Numbers) -> list[Any]:
+    def _run(
+        self, be: Any, inputs: Sequence[Any], numbers: Numbers, wanted: int | None
+    ) -> list[Any]:
         for ref, given in zip(self.plan.inputs, inputs, strict=True):
             be.refill(self._held[ref], given)
         if self._parts is None:
             outputs = self.recorder.run(lambda: self._first_run(numbers))
             self._capture()
-            return outputs
+            return outputs[:wanted]
         self._cells.tell(numbers)
         for part in self._parts:
             if isinstance(part, range):
@@ -124,7 +126,7 @@ class GraphExecutor:
                 be.launch_graph(part)
         if self._counts is None:
             self._counts = self._held_by()
-        return self._fresh(self._outputs, self._lent)
+        return self._fresh(self._outputs[:wanted], self._lent)
 
     def _first_run(self, numbers: Numbers) -> list[Any]:
         """Run each call. The results of calls outside of graphs are kept as their places."""

@@ -59,5 +59,10 @@ class ProcessExecutor:
             run_call(tracing, call, array, number, masks, arrays)
         return [array(ref) for ref in self.plan.outputs]
 
-    def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[Any]:
-        return list(self.graph.run(inputs, numbers))
+    def run(
+        self,
+        inputs: Sequence[Any],
+        numbers: Mapping[str, float | int],
+        outputs: int | None = None,
+    ) -> list[Any]:
+        return list(self.graph.run(inputs, numbers))[:outputs]

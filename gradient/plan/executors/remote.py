@@ -35,9 +35,14 @@ class RemoteExecutor:
         held = {int(i): b.array for i, b in enumerate(plan.buffers) if b.array is not None}
         self.number = send([*encode(plan), held])
 
-    def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[Any]:
+    def run(
+        self,
+        inputs: Sequence[Any],
+        numbers: Mapping[str, float | int],
+        outputs: int | None = None,
+    ) -> list[Any]:
         answer: list[Any] = self.send(["run", self.number, list(inputs), dict(numbers)])
-        return answer
+        return answer[:outputs]
 
     def read(self, ref: Ref) -> Any:
         """Fetch the values of a buffer of the other side, such as a parameter after a step."""
