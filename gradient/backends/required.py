@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 from gradient.errors import BackendError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from typing_extensions import TypeVar
 
@@ -223,6 +225,11 @@ class RequiredMethods(Generic[Array]):
 
     reads_wait = False
     """Whether reading a value waits for all the work that was queued before it."""
+
+    def read_later(self, x: Array) -> Callable[[], np.ndarray]:
+        """Queue a copy to the host; return a function that waits for it, but not for work queued
+        later, and returns the values."""
+        return lambda: self.to_numpy(x)
 
     def queue(self) -> Any:
         """Return what orders the work that is queued now: work of equal queues is done in the order

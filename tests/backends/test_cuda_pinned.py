@@ -88,6 +88,30 @@ def test_pinned_memory_is_kept_until_it_was_read(gpu: Any) -> None:
     assert memory() is None
 
 
+def test_a_value_is_read_later(gpu: Any) -> None:
+    """It is there when the copy was waited for, whatever is queued after it."""
+    x = gradient.arange(3, device="cuda")
+    first = gpu.read_later(x.array)
+    x += 5
+    second = gpu.read_later(x.array)
+    assert fake_cupy.waits == []
+    assert first().tolist() == [0, 1, 2]
+    assert fake_cupy.waits == ["event"]
+    assert second().tolist() == second().tolist() == [5, 6, 7]
+    assert backends.get("cpu").read_later(np.arange(2))().tolist() == [0, 1]
+
+
+def test_an_index_fault_belongs_to_what_was_queued_before_the_copy(gpu: Any) -> None:
+    x = gradient.arange(3, device="cuda").array
+    before = gpu.read_later(x)
+    gpu.index_fault()[...] = 1
+    after, last = gpu.read_later(x), gpu.read_later(x)
+    assert before().tolist() == [0, 1, 2]
+    with pytest.raises(IndexError, match="an op got earlier was out of range"):
+        after()
+    assert after().tolist() == last().tolist() == gpu.to_numpy(x).tolist() == [0, 1, 2]
+
+
 def test_gradients_pass_through_pinned_memory(gpu: Any) -> None:
     x = gradient.arange(3.0).requires_grad_()
     (x.pin_memory() * 2).sum().backward()

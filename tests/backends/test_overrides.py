@@ -50,6 +50,7 @@ NO_ARRAYS = {
     "asarray",
     "has_zero",
     "queue",  # tests/generation/test_short_texts.py
+    "read_later",  # test_cuda_pinned.py
     "in_one_pass",  # test_one_pass.py
     "of_values",  # tests/func/test_vmap.py
     "own",

@@ -334,17 +334,38 @@ class FakeRecorder:
 
 
 class FakeStream:
-    """CuPy's stream, and how much of its work the test has let it do."""
+    """CuPy's stream, and how much of its work is done: what the test lets it do, or waits for.
+
+    Copies to the host that are queued are made then, and not before.
+
+    Attributes:
+        copies: those that are not made yet: the number of the next event, and the arrays.
+    """
 
     def __init__(self) -> None:
         self.recorded, self.finished = 0, 0
+        self.copies: list[tuple[int, Any, Any]] = []
+        self._lock = threading.Lock()
 
-    def finish(self) -> None:
-        self.finished = self.recorded
+    def copy(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Queue out[...] = x, of what x holds now; until it is made, `out` holds NaN or -1."""
+        out[...] = fake_cupy.unwritten(out.shape, out.dtype)
+        with self._lock:
+            self.copies.append((self.recorded + 1, np.array(x), out))
+
+    def finish(self, at: int | None = None) -> None:
+        """Do the work before an event, or all."""
+        self.finished = self.recorded if at is None else max(self.finished, at)
+        done = self.recorded + 1 if at is None else at
+        with self._lock:
+            for number, x, out in self.copies:
+                if number <= done:
+                    out[...] = x
+            self.copies = [each for each in self.copies if each[0] > done]
 
 
 class FakeEvent:
-    """CuPy's event: done when the test says so of its stream."""
+    """CuPy's event: done when its stream is."""
 
     def record(self, stream: FakeStream) -> None:
         stream.recorded += 1
@@ -354,6 +375,11 @@ class FakeEvent:
     def done(self) -> bool:
         return self.at <= self.stream.finished
 
+    def synchronize(self) -> None:
+        """Wait for the work before it."""
+        fake_cupy.waits.append("event")
+        self.stream.finish(self.at)
+
 
 class FakeRuntime(EmulatedRuntime):
     """The same with arrays that keep CuPy's rules (`fake_cupy`): for the backend's own Python."""
@@ -361,6 +387,7 @@ class FakeRuntime(EmulatedRuntime):
     xp = fake_cupy.module
     OpaqueArray.register(fake_cupy.ndarray)
     queue_from_numpy = CupyRuntime.queue_from_numpy
+    read_later = CupyRuntime.read_later
     record_stream = CupyRuntime.record_stream
     in_flight = CupyRuntime.in_flight
 
@@ -431,7 +458,7 @@ class FakeRuntime(EmulatedRuntime):
 
     def queue_to_numpy(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         out = self.pinned(x.shape, x.dtype) if out is None else out
-        out[...] = x._host
+        self.default.copy(x._host, out)
         self.in_flight.keep(out)
         return out
 
@@ -439,7 +466,9 @@ class FakeRuntime(EmulatedRuntime):
         return FakeRecorder()
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        return self.xp.asnumpy(x)
+        values: np.ndarray = self.xp.asnumpy(x)
+        self.default.finish()
+        return values
 
     def synchronize(self) -> None:
         fake_cupy.waits.append("synchronize")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,22 @@ class CudaBackend(
         """Copy to the host without waiting: the values are valid after `synchronize`."""
         self.transfers += 1
         return self.runtime.queue_to_numpy(x)
+
+    def read_later(self, x: Array) -> Callable[[], np.ndarray]:
+        """Queue a copy to the host, and one of the index fault; the returned function waits for
+        them, and raises IndexError as `to_numpy` does, but once."""
+        self.transfers += 1
+        faults = [self._fault] if self._fault_given else []
+        self._fault_given = False
+        read = self.runtime.read_later(x, *faults)
+
+        def values() -> np.ndarray:
+            copies = read()
+            if len(copies) > 1:
+                self._raise_fault(copies.pop())
+            return copies[0]
+
+        return values
 
     def queue_from_numpy(self, x: np.ndarray) -> Array:
         """Copy to the device. Pinned memory (`pin`) must not change until the copy is done."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -204,6 +205,20 @@ class CupyRuntime(LoadedKernels):
             self.xp.asnumpy(x, out=out, blocking=False)
             self.in_flight.keep(out)
         return out
+
+    def read_later(self, *arrays: Array) -> Callable[[], list[np.ndarray]]:
+        """Queue copies to pinned host memory, and an event. The returned function waits for this
+        event, so not for work that is queued later, and returns the copies."""
+        copies = [self.queue_to_numpy(x) for x in arrays]
+        copied = self.new_event(False, False)
+        with self.on_device():
+            copied.record(self.current_stream())
+
+        def read() -> list[np.ndarray]:
+            copied.synchronize()
+            return copies
+
+        return read
 
     def queue_from_numpy(self, x: np.ndarray) -> Array:
         """Copy to the GPU. From pinned memory the copy is asynchronous: the host must not write to
