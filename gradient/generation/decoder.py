@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from gradient.generation.cache_config import RESERVED, CacheConfig
 from gradient.generation.logits.processors import Prefixes, padded
 from gradient.generation.prefill import prefill
 from gradient.generation.prompt_cache import PromptCache
+from gradient.generation.queued_steps import QueuedSteps
 from gradient.generation.replay import DecodingSteps
 from gradient.generation.result import Timings, TokenLogprob
 from gradient.generation.sampling import Sampler
@@ -77,6 +80,9 @@ class Decoder:
             self.steps = DecodingSteps(model, self.cache, self.cache_config.compile)
         kept = self.prompt_cache
         self.use = None if kept is None else kept.uses
+        self.queued: deque[QueuedSteps] = deque()  # whose tokens are not in `ids` yet
+        if kept is not None:
+            kept.queued = self.queued
 
     @property
     def lengths(self) -> list[int]:
@@ -133,7 +139,7 @@ class Decoder:
         Raises:
             GenerationError: a row has no possible token.
         """
-        if self.steps is not None and self._chooses_in_steps():
+        if self.steps is not None and (self.queued or self._chooses_in_steps()):
             return self._several(self.steps)
         logits = self.logits()  # (B, V)
         chosen = self.sampler(logits, self.prefixes)  # (B,)
@@ -155,33 +161,76 @@ class Decoder:
         )
 
     def _several(self, steps: DecodingSteps) -> list[Token]:
-        """Choose the next tokens of every running row by recorded steps."""
-        assert self.newest is not None
+        """Choose the next tokens of every running row by recorded steps. If the device works ahead,
+        the next steps are queued before the host waits for these."""
         self.check_cache()
-        left = [limit - len(ids) for limit, ids in zip(self.limits, self.ids, strict=True)]
-        count = steps.steps_at_once(min(left))
-        numbers = None
-        if not self.sampler.greedy:
-            numbers = self.sampler.next_numbers(self.prefixes, count, self.index.device)
-        with evaluating(self.model):
-            chosen, newest, logits = steps.choose(
-                self.sampler.choose, self.sampler.key, self.newest, numbers, count, max(left)
-            )
+        if self.queued and not (steps.valid() and self._holds_queued()):
+            self.close()
+        for queued in self.queued:
+            queued.join()
+        most = 2 if steps.works_ahead else 1
+        while len(self.queued) < most and (more := self._queue(steps)) is not None:
+            self.queued.append(more)
+        queued = self.queued[0]
+        chosen = steps.read(queued)
+        self.queued.popleft()
         if min(chosen[-1]) < 0 and len(chosen) > 1:  # the next step will say so
             chosen.pop()
-            newest = gradient.tensor(chosen[-1], device=newest.device)
-            steps.cache.rewind([count - 1 for count in steps.cache.counts])
         for ids in chosen:
             for text, token in zip(self.ids, ids, strict=True):
                 text.append(token)
+        newest = queued.newest
+        if len(chosen) < queued.count:
+            newest = gradient.tensor(chosen[-1], device=newest.device)
+            self._discard()
+        assert self.newest is not None
         self.newest.copy_(newest)
         self.record()
-        self.check(logits, self.rows, chosen[-1])
+        self.check(queued.logits, self.rows, chosen[-1])
         return [
             Token(row, token, None)
             for ids in chosen
             for row, token in zip(self.rows, ids, strict=True)
         ]
+
+    def _queue(self, steps: DecodingSteps) -> QueuedSteps | None:
+        """Queue the next steps; None if those that are queued have to be read before."""
+        unread = sum(each.count for each in self.queued)
+        newest = self.queued[-1].newest if self.queued else self.newest
+        assert newest is not None
+
+        def numbers(count: int) -> Tensor | None:
+            if self.sampler.greedy:
+                return None
+            return self.sampler.next_numbers(self.prefixes, count, self.index.device, unread)
+
+        left = [limit - len(ids) - unread for limit, ids in zip(self.limits, self.ids, strict=True)]
+        with evaluating(self.model):
+            return steps.queue(self.sampler.choose, self.sampler.key, newest, numbers, left, unread)
+
+    def _holds_queued(self) -> bool:
+        """Whether the cache holds the text and what queued steps add; not if the program has
+        meanwhile rewound it, as `PromptCache.save` does."""
+        assert self.cache is not None
+        unread = sum(each.count for each in self.queued)
+        return self.cache.counts == [length - 1 + unread for length in self.lengths]
+
+    @gradient.no_grad()
+    def close(self) -> None:
+        """Drop the steps that were not read. They leave no trace: a random number depends on its
+        place in the text, not on what was drawn before."""
+        if self.queued and not sys.is_finalizing():  # at exit, nothing follows
+            self._discard()
+
+    def _discard(self) -> None:
+        """Drop the steps that were not read; the cache holds the text without its newest token
+        again, unless another text has taken it over."""
+        while self.queued:
+            self.queued.popleft().discard()
+        if self._owns_cache:
+            assert self.cache is not None
+            self.cache.rewind([length - 1 for length in self.lengths])
+            self.record()
 
     @gradient.no_grad()
     def drop(self, finished: set[int]) -> None:
@@ -228,9 +277,14 @@ class Decoder:
         if self.prompt_cache is not None:
             self.prompt_cache.record(self.ids[0])
 
+    @property
+    def _owns_cache(self) -> bool:
+        """Whether no other text has taken over the cache."""
+        return self.prompt_cache is None or self.prompt_cache.uses == self.use
+
     def check_cache(self) -> None:
         """Raise GenerationError if another text has taken over the cache."""
-        if self.prompt_cache is not None and self.prompt_cache.uses != self.use:
+        if not self._owns_cache:
             raise GenerationError(
                 "prompt_cache: another generation has used it since, so this one cannot go on; "
                 "give each of several streams a PromptCache of its own"
@@ -260,13 +314,19 @@ class Decoder:
         """Continue with the running rows at these indices, in this order; one may be repeated."""
         if list(kept) == list(range(len(self.rows))):
             return  # as beams do that have not crossed: nothing is to be copied
+        if not kept:
+            self.close()
         self.rows = [self.rows[at] for at in kept]
         self.ids = [list(self.ids[at]) for at in kept]
         self.prompt_lengths = [self.prompt_lengths[at] for at in kept]
         self.limits = [self.limits[at] for at in kept]
         if not kept:
             return
+        for queued in self.queued:
+            queued.join()
         index = gradient.tensor(list(kept), device=self.index.device)
+        for queued in self.queued:
+            queued.select(kept, index)
         self._tokens, self.ends = self._tokens[index], self.ends[index]
         self._written = [self._written[at] for at in kept]
         self.index = gradient.arange(len(kept), device=index.device)

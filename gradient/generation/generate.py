@@ -267,30 +267,33 @@ def decode(
             row.result.timings.cached_tokens = held
     decoder.drop(idle)
     prompt_seconds = decode_seconds = 0.0  # of the steps, without what the caller does between
-    while decoder.rows:
-        begun = time.perf_counter()
-        tokens = decoder.step()
-        if prompt_seconds:
-            decode_seconds += time.perf_counter() - begun
-        else:
-            prompt_seconds = time.perf_counter() - begun
-        for number in decoder.rows:
-            timings = rows[number].result.timings
-            timings.prompt_seconds, timings.decode_seconds = prompt_seconds, decode_seconds
-            decoder.count_drafts(number, timings)
-            decoder.count_steps(timings)
-        ended: set[int] = set()
-        for token in tokens:
-            if token.row in ended:
-                continue  # of several chosen at once, those after the end
-            row = rows[token.row]
-            piece = row.add(token, eos_ids)
-            row.result.timings.generated_tokens += 1
-            if row.result.finish_reason:
-                ended.add(token.row)
-            if piece:
-                yield token.row, piece
-        decoder.drop(ended)
+    try:
+        while decoder.rows:
+            begun = time.perf_counter()
+            tokens = decoder.step()
+            if prompt_seconds:
+                decode_seconds += time.perf_counter() - begun
+            else:
+                prompt_seconds = time.perf_counter() - begun
+            for number in decoder.rows:
+                timings = rows[number].result.timings
+                timings.prompt_seconds, timings.decode_seconds = prompt_seconds, decode_seconds
+                decoder.count_drafts(number, timings)
+                decoder.count_steps(timings)
+            ended: set[int] = set()
+            for token in tokens:
+                if token.row in ended:
+                    continue  # of several chosen at once, those after the end
+                row = rows[token.row]
+                piece = row.add(token, eos_ids)
+                row.result.timings.generated_tokens += 1
+                if row.result.finish_reason:
+                    ended.add(token.row)
+                if piece:
+                    yield token.row, piece
+            decoder.drop(ended)
+    finally:
+        decoder.close()
 
 
 def search(

@@ -20,6 +20,7 @@ from typing import Unpack
 import gradient
 from gradient.errors import ArgumentError
 from gradient.generation.prefill import CHUNK, prefill
+from gradient.generation.queued_steps import QueuedSteps
 from gradient.generation.replay import LARGEST_BLOCK, block_size
 from gradient.kv_cache import CacheOptions, KVCache
 from gradient.models.causal_lm import CausalLM
@@ -38,6 +39,7 @@ class PromptCache:
         tokens: the text, as far as it is held.
         cache: the `KVCache`, of one row.
         uses: how many generations have begun with it; each ends the one before.
+        queued: the steps of the last generation that may still run on the device.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class PromptCache:
         """
         self.model = model
         self.uses = 0
+        self.queued: Sequence[QueuedSteps] = ()
         self.tokens: list[int] = []
         options.setdefault("block", block_size(model, LARGEST_BLOCK))
         self.cache = KVCache.for_model(model, 1, kind=kind, dtype=dtype, **options)
@@ -91,6 +94,8 @@ class PromptCache:
         once for all. In a paged cache they share its pages.
         """
         self.uses += 1
+        for steps in self.queued:
+            steps.join()
         if len(prompts) == 1:
             self.reuse(prompts[0])
             return self.cache
@@ -140,7 +145,8 @@ class PromptCache:
         if len(tokens) != 1:
             raise ArgumentError(f"{path}: holds {len(tokens)} texts, expected one")
         made = cls.__new__(cls)
-        made.model, made.cache, made.tokens, made.uses = model, cache, tokens[0], 0
+        made.model, made.cache, made.tokens = model, cache, tokens[0]
+        made.uses, made.queued = 0, ()
         return made
 
     def __repr__(self) -> str:

@@ -7,6 +7,8 @@ since, is run by the modules.
 
 A change of weights, attributes or hooks is noticed at the next token, a change in a dict or list of
 a module at the next text. A change of a closure's or a global variable is not: use `compile=False`.
+(On a GPU, steps that are queued already use the numbers that a weight had before it was written to
+in place.)
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from gradient.autograd.modes import mode
 from gradient.backends import matmul_precision, packed, small_calls
 from gradient.dtypes import get_default_dtype
 from gradient.generation.bound_steps import BoundSteps, BoundStepsPool, may_take_over
+from gradient.generation.queued_steps import QueuedSteps, queue_replays
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.nn import structure
@@ -58,6 +61,9 @@ USUAL_BLOCK = 256
 
 #: Seconds of the passes that are made at once, before the host reads the chosen tokens.
 AT_ONCE = 0.02
+#: The same where the device works ahead: while the host reads, it has other passes to make. So few
+#: are in vain when a text ends.
+AHEAD = 0.005
 #: The maximum number of these passes.
 MOST_AT_ONCE = 32
 
@@ -66,6 +72,9 @@ Run = Callable[..., tuple[Tensor, ...]]
 
 Choice = Callable[[Tensor, Tensor | None], Tensor]
 """A choice of tokens (B,) by logits (B, V) and perhaps other numbers, such as random ones."""
+
+Numbers = Callable[[int], Tensor | None]
+"""The other numbers of a choice for so many steps, (steps, N); None if it takes none."""
 
 _array = operator.attrgetter("array")
 
@@ -105,6 +114,7 @@ class Recorded:
         self.written = packed.written()
         self.contents: list[Any] | None = None
         self.bound = BoundStepsPool()
+        self.seconds = 0.0  # of a pass in the last text
 
     def valid(self) -> bool:
         """Whether modules and weights are unchanged since the recording."""
@@ -145,8 +155,9 @@ class DecodingSteps:
 
     Attributes:
         replayed: the number of replayed passes.
+        works_ahead: whether passes can be queued before those before them have been read.
         reason: why other passes were not replayed, or None.
-        seconds: the time of a pass when `choose` last made several; 0 before.
+        seconds: the time of a pass when several were last queued; 0 before.
     """
 
     def __init__(
@@ -161,7 +172,8 @@ class DecodingSteps:
         self.model, self.cache = model, cache
         self.allowed, self.wait = allowed, 0 if lasting or may_take_over(cache) else 2
         self.replayed = 0
-        self.seconds = 0.0
+        # Not over the pages of a pool: passes that are in vain would take them from other caches.
+        self.works_ahead = cache.lengths.backend.reads_wait and cache.pool is None
         self.bound: BoundSteps | None = None
         self.passes: dict[Any, int] = {}
         self.seen: dict[Any, int] = {}
@@ -169,6 +181,8 @@ class DecodingSteps:
         self.recordings: dict[Any, int] = {}
         self.recorded: Recorded | None = None
         kept = _recorded.get(model)
+        self.seconds = 0.0 if kept is None else kept.seconds
+        self._read_at = 0.0
         if kept is not None and kept.contents not in (None, kept.structure.contents()):
             del _recorded[model]
         self.reason = self._hindrance()
@@ -178,7 +192,7 @@ class DecodingSteps:
         lasting = cache.batch_size < self.cache.batch_size
         steps = DecodingSteps(self.model, cache, self.allowed, lasting)
         steps.replayed = self.replayed
-        steps.seen, steps.recordings = self.seen, self.recordings
+        steps.recorded, steps.seen, steps.recordings = self.recorded, self.seen, self.recordings
         steps.earlier = self.earlier
         return steps
 
@@ -216,91 +230,89 @@ class DecodingSteps:
             (logits,) = self._new(key, run, (tokens,), left)
         return logits
 
-    def steps_at_once(self, left: int) -> int:
-        """Return the number of passes for the next call of `choose`, with `left` still to come."""
-        passes = AT_ONCE / self.seconds if self.seconds > 0 else MOST_AT_ONCE
-        return self.cache.equal_steps(max(1, min(int(min(passes, MOST_AT_ONCE)), left)))
-
     @gradient.no_grad()
-    def choose(
+    def queue(
         self,
         choice: Choice,
         choice_key: Any,
         newest: Tensor,
-        numbers: Tensor | None,
-        steps: int,
-        left: int,
-    ) -> tuple[list[list[int]], Tensor, Tensor]:
-        """Choose a token of each row in each of up to `steps` passes, each of which reads the
-        previous one's tokens.
+        numbers: Numbers,
+        left: Sequence[int],
+        unread: int = 0,
+    ) -> QueuedSteps | None:
+        """Queue several passes, each of which reads the previous one's tokens and chooses one of
+        each row.
 
         Args:
-            choice: a function of logits (B, V) and a step's numbers that returns tokens (B,).
+            choice: a function of logits (B, V) and a pass's numbers that returns tokens (B,).
             choice_key: equal keys mean equal operations of `choice`.
             newest: (B,) int64, the previous tokens.
-            numbers: (steps, N), the numbers of `choice`; None if it takes none.
-            steps: the result of `steps_at_once`.
-            left: about how many more passes are to come.
+            numbers: returns the numbers of `choice` for so many passes, (steps, N).
+            left: how many tokens each row may still get by these and later passes.
+            unread: how many queued passes have not been read yet, of which `newest` is the last.
 
         Returns:
-            The tokens of each pass that was made, at least one; the last pass if one of them is -1,
-            which means that no token is possible. The last pass's tokens again, (B,) on the device.
-            And the logits (B, V) of the first.
+            The passes; None if there can be none before those that are queued have been read.
         """
+        if unread:
+            steps = self._steps_ahead(choice_key, unread, min(left))
+            if not steps:
+                return None
+        else:
+            steps = self._steps_at_once(min(left))
+        begun = time.perf_counter()
+        self.cache.make_room(steps)
+        key = self._key(1, choice_key)
+        replay = self._replay_of(key)
+        given = numbers(steps)
+        if replay is not None:
+            cache, counts = self.cache, self.cache.counts
+            try:
+                queued = queue_replays(replay, newest, given, steps, begun)
+                cache.set_counts([count + queued.count for count in counts], on_device=False)
+            except BaseException:
+                cache.set_counts(counts)
+                raise
+            return queued
 
         def run(newest: Tensor, *numbers: Tensor) -> tuple[Tensor, Tensor]:
             (logits,) = self._last(newest.unsqueeze(1))
             return choice(logits, numbers[0] if numbers else None), logits
 
-        self.cache.make_room(steps)
-        key = self._key(1, choice_key)
-        replay = self._replay_of(key)
-        if replay is None:
-            given = (newest,) if numbers is None else (newest, numbers[0])
-            chosen, logits = self._new(key, run, given, left)
-            return [chosen.tolist()], chosen, logits
-        begun = time.perf_counter()
-        cache, counts = self.cache, self.cache.counts
-        try:
-            found, chosen, logits = self._passes(replay, newest, numbers, steps)
-            held = [count + len(found) for count in counts]
-            cache.set_counts(held, on_device=len(found) < steps)
-        except BaseException:
-            cache.set_counts(counts)
-            raise
-        self.replayed += len(found)
-        self.seconds = (time.perf_counter() - begun) / len(found)
-        return found, chosen, logits
+        inputs = (newest,) if given is None else (newest, given[0])
+        chosen, logits = self._new(key, run, inputs, max(left))
+        return QueuedSteps([chosen], logits, begun, replayed=False, known=[chosen.tolist()])
 
-    def _passes(
-        self, replay: Replay, newest: Tensor, numbers: Tensor | None, steps: int
-    ) -> tuple[list[list[int]], Tensor, Tensor]:
-        """The tokens of up to `steps` replays, and the last that count again, with the first's
-        logits. Where the host would wait for each token, the device goes on, and all are read at
-        the end."""
-        ahead = replay.backend.reads_wait
-        passes, found, logits = [newest], [], []
-        rows = None if numbers is None else numbers.unbind(0)
-        for step in range(steps):
-            given = () if rows is None else (rows[step].array,)
-            # Later logits are not needed: a pass without a possible token will be made again.
-            chosen, *made = replay(passes[-1].array, *given, outputs=1 if step else None)
-            passes.append(chosen)
-            logits += made
-            if not ahead:
-                found.append(chosen.tolist())
-                if min(found[-1]) < 0:
-                    break
-        if ahead:
-            try:
-                found = gradient.stack(passes[1:]).tolist()
-            except IndexError:  # the device went on past a token of -1, and looked it up
-                found = gradient.stack(passes[1:]).tolist()
-                if all(min(tokens) >= 0 for tokens in found[:-1]):
-                    raise
-            ends = [i for i, tokens in enumerate(found) if min(tokens) < 0]
-            found = found[: ends[0] + 1] if ends else found
-        return found, passes[len(found)], logits[0]
+    def read(self, queued: QueuedSteps) -> list[list[int]]:
+        """Return the tokens of each pass, at least one; the last pass if one of them is -1, which
+        means that no token is possible."""
+        found = queued.read()
+        now = time.perf_counter()
+        if queued.replayed:
+            self.replayed += len(found)
+            # The device began with them when it was done with those before.
+            self.seconds = (now - max(queued.begun, self._read_at)) / len(found)
+            if self.recorded is not None:
+                self.recorded.seconds = self.seconds
+        self._read_at = now
+        return found
+
+    def _steps_at_once(self, left: int) -> int:
+        """The number of passes to queue, with `left` still to come."""
+        if self.works_ahead:
+            passes = AHEAD / self.seconds if self.seconds > 0 else 1
+        else:
+            passes = AT_ONCE / self.seconds if self.seconds > 0 else MOST_AT_ONCE
+        return self.cache.equal_steps(max(1, min(int(min(passes, MOST_AT_ONCE)), left)))
+
+    def _steps_ahead(self, choice_key: Any, unread: int, left: int) -> int:
+        """The number of passes to queue before `unread` ones are read: 0 if the next pass is not
+        bound to the cache, or if the cache could not be rewound to before them all."""
+        if left > 0 and self._bound(self._key(1, choice_key)) is not None:
+            most = self.cache.max_rewind
+            left = left if most is None else min(left, most - unread)
+            return self._steps_at_once(left) if left > 0 else 0
+        return 0
 
     def _last(self, tokens: Tensor) -> tuple[Tensor, ...]:
         return (self.model(tokens, self.cache, last_only=True)[:, -1],)
@@ -319,12 +331,10 @@ class DecodingSteps:
     def _replay_of(self, key: Any) -> Replay | None:
         """The step recorded and bound to the cache for this key, if it is still valid. If there is
         none, the cache takes over the memory of one that is gone and had it."""
+        replay = self._bound(key)
+        if replay is not None:
+            return replay
         name = (*key, self.cache.room)
-        if self.bound is not None and self.recorded is not None and self.recorded.valid():
-            self.bound.used()
-            replay = self.bound.replays.get(name)
-            if replay is not None:
-                return replay
         recorded = self.recorded = self._current()
         if key in recorded.refused or recorded.structure.hindrance or not recorded.use(name):
             return None
@@ -333,6 +343,17 @@ class DecodingSteps:
             return None
         self.bound = found
         return found.replays.get(name)
+
+    def _bound(self, key: Any) -> Replay | None:
+        """The step bound to the cache for this key, if it is still valid."""
+        if self.bound is None or not self.valid():
+            return None
+        self.bound.used()
+        return self.bound.replays.get((*key, self.cache.room))
+
+    def valid(self) -> bool:
+        """Whether modules and weights are unchanged since the recording."""
+        return self.recorded is not None and self.recorded.valid()
 
     def _current(self) -> Recorded:
         """The model's recorded steps; none are left if it has changed."""

@@ -189,10 +189,17 @@ class Sampler:
         places = zip(prefixes.rows, prefixes.generated_counts, strict=True)
         return gradient.tensor([draws[row][count] for row, count in places], device=device)
 
-    def next_numbers(self, prefixes: Prefixes, steps: int, device: Device | str | None) -> Tensor:
+    def next_numbers(
+        self, prefixes: Prefixes, steps: int, device: Device | str | None, unread: int = 0
+    ) -> Tensor:
         """Return what `choose` reads in the next steps, (steps, B) or (steps, B + 1): the random
-        number of each row, and then the temperature, unless it is 1."""
-        places = list(zip(prefixes.rows, prefixes.generated_counts, strict=True))
+        number of each row, and then the temperature, unless it is 1.
+
+        Args:
+            unread: how many tokens of each row were chosen that are not in `prefixes` yet.
+        """
+        counts = [count + unread for count in prefixes.generated_counts]
+        places = list(zip(prefixes.rows, counts, strict=True))
         last = [] if self.divisor is None else [self.divisor]
         numbers = [
             [*(self.draws[row][count + step] for row, count in places), *last]

@@ -16,6 +16,7 @@ import pytest
 
 import gradient
 from gradient.checkpoints.loading import save_model
+from gradient.generation import replay
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 from support import cuda_emulation, fake_cupy, fake_device
 
@@ -170,6 +171,7 @@ def test_launches_outside_of_the_layers(
         return recorders[-1]
 
     monkeypatch.setattr(cuda_emulation.FakeRuntime, "graph_recorder", graph_recorder)
+    monkeypatch.setattr(replay, "AHEAD", 3600.0)  # seconds: steps that take little of a group's
     copied: list[int] = []
     copy_bytes = cuda_emulation.FakeRuntime.copy_bytes
 

@@ -16,6 +16,7 @@ from gradient.generation import Generation, PromptCache, generate
 from gradient.generation.generate import start
 from gradient.generation.logits import Prefixes
 from gradient.generation.options import GenerationOptions
+from gradient.generation.queued_steps import QueuedSteps
 from gradient.generation.replay import DecodingSteps
 from gradient.generation.sampling import Sampler
 from gradient.kv_cache import KVCache
@@ -34,17 +35,18 @@ def with_kernels() -> None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many steps were made by each call, of at most 8: so the clock has no part in it."""
+    """How many steps were read at once, of at most 8: so the clock has no part in it."""
     made: list[int] = []
-    choose = DecodingSteps.choose
+    read = DecodingSteps.read
 
-    def counted(self: DecodingSteps, *args: Any) -> Any:
-        found = choose(self, *args)
-        made.append(len(found[0]))
+    def counted(self: DecodingSteps, queued: QueuedSteps) -> list[list[int]]:
+        found = read(self, queued)
+        made.append(len(found))
         return found
 
-    monkeypatch.setattr(DecodingSteps, "choose", counted)
+    monkeypatch.setattr(DecodingSteps, "read", counted)
     monkeypatch.setattr("gradient.generation.replay.AT_ONCE", 1e9)
+    monkeypatch.setattr("gradient.generation.replay.AHEAD", 1e9)
     monkeypatch.setattr("gradient.generation.replay.MOST_AT_ONCE", 8)
     return made
 
