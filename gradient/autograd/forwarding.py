@@ -114,6 +114,11 @@ def corrected(
         if target in given and not (target in defaults and given[target] is defaults[target]):
             raise TypeMismatch(sentence(caller, f"{target} once", f"{name}=, too")) from None
         given[target] = value
+    if (out := named.get("out")) is not None and "dtype" in names and given.get("dtype") is None:
+        from gradient.dtypes.of_out import BY_OUT  # rarely needed
+
+        if own.__name__ in BY_OUT and isinstance(out, Variable):
+            given["dtype"] = out.dtype
     return partial(function, **given)
 
 

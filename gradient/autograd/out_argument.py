@@ -13,12 +13,10 @@ from typing import Any, TypeVar
 
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable
-from gradient.dtypes import can_cast
 from gradient.errors import (
     ArgumentError,
     AutogradError,
     DeviceError,
-    DTypeError,
     GradientError,
     TypeMismatch,
     sentence,
@@ -53,15 +51,21 @@ def result_or_out(result: Any, named: Mapping[str, Any], caller: str) -> Any:
     out = named.get("out")
     if out is None:
         return result
+    given = named.get("dtype") is not None
     if not isinstance(result, tuple):
-        return _copied_to(out, result, caller)
+        return _copied_to(out, result, caller, given=given)
     if not isinstance(out, (tuple, list)) or len(out) != len(result):
         raise TypeMismatch(sentence(caller, f"out, a tuple of {len(result)} Tensors", repr(out)))
-    written = [_copied_to(*pair, caller) for pair in zip(out, result, strict=True)]
+    written = [
+        _copied_to(*pair, caller, one_of_several=True, given=given)
+        for pair in zip(out, result, strict=True)
+    ]
     return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
 
 
-def _copied_to(out: Any, result: Any, caller: str) -> Any:
+def _copied_to(
+    out: Any, result: Any, caller: str, *, one_of_several: bool = False, given: bool = False
+) -> Any:
     """Copy `result` to `out`, resizing `out` to its shape, and return `out`."""
     if not issubclass(type(out), Variable):  # not isinstance: type checkers must keep `Any`
         raise TypeMismatch(sentence(caller, "a Tensor as out", type(out).__name__))
@@ -73,9 +77,10 @@ def _copied_to(out: Any, result: Any, caller: str) -> Any:
     if out.backend is not result.backend:
         device = result.backend.device
         raise DeviceError(sentence(caller, f"out on {device}", out.backend.device))
-    if not can_cast(result.dtype, out.dtype):
-        expected = f"out of a dtype that {result.dtype} can be cast to"
-        raise DTypeError(sentence(caller, expected, out.dtype))
+    if result.dtype != out.dtype:
+        from gradient.dtypes.of_out import check  # rarely needed
+
+        check(caller, result.dtype, out.dtype, one_of_several=one_of_several, given=given)
     if out.array.shape == result.array.shape:
         return out.copy_(result)
     if 0 not in out.array.shape:
@@ -87,9 +92,13 @@ def _copied_to(out: Any, result: Any, caller: str) -> Any:
     return out
 
 
-def takes_out(function: Function) -> Function:
-    """Decorate a function to accept `out=`."""
-    return _accepting(function, frozenset(("out",)))
+def takes_out(function: Function, name: str = "") -> Function:
+    """Decorate a function to accept `out=`.
+
+    Args:
+        name: the function's name in errors, if it is not the function's own.
+    """
+    return _accepting(function, frozenset(("out",)), name)
 
 
 def creation_op(function: Function) -> Function:
@@ -103,7 +112,9 @@ def creation_op_like(function: Function) -> Function:
     return _accepting(function, LAYOUTS)
 
 
-def _accepting(function: Any, others: frozenset[str]) -> Any:
+def _accepting(function: Any, others: frozenset[str], name: str = "") -> Any:
+    caller = name or function.__name__
+
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
         try:
@@ -120,11 +131,11 @@ def _accepting(function: Any, others: frozenset[str]) -> Any:
         like_out = [name for name in ("dtype", "device") if name in known]
         if (out := named.get("out")) is not None and like_out:
             if not isinstance(out, Variable):
-                raise TypeMismatch(sentence(function.__name__, "a Tensor as out", repr(out)))
-            for name in like_out:
-                if kept.setdefault(name, getattr(out, name)) != getattr(out, name):
-                    expected = f"{name} as out has it, {getattr(out, name)}"
-                    raise ArgumentError(sentence(function.__name__, expected, kept[name]))
-        return result_or_out(function(*args, **kept), named, function.__name__)
+                raise TypeMismatch(sentence(caller, "a Tensor as out", repr(out)))
+            for key in like_out:
+                if kept.setdefault(key, getattr(out, key)) != getattr(out, key):
+                    expected = f"{key} as out has it, {getattr(out, key)}"
+                    raise ArgumentError(sentence(caller, expected, kept[key]))
+        return result_or_out(function(*args, **kept), named, caller)
 
     return call

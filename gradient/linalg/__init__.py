@@ -30,7 +30,7 @@ from gradient.linalg.solving import *
 
 for _module in (_decompositions, _householder, _lu, _norms, _powers, _solving):
     for _name in _module.__all__:
-        globals()[_name] = _takes_out(globals()[_name])
+        globals()[_name] = _takes_out(globals()[_name], f"linalg.{_name}")
         globals()[_name].__module__ = __name__  # for pickle
 
 if not TYPE_CHECKING:

@@ -306,6 +306,47 @@ def test_results_are_written_where_out_says(op: Any):
             assert np.array_equal(a.numpy(), b.numpy(), equal_nan=True), f"{name_of(op)}: {sample}"
 
 
+# Where we cast to, or compute in, a dtype for which PyTorch has no kernel, or the reverse.
+OTHER_OUT = {
+    "abs": "PyTorch's out may have another dtype for complex inputs alone",
+    "diff": "PyTorch's may have another dtype where n > 1",
+    "inner": "PyTorch's may have another dtype where an input is 0-d",
+    "nansum": "no complex kernel",
+    "nanmean": "no complex kernel",
+    "std": "no complex kernel",
+    "var": "no complex kernel",
+    "bernoulli": "its int kernels; no complex one",
+    **dict.fromkeys(("fft.hfft", "fft.hfft2", "fft.hfftn", "fft.ifft", "fft.ihfft"), "no cast"),
+    **dict.fromkeys(("fft.ihfftn", "fft.irfft", "fft.irfft2", "fft.irfftn"), "no cast"),
+    "linalg.matrix_power": "PyTorch's may have another dtype where n < 2",
+    "lu": "PyTorch casts any dtype to any",
+    "normal.number_mean": "its samples have keywords that normal lacks",
+}
+
+
+@pytest.mark.parametrize("op", WITH_OUT, ids=name_of)
+def test_out_of_another_dtype_is_refused_where_pytorch_refuses_it(op: Any):
+    if reason := OTHER_OUT.get(name_of(op)) or OTHER_OUT.get(op.name):
+        pytest.skip(reason)
+    dtype = torch.float32 if op.supports_dtype(torch.float32, "cpu") else torch.int64
+    for sample in first_samples(op, dtype, requires_grad=False)[:1]:
+        args = converted([sample.input, *sample.args], requires_grad=False)
+        options = converted(sample.kwargs, requires_grad=False)
+        plain = op(sample.input, *sample.args, **sample.kwargs)
+        for other in (torch.complex64, torch.float64, torch.int32):
+            outs = [torch.zeros_like(x, dtype=other) for x in flat(plain, torch.Tensor)]
+            ours = [gradient.from_numpy(x.numpy().copy()) for x in outs]
+            alone = isinstance(plain, torch.Tensor)
+            try:
+                op(sample.input, *sample.args, **sample.kwargs, out=outs[0] if alone else outs)
+                taken = True
+            except (RuntimeError, TypeError):
+                taken = False
+            out = ours[0] if alone else tuple(ours)
+            with contextlib.nullcontext() if taken else pytest.raises(RuntimeError):
+                ours_of(op)(*args, **options, out=out)
+
+
 COMPLEX = [op for op in CHOSEN if op.supports_dtype(torch.complex128, "cpu")]
 
 

@@ -18,11 +18,11 @@ def test_the_result_is_written_into_out(device) -> None:
     for call, expected in (
         (lambda: t.add(a, b, alpha=2, out=out), [7, 0]),
         (lambda: t.exp(input=a - a, out=out), [1, 1]),
-        (lambda: t.where(a > 1, a, b, out=out), [3, 2]),
+        (lambda: t.where(a > 1, a.double(), b.double(), out=out), [3, 2]),
         (lambda: t.arange(2, out=out), [0, 1]),
         (lambda: t.full((2,), 3, out=out), [3, 3]),
         (lambda: t.maximum(a, out, out=out), [3, 3]),
-        (lambda: t.linalg.vector_norm(t.stack([a, b]), dim=1, ord=1, out=out), [3, 4]),
+        (lambda: t.linalg.vector_norm(t.stack([a, b]).double(), dim=1, ord=1, out=out), [3, 4]),
         (lambda: t.stack([a, b], out=out[None][:0].clone())[1], [3, -1]),
     ):
         assert call().tolist() == expected
@@ -63,6 +63,33 @@ def test_what_out_may_be() -> None:
         t.zeros(2, dtype=gradient.int64, out=gradient.empty(2))
     with pytest.raises(TypeError, match="unexpected keyword argument 'oot'"):
         t.zeros(2, oot=x)
+
+
+def test_an_out_of_another_dtype_is_cast_to_or_refused(device) -> None:
+    x = gradient.tensor([[1.5, 2.5], [0.5, 1.25]], device=device)
+
+    def wide(*shape: int) -> Any:
+        return gradient.zeros(shape, dtype=gradient.float64, device=device)
+
+    assert t.exp(x, out=wide(2, 2)).dtype == gradient.float64
+    assert t.linalg.pinv(x, out=wide(2, 2)).dtype == gradient.float64
+    assert t.max(x, out=wide()).item() == 2.5
+    for call, message in (
+        (lambda: t.matmul(x, x, out=wide(2, 2)), "matmul: expected out of dtype gradient.float32"),
+        (lambda: t.argmax(x, 0, out=wide(2)), "argmax: expected out of dtype gradient.int64"),
+        (lambda: t.max(x, 0, out=(wide(2), wide(2).long())), "max: expected out of dtype"),
+        (lambda: t.gather(x, 0, x.long() * 0, out=wide(2, 2)), "gather: expected out of dtype"),
+        (lambda: t.linalg.inv(x, out=wide(2, 2)), "linalg.inv: expected out of dtype"),
+        (lambda: t.sum(x, 0, dtype=gradient.float32, out=wide(2)), "sum: expected out of dtype"),
+    ):
+        with pytest.raises(DTypeError, match=message):
+            call()
+    # These compute in out's dtype.
+    ints = gradient.zeros(2, dtype=gradient.int64, device=device)
+    assert t.sum(x, 0, out=ints).tolist() == [1, 3]
+    assert t.cumsum(x[0], 0, out=ints).tolist() == [1, 3]
+    big = gradient.tensor([2.0**24, 1.0], device=device)
+    assert t.sum(big, 0, out=wide()).item() == 2**24 + 1
 
 
 def test_words_for_layouts_are_taken_and_change_nothing() -> None:
