@@ -370,7 +370,7 @@ def log1p(be: Backend[Array], x: Array, /) -> Array:
 
 @binary_op(lambda g, be, a, b: g * be.sigmoid(a - b),
     lambda g, be, a, b: g * be.sigmoid(b - a),
-    promotion="int_to_float")  # fmt: skip
+    promotion="int_to_float", takes_complex=True)  # fmt: skip
 def logaddexp(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """log(e^a + e^b)"""
     return be.logaddexp(a, b)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends.composed.shared import prod_before, sliced
+from gradient.backends.composed.shared import is_complex, prod_before, sliced
 from gradient.dtypes import uint8
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def amax_grad(be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) 
 
 @op(lambda g, be, x, out, axis, keepdims:
     logsumexp_grad(be, g, x, out, axis, keepdims),
-    promotion="int_to_float", autocast="float32_on_gpu")  # fmt: skip
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def logsumexp(be: Backend[Array], x: Array, /, *, axis: Axis, keepdims: bool = False) -> Array:
     """log sum e^x"""
     return be.logsumexp(x, axis, keepdims)
@@ -241,12 +242,17 @@ def recurrent_sum(be: Backend, g: Any, factors: Any, axis: int) -> Any:
     return g
 
 
-@op(lambda g, be, x, out, axis: logcumsumexp_grad(be, g, x, out, axis), promotion="float_only")
+@op(lambda g, be, x, out, axis: logcumsumexp_grad(be, g, x, out, axis),
+    promotion="float_only", takes_complex=True)  # fmt: skip
 def logcumsumexp(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
-    """The logarithm of the running sum of exponentials, by doubling (Hillis and Steele 1986)."""
+    """The logarithm of the running sum of exponentials, by doubling (Hillis and Steele 1986); of
+    complex numbers one after the other, which determines the multiples of 2 pi i."""
     n, step = x.shape[axis], 1
     if n < 2:
         return be.copy(x)
+    if is_complex(x):
+        parts = [sliced(be, x, axis, i, i + 1) for i in range(n)]
+        return be.concatenate(list(accumulate(parts, lambda a, b: be.logaddexp(b, a))), axis)
     while step < n:
         head = sliced(be, x, axis, 0, step)
         added = be.logaddexp(sliced(be, x, axis, step, n), sliced(be, x, axis, 0, n - step))

@@ -181,8 +181,7 @@ class RealFunctions(TensorBase):
 
     def logaddexp(self: Any, other: Tensor | Number) -> Tensor:
         """log(e^self + e^other), elementwise, without overflow. The inputs broadcast and are
-        converted to one dtype. Raises DTypeError where both are integers or bools, and for complex
-        numbers."""
+        converted to one dtype. Raises DTypeError where both are integers or bools."""
         if integral(self) and integral(tensor_of("logaddexp", other)):
             floating("logaddexp", self)
         return elementwise.logaddexp(self, tensor_of("logaddexp", other))

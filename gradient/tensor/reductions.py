@@ -233,7 +233,7 @@ class Reductions(Arithmetic):
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log(sum(e^x)), without overflow. `dim` is an int or several; `keepdim` keeps them with
         size 1. Integers and bools are converted to the default float dtype. Raises TypeMismatch for
-        dim None, DTypeError for complex numbers."""
+        dim None."""
         axis = self._axis("logsumexp", dim, keepdim)
         if dim is None:
             raise TypeMismatch(sentence("logsumexp", "an int or a tuple of ints as dim", "None"))

@@ -19,6 +19,8 @@ INF, NAN = float("inf"), float("nan")
 LARGEST = 2**63 - 1
 BASES = [0.0, -0.0, INF, -INF, NAN, 1.0, -1.0, 2.0, -2.0, 0.5]
 POINTS = [[1.0, NAN, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, -2.0, 0.0]]
+COMPLEX = [0j, -1 + 2j, 1000 + 3j, -1000 + 1j, complex(INF, 0), complex(INF, -2), complex(-INF, 1)]
+COMPLEX += [complex(0, INF), complex(NAN, 0), complex(0, NAN), complex(0, 3.125)]
 HUGE = [3e38, -3e38, 1e20, -1e20, 100.0, -80.0, 0.5, -0.0]
 EXPONENTS = [0.5, -0.5, 2, 2.0, 0, 0.0, 1, 1.0, -1, -2, 3, 3.0, 0.25, 1.5, -1.5, INF, -INF, NAN]
 
@@ -114,6 +116,12 @@ CASES: dict[str, Callable[[Any], Any]] = {
         t,
         lambda x: t.logaddexp(x[:, 0], x[:, 1]),
         list(itertools.product((INF, -INF, NAN, 0.0, 1.0), repeat=2)),
+    ),
+    "logaddexp of two complex numbers, some infinite or NaN": lambda t: t.logaddexp(
+        *t.tensor(list(itertools.product(COMPLEX, repeat=2)), dtype=t.complex128).T
+    ),
+    "logsumexp of three complex numbers, some infinite or NaN": lambda t: t.logsumexp(
+        t.tensor(list(itertools.product(COMPLEX, repeat=3)), dtype=t.complex128), 1
     ),
     **{
         f"{name}, p={p}, of equal points, infinities and NaN": lambda t, p=p, f=f: slopes(

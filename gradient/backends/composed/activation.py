@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from gradient.backends.composed import complex_numbers
 from gradient.backends.composed.elementwise import SQRT_HALF, ElementwiseDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shared import at_least, at_most, is_complex
@@ -20,7 +21,7 @@ class ActivationDefaults(ElementwiseDefaults[Array]):
     def sigmoid(self, x: Array) -> Array:
         """1 / (1 + exp(-x)), computed from exp(-|x|), which cannot overflow."""
         if is_complex(x):
-            return 1 / (1 + self.exp(-x))
+            return complex_numbers.sigmoid(self, x)
         e = self.exp(-self.abs(x))
         return self.where(x < 0, e, e * 0 + 1) / (1 + e)
 

@@ -163,6 +163,35 @@ def arccosh(be: Any, z: Any) -> Any:
     return be.log(z + be.sqrt(z + 1) * be.sqrt(z - 1))
 
 
+def sigmoid(be: Any, z: Any) -> Any:
+    """1 / (1 + e^-z), or e^z / (1 + e^z) where that cannot overflow."""
+    left = be.real(z) < 0
+    e = be.exp(be.where(left, z, -z))
+    return be.where(left, e, e * 0 + 1) / (1 + e)
+
+
+def largest_real(be: Any, z: Any, axis: Any) -> Any:
+    """The largest real part along `axis`, which stays with size 1."""
+    return be.max(be.real(z), axis, True)
+
+
+def logaddexp(be: Any, a: Any, b: Any) -> Any:
+    """log(e^a + e^b) = h + log(1 + e^(l - h)), where h has the larger real part; NaN in both parts
+    where a part of a or b is NaN. Of two infinite real parts the sum is taken as it is, and its
+    logarithm is b where both are -inf."""
+    x, y = be.real(a), be.real(b)
+    same = (x == y) & (be.abs(x) == math.inf)
+    zero = be.zeros_like(a)
+    left = x >= y
+    high, low = be.where(left, a, b), be.where(left, b, a)
+    gap = be.exp(be.where(same, zero, low - high))
+    direct = be.where(
+        x < 0, b, be.log(be.exp(be.where(same, a, zero)) + be.exp(be.where(same, b, zero)))
+    )
+    out = be.where(same, direct, high + be.log1p(gap))
+    return be.where((a == a) & (b == b), out, zero + complex(math.nan, math.nan))
+
+
 def arctanh(be: Any, z: Any) -> Any:
     return (be.log1p(z) - be.log1p(-z)) / 2
 

@@ -190,6 +190,8 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def logaddexp(self, a: Array, b: Array) -> Array:
+        if is_complex(a):
+            return complex_numbers.logaddexp(self, a, b)
         high, gap = self.maximum(a, b), self.abs(a - b)
         return self.where(a == b, a + math.log(2), high + self.log1p(self.exp(-gap)))
 

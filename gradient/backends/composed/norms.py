@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 
+from gradient.backends.composed import complex_numbers
 from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.composed.shared import is_complex
 from gradient.backends.required import Array, Axis, Shape
 from gradient.dtypes import HALF_PRECISION, float32, int64
 
@@ -47,8 +49,11 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         """log sum exp(x) along `axis` (an int or a tuple); -inf if all elements are -inf."""
         if 0 in x.shape:  # sums of no elements are 0, or the result is empty
             return self.log(self.sum(self.exp(x), axis, keepdims))
-        high = self.detach(self.max(x, axis, True))
-        high = self.where(self.isfinite(high), high, self.zeros_like(high))
+        if is_complex(x):
+            high = self.detach(complex_numbers.largest_real(self, x, axis))
+        else:
+            high = self.detach(self.max(x, axis, True))
+        high = self.where(self.abs(high) == math.inf, self.zeros_like(high), high)
         total = self.log(self.sum(self.exp(x - high), axis, True)) + high
         return total if keepdims else self.squeeze(total, axis)
 
@@ -56,6 +61,9 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def logsumexp_grad(self, g: Array, x: Array, out: Array, axis: Axis) -> Array:
         """g softmax(x), for g and the result `out` with axes of size 1 along `axis`; if there is an
         inf, 0 for smaller elements, whose softmax is NaN."""
+        if is_complex(x):
+            zero = self.full((), 0, x.dtype)
+            return g * self.exp(x - self.where(out == math.inf, zero, out))
         beside = (out == math.inf) & (x < math.inf)
         return g * self.where(beside, self.full((), 0, g.dtype), self.softmax(x, axis))
 
