@@ -121,15 +121,35 @@ def prod(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool =
     return be.prod(x, axis, keepdims)
 
 
-@op(lambda g, be, x, out, axis, keepdims: amax_grad(be, g, x, out, axis, keepdims))
-def amax(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """The maximum; ties share the gradient equally."""
+@op(lambda g, be, x, out, axis, keepdims, nan_ties:
+    amax_grad(be, g, x, out, axis, keepdims, nan_ties))  # fmt: skip
+def amax(
+    be: Backend[Array],
+    x: Array,
+    /,
+    *,
+    axis: Axis = None,
+    keepdims: bool = False,
+    nan_ties: bool = False,
+) -> Array:
+    """The maximum; ties share the gradient equally. If it is NaN, all NaNs do with `nan_ties`, as
+    in PyTorch's norms; without it all gradients are NaN."""
     return be.max(x, axis, keepdims)
 
 
-@op(lambda g, be, x, out, axis, keepdims: amax_grad(be, g, x, out, axis, keepdims))
-def amin(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """The minimum; ties share the gradient equally."""
+@op(lambda g, be, x, out, axis, keepdims, nan_ties:
+    amax_grad(be, g, x, out, axis, keepdims, nan_ties))  # fmt: skip
+def amin(
+    be: Backend[Array],
+    x: Array,
+    /,
+    *,
+    axis: Axis = None,
+    keepdims: bool = False,
+    nan_ties: bool = False,
+) -> Array:
+    """The minimum; ties share the gradient equally. If it is NaN, all NaNs do with `nan_ties`, as
+    in PyTorch's norms; without it all gradients are NaN."""
     return be.min(x, axis, keepdims)
 
 
@@ -185,8 +205,12 @@ def max_grad(be: Backend, g: Any, x: Any, out: Any) -> Any:
     return be.where(best, g / ties, be.full((), 0, g.dtype))
 
 
-def amax_grad(be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) -> Any:
-    best = be.astype(x == expand_reduced(be, be.detach(out), x.shape, axis, keepdims), g.dtype)
+def amax_grad(
+    be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bool, nan_ties: bool
+) -> Any:
+    out = expand_reduced(be, be.detach(out), x.shape, axis, keepdims)
+    same = (x == out) | ((x != x) & (out != out)) if nan_ties else x == out
+    best = be.astype(same, g.dtype)
     ties = be.sum(best, axis, keepdims)
     return best * expand_reduced(be, g / ties, x.shape, axis, keepdims)
 

@@ -201,7 +201,7 @@ class Reductions(Arithmetic):
         if p in (math.inf, -math.inf):
             self._filled("norm", dim, keepdim)
             extreme = reduce.amax if p > 0 else reduce.amin
-            return extreme(size, axis=axis, keepdims=keepdim)
+            return extreme(size, axis=axis, keepdims=keepdim, nan_ties=True)
         if p == 0:
             ones = elementwise.sign(size.masked_fill(comparison.isnan(self), 1.0))
             return reduce.sum(ones, axis=axis, keepdims=keepdim)

@@ -333,3 +333,10 @@ def test_systems_of_complex_triangles(upper, transpose):
 
 def _half(x, upper):
     return x.triu() if upper else x.tril()
+
+
+@pytest.mark.parametrize("ord", [math.inf, -math.inf])
+def test_a_norm_of_infinite_order_beside_nan_has_gradient_zero(ord: float) -> None:
+    x = gradient.tensor([[math.nan, 3.0, -3.0], [2.0, -2.0, 2.0]], requires_grad=True)
+    gradient.linalg.vector_norm(x, ord, dim=1).sum().backward()
+    assert x.grad.flatten().tolist() == pytest.approx([0, 0, 0, 1 / 3, -1 / 3, 1 / 3])
