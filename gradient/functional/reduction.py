@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, sentence
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 
@@ -47,8 +48,8 @@ def warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
 
 
 def takes_retired_arguments(loss: Loss) -> Loss:
-    """Let a loss, or the `__init__` of its layer, accept the deprecated keywords `size_average` and
-    `reduce`, with PyTorch's warning. They override `reduction`."""
+    """Let a loss, or the `__init__` of its layer, accept the deprecated arguments `size_average`
+    and `reduce`, with PyTorch's warning. They override `reduction`."""
 
     @functools.wraps(loss)
     def call(*args: Any, **options: Any) -> Any:
@@ -61,6 +62,33 @@ def takes_retired_arguments(loss: Loss) -> Loss:
                     f"size_average and reduce are deprecated; use reduction={reduction!r} instead"
                 )
                 options["reduction"] = reduction
-        return loss(*args, **options)
+        try:
+            return loss(*args, **options)
+        except TypeError:
+            if (named := _named(loss, args, options)) is None:
+                raise
+        return call(*named[0], **named[1])
 
     return cast("Loss", call)
+
+
+def _named(
+    loss: Any, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Return the arguments of a call that has more by position than the loss takes, by PyTorch's
+    names for them; None if PyTorch's loss does not take them either."""
+    parameters = inspect.signature(loss).parameters
+    own = [name for name, each in parameters.items() if each.kind is not each.KEYWORD_ONLY]
+    between = [name for name in ("ignore_index", "eps") if name in parameters and name not in own]
+    order = [*own, "size_average", *between, "reduce", "reduction"]
+    order += [name for name in parameters if name not in order]
+    further = dict(zip(order[len(own) :], args[len(own) :], strict=False))
+    if not further or len(args) > len(order) or further.keys() & options.keys():
+        return None
+    for name in ("size_average", "reduce"):
+        if isinstance(value := further.get(name), str):
+            caller = type(args[0]).__name__ if own[0] == "self" else loss.__name__
+            expected = f"a bool as {name}, argument {order.index(name) + 1 - (own[0] == 'self')}"
+            fix = f"name the argument: reduction={value!r}"
+            raise ArgumentError(sentence(caller, expected, repr(value), fix))
+    return args[: len(own)], {**further, **options}

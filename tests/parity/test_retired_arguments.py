@@ -85,6 +85,59 @@ def test_functions_have_pytorchs_values(name: str, options: dict[str, Any]) -> N
     np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-12)
 
 
+BY_POSITION = [
+    {"size_average": mean, "reduce": reduce}
+    for mean in (None, False, True)
+    for reduce in (None, False, True)
+]
+
+
+def by_position(function: Any, start: int, given: dict[str, Any]) -> list[Any]:
+    """The arguments from `start` to `reduce` in PyTorch's signature: those given, and defaults."""
+    parameters = list(inspect.signature(function).parameters.values())
+    stop = [p.name for p in parameters].index("reduce") + 1
+    return [given.get(p.name, p.default) for p in parameters[start:stop]]
+
+
+@pytest.mark.parametrize("name", takers(torch.nn.functional))
+@pytest.mark.parametrize("given", BY_POSITION, ids=str)
+def test_functions_take_them_by_position(name: str, given: dict[str, Any]) -> None:
+    found = []
+    for package, functions in ((torch, torch.nn.functional), (gradient, F)):
+        tensors = arguments(package, name)
+        further = by_position(getattr(torch.nn.functional, name), len(tensors), given)
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            out = getattr(functions, name)(*tensors, *further)
+        found.append((tuple(out.shape), out.tolist()))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", takers(torch.nn))
+@pytest.mark.parametrize("given", BY_POSITION, ids=str)
+def test_layers_take_them_by_position(name: str, given: dict[str, Any]) -> None:
+    further = by_position(getattr(torch.nn, name), 0, given)
+    found = []
+    for package in (torch.nn, nn):
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            found.append(getattr(package, name)(*further).reduction)
+    assert found[0] == found[1]
+
+
+def test_a_reduction_in_the_place_of_size_average_is_refused() -> None:
+    """PyTorch takes it for True: the mean."""
+    x = gradient.ones(2)
+    expected = "expected a bool as size_average, argument 3, got 'sum'; name the argument: reduc"
+    with pytest.raises(ValueError, match=f"mse_loss: {expected}"):
+        F.mse_loss(x, x, "sum")  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="L1Loss: expected a bool as size_average, argument 1"):
+        nn.L1Loss("sum")  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        F.mse_loss(x, x, False, None, "sum", None, 3)  # type: ignore[call-arg, arg-type]
+
+
 def test_the_warning_points_at_the_call_and_unknown_keywords_are_refused() -> None:
     x = gradient.ones(2)
     with pytest.warns(UserWarning, match="use reduction='sum' instead") as caught:
