@@ -42,9 +42,9 @@ def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
 ) -> Tensor:
     """`x` where t = 1, `max(0, margin - x)` where t = -1, elementwise. (For another t their sum, as
-    in PyTorch.)"""
-    hinge = (margin - input).clamp(min=0.0)
-    losses = where(target == -1, 0.0, input) + where(target == 1, 0.0, hinge)
+    in PyTorch. There losses of integers are integers, too, and their margin is rounded to zero.)"""
+    hinge = ((margin if input.is_floating_point() else int(margin)) - input).clamp(min=0)
+    losses = where(target == -1, 0, input) + where(target == 1, 0, hinge)
     return reduced("hinge_embedding_loss", losses, reduction)
 
 
@@ -65,10 +65,10 @@ def multi_margin_loss(
         raise ArgumentError(f"multi_margin_loss: p must be 1 or 2, got {p}")
     shape = target.shape
     if input.ndim > 2 or (input.ndim < 2 and shape not in ((), (1,))):
-        expected = "an input (C,) with a target () or (1,), or (N, C) with (N,)"
+        expected = "an input (C,) or (1, C) with a target () or (1,), or (N, C) with (N,)"
         got = f"{tuple(input.shape)} and {tuple(shape)}"
         raise ShapeError(sentence("multi_margin_loss", expected, got))
-    if input.ndim < 2:
+    if input.ndim < 2 or (input.shape[0] == 1 and shape == ()):
         input, target = input.reshape(1, -1), target.reshape(1)
     rows, classes = class_rows("multi_margin_loss", input, target, 1, weight)
     index = classes.unsqueeze(1)
@@ -89,10 +89,12 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
     """`sum over targets t and other classes c of max(0, 1 - x_t + x_c) / C`, for scores (C,) or
     (N, C); a row of `target`, of the input's shape, is a list of classes that ends with -1."""
     op = "multilabel_margin_loss"
-    if input.shape != target.shape or input.ndim > 2:
+    number = {input.shape, target.shape} == {(), (1,)}
+    if (input.shape != target.shape and not number) or input.ndim > 2:
         expected = "an input (C,) or (N, C) and a target of its shape"
         got = f"{tuple(input.shape)} and {tuple(target.shape)}"
         raise ShapeError(sentence(op, expected, got))
+    floats(op, input)
     constant(op, "target", target, input)
     if target.dtype != int64:
         raise DTypeError(sentence(op, "a target of int64", target.dtype, "cast with .long()"))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from gradient.autograd.autocast import autocasts
+from gradient.dtypes import bool_
 from gradient.errors import ArgumentError
 from gradient.functional.arguments import composite
 from gradient.functional.reduction import (
@@ -19,7 +20,7 @@ from gradient.ops import loss
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import full_like, ones_like
-from gradient.tensor.joining import where
+from gradient.tensor.joining import broadcast_tensors, where
 
 __all__ = [
     "gaussian_nll_loss",
@@ -112,14 +113,21 @@ def _regression(
     weight: Tensor | None,
     losses_of: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    warn_if_broadcast(op, input, target)
+    shape = input.shape
+    if shape != target.shape:
+        warn_if_broadcast(op, input, target)
+        input, target = broadcast_tensors(input, target)  # so no dtype is that of a number
+    if op in ("mse_loss", "smooth_l1_loss"):  # PyTorch's others refuse bools
+        if target.dtype == bool_:
+            target = target.to(input.dtype)
+        elif input.dtype == bool_:
+            input = input.to(target.dtype)
     losses = losses_of(input - target)
     if weight is None:
         return reduced(op, losses, reduction)
-    if weight.shape != input.shape:
+    if weight.shape != shape:
         raise ArgumentError(
-            f"{op}: expected weight of the input's shape {tuple(input.shape)}, "
-            f"got {tuple(weight.shape)}"
+            f"{op}: expected weight of the input's shape {tuple(shape)}, got {tuple(weight.shape)}"
         )
     losses = losses * weight
     if reduction == "mean" and op != "huber_loss":  # PyTorch's huber_loss averages plainly

@@ -746,3 +746,33 @@ def test_ctc_loss_gives_an_impossible_class_no_gradient() -> None:
         grads.append(gradient.autograd.grad(loss, x)[0])
     assert (grads[0][log_probs.isinf()] == 0).all()
     assert_close(*grads)
+
+
+def test_margin_losses_of_one_sample_take_targets_of_either_shape() -> None:
+    number, one = tensor(0.5), tensor([0.5])
+    for x, target in ((number, tensor([0])), (one, tensor(0))):
+        assert F.multilabel_margin_loss(x, target, reduction="none").shape == ()
+    row = tensor([[0.5, 1.0, 2.0]])
+    alone = F.multi_margin_loss(row, tensor(1), reduction="none")
+    assert alone.shape == ()
+    assert alone.item() == F.multi_margin_loss(row, tensor([1])).item()
+
+
+def test_losses_of_ints_and_bools() -> None:
+    x = tensor([-3, 2, 0])
+    losses = F.hinge_embedding_loss(x, tensor([-1, 1, -1]), 1.7, reduction="none")
+    assert (losses.tolist(), losses.dtype) == ([4, 2, 1], gradient.int64)  # margin 1
+    flags = tensor([True, False])
+    for loss, expected in ((F.mse_loss, 0.25), (F.smooth_l1_loss, 0.125)):
+        assert loss(tensor([0.5, 0.5]), flags).item() == expected
+    with pytest.raises(DTypeError):
+        F.l1_loss(tensor([0.5, 0.5]), flags)
+    with pytest.raises(DTypeError, match="multilabel_margin_loss"):
+        F.multilabel_margin_loss(x, x)
+
+
+def test_a_loss_of_a_number_and_a_vector_has_the_wider_dtype() -> None:
+    number, vector = tensor(1.0, dtype=gradient.float64), ones(2)
+    for loss in (F.mse_loss, F.l1_loss, F.smooth_l1_loss):
+        with pytest.warns(UserWarning, match="broadcast"):
+            assert loss(number, vector).dtype == gradient.float64

@@ -288,7 +288,7 @@ SENTENCES = [
     (
         "F.multi_margin_loss(ones(3), tensor([0, 1]))",
         "ShapeError",
-        "multi_margin_loss: expected an input (C,) with a target () or (1,), or (N, C) with (N,), got (3,) and (2,)",
+        "multi_margin_loss: expected an input (C,) or (1, C) with a target () or (1,), or (N, C) with (N,), got (3,) and (2,)",
     ),
     (
         "F.multilabel_margin_loss(ones(2), tensor([0, 1]).int())",
