@@ -223,6 +223,9 @@ class RequiredMethods(Generic[Array]):
         """`x` itself, or a copy if the library returned a read-only 0-d result."""
         return x
 
+    has_values = True
+    """Whether arrays have values: those of the device "meta" have only a shape and a dtype."""
+
     reads_wait = False
     """Whether reading a value waits for all the work that was queued before it."""
 

@@ -11,7 +11,7 @@ from gradient.distributions import count_sampling
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.random import Generator
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import all_samples, tensor_of
+from gradient.tensor.arguments import anywhere, tensor_of
 from gradient.tensor.joining import broadcast_tensors, where
 
 __all__ = ["binomial", "poisson"]
@@ -38,7 +38,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
         ArgumentError: a rate is below 0, infinite or NaN.
     """
     rate = _floats("poisson", "input", input)
-    if not bool(all_samples((rate >= 0) & rate.isfinite()).all()):
+    if anywhere(~((rate >= 0) & rate.isfinite())):
         raise ArgumentError(sentence("poisson", "rates of at least 0", "others", "clamp(min=0)"))
     drawn: Tensor = _Poisson.apply(rate, generator)
     return drawn
@@ -53,10 +53,10 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
     if n.dtype is not p.dtype:
         raise DTypeError(sentence("binomial", f"prob of {n.dtype}, as count", p.dtype))
     n, p = broadcast_tensors(n, p)
-    if bool(all_samples(n.isnan() | p.isnan()).any()):
+    if anywhere(n.isnan() | p.isnan()):
         raise ArgumentError(sentence("binomial", "counts and probabilities", "NaN"))
     endless = n.isposinf()
-    if not bool(all_samples(endless).any()):
+    if not anywhere(endless):
         return count_sampling.binomial(n, p, generator)
     drawn = count_sampling.binomial(n.masked_fill(endless, 0.0), p, generator)
     limit = where(p <= 0, 0.0, where(p >= 1, math.inf, math.nan)).to(n.dtype)

@@ -13,7 +13,7 @@ from gradient.dtypes import finfo
 from gradient.ops.special import bessel_ie
 from gradient.random import rand
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import all_samples
+from gradient.tensor.arguments import anywhere
 from gradient.tensor.creation import ones_like
 from gradient.tensor.joining import where
 
@@ -375,7 +375,7 @@ class VonMises(Distribution):
                 accepted = (c * (2 - c) > u[1]) | ((c / u[1]).log() + 1 - c >= 0)
                 cosine = where(waiting & accepted, f, cosine)
                 waiting = waiting & ~accepted
-                if not bool(all_samples(waiting).any()):
+                if not anywhere(waiting):
                     break
             side = where(rand(shape, dtype=k.dtype, device=k.device) < 0.5, -1.0, 1.0)
             angle = self.loc + side * cosine.clamp(-1, 1).acos()

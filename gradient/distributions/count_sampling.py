@@ -14,7 +14,7 @@ from gradient.autograd import no_grad
 from gradient.ops.special import lgamma
 from gradient.random import Generator, rand
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import all_samples
+from gradient.tensor.arguments import anywhere
 from gradient.tensor.joining import where
 
 LARGE = 10.0
@@ -31,7 +31,7 @@ def poisson(rate: Tensor, generator: Generator | None = None) -> Tensor:
         small = _inverted(
             mean, (-mean.clamp(max=LARGE)).exp(), lambda term, n: term * mean / n, generator
         )
-        if not bool(all_samples(mean >= LARGE).any()):
+        if not anywhere(mean >= LARGE):
             return small.to(rate.dtype)
         lam = mean.clamp(min=LARGE)
         log_lam = lam.log()
@@ -60,7 +60,7 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
             lambda term, k: term * odds * (few - k + 1).clamp(min=0) / k, generator,
         )  # fmt: skip
         drawn = small
-        if bool(all_samples(mean >= LARGE).any()):
+        if anywhere(mean >= LARGE):
             many = where(mean >= LARGE, n, 2 * LARGE)
             p, q = where(mean >= LARGE, p, 0.5), where(mean >= LARGE, q, 0.5)
             spread = (many * p * q).sqrt()
@@ -91,12 +91,12 @@ def _inverted(
     count = mean * 0
     for n in range(1, ROUNDS):
         beyond = (u >= total) & (mean < LARGE)
-        if not bool(all_samples(beyond).any()):
+        if not anywhere(beyond):
             break
         count = count + beyond.to(count.dtype)
         term = following(term, n)
         total = total + term
-        if not bool(all_samples(term > 0).any()):  # the rest is rounding error
+        if not anywhere(term > 0):  # the rest is rounding error
             break
     return count
 
@@ -127,6 +127,6 @@ def _rejected(
         accepted = inside & (likely | ((us >= 0.07) & (v <= sure)))
         result = where(waiting & accepted, kept, result)
         waiting = waiting & ~accepted
-        if not bool(all_samples(waiting).any()):
+        if not anywhere(waiting):
             break
     return result

@@ -10,7 +10,7 @@ from gradient.dtypes import finfo
 from gradient.ops.special import digamma
 from gradient.random import rand, randn
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import all_samples
+from gradient.tensor.arguments import anywhere
 from gradient.tensor.joining import where
 
 __all__ = ["standard_gamma"]
@@ -59,7 +59,7 @@ def draw(concentration: Tensor) -> Tensor:
             accepted = positive & (u.log() < 0.5 * x**2 + d * (1 - v + log_v))
             result = where(waiting & accepted, d * v, result)
             waiting = waiting & ~accepted
-            if not bool(all_samples(waiting).any()):
+            if not anywhere(waiting):
                 break
         u = rand(a.shape, dtype=a.dtype, device=a.device)
         result = where(boosted, result * u ** (1 / where(boosted, a, 1.0)), result)

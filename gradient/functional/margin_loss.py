@@ -10,7 +10,7 @@ from gradient.functional.arguments import composite, floats
 from gradient.functional.classification_loss import class_rows
 from gradient.functional.reduction import reduced, takes_retired_arguments
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import all_samples, constant, outside, tensor_of
+from gradient.tensor.arguments import all_samples, anywhere, constant, outside, tensor_of
 from gradient.tensor.creation import arange
 from gradient.tensor.joining import where
 
@@ -104,7 +104,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
     classes = target.reshape(rows.shape)
     count = rows.shape[1]
     known = all_samples(classes)
-    if known.numel() and not bool(((known >= -1) & (known < count)).all()):
+    if anywhere((known < -1) | (known >= count)):
         got = outside(known.backend.to_numpy(known.array), -1, count - 1)
         raise ArgumentError(sentence(op, f"a target from -1 to {count - 1}", got))
     listed = (classes >= 0).long().cumprod(1)  # (N, J): 1 up to the first -1

@@ -261,6 +261,13 @@ def all_samples(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def anywhere(tensor: Tensor) -> bool:
+    """Whether a tensor of bools is True anywhere, in `vmap` for any sample. On the device "meta",
+    which has no values, it is nowhere."""
+    known = all_samples(tensor)
+    return known.backend.has_values and bool(known.any())
+
+
 def vector_of(tensor: Any) -> Tensor:
     """Return the tensor, or a 0-d one as a vector of one element, as PyTorch does here."""
     vector: Tensor = tensor if tensor.array.shape else tensor.reshape(1)

@@ -346,7 +346,9 @@ class Arithmetic(TensorBase):
         if isinstance(value, Variable) and value.array.shape:
             got = tuple(value.array.shape)
             raise ShapeError(sentence("masked_fill", "a number or a 0-d Tensor as value", got))
-        if not isinstance(value, Variable) or (value.node is None and value.backend.reads_values):
+        if not isinstance(value, Variable) or (
+            value.node is None and value.backend.reads_values and value.backend.has_values
+        ):
             value = number_of("masked_fill", "value", value, takes_complex=True)
         like = self.dtype
         if not isinstance(value, Variable):

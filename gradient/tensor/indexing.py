@@ -292,7 +292,8 @@ class Indexing(Arithmetic):
         """Return a copy; where `mask` is True, the elements are those of `source`, in order."""
         x, at = self._masked("masked_scatter", mask)
         same_dtype("masked_scatter", "source", self, source)
-        if not at.backend.reads_values:  # of `vmap`: samples take different numbers of elements
+        if not (at.backend.reads_values and at.backend.has_values):
+            # In `vmap` samples take different numbers of elements.
             return self._each_scattered(x, at, source)
         n = int(at.sum().item())
         if tensor_of("masked_scatter", source).numel() < n:
@@ -305,7 +306,8 @@ class Indexing(Arithmetic):
         """`masked_scatter` by the place in `source` of each element where the mask is True."""
         places = mask.reshape(-1).cumsum(0).reshape(mask.shape) - 1
         counts = all_samples(mask.sum())
-        most = int(counts.max().item()) if counts.numel() else 0
+        known = counts.numel() and counts.backend.has_values
+        most = int(counts.max().item()) if known else 0
         if source.numel() < most:
             raise ShapeError(
                 f"masked_scatter: the mask holds {most} times but source has {source.numel()} "

@@ -157,7 +157,7 @@ class RandomSampling(Arithmetic):
         if len(weights.shape) not in (1, 2):
             raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")
         wide = np.dtype(np.float64)
-        if not backend.reads_wait:
+        if backend.has_values and not backend.reads_wait:
             known = all_samples(self.detach())
             host = known.backend.to_numpy(known.array).astype(wide)
             _check_weights(host, num_samples, replacement)

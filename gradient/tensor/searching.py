@@ -103,7 +103,7 @@ def isin(
         v.to(dtype) if isinstance(v, Variable) else _number(v, dtype, backend)
         for v in (elements, test_elements)
     )
-    if not (given.backend.reads_values and others.backend.reads_values):
+    if not all(v.backend.reads_values and v.backend.has_values for v in (given, others)):
         inside = (given.detach().unsqueeze(-1) == others.detach().reshape(-1)).any(-1)
         return ~inside if invert else inside
     first, among = (_as_numbers(v.backend.to_numpy(v.array)) for v in (given, others))

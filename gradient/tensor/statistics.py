@@ -58,7 +58,9 @@ class Statistics(TensorBase):
         if dim is None:
             if not self.numel():
                 return self.sum() * math.nan
-            if not self.backend.reads_values:  # of `vmap`: samples have different numbers of NaN
+            backend = self.backend
+            if not (backend.reads_values and backend.has_values):
+                # In `vmap` samples have different numbers of NaN.
                 return self.reshape(-1).nanmedian(0).values
             numbers = self[~self.detach().isnan()]
             return numbers.median() if numbers.numel() else self.median()

@@ -7,6 +7,8 @@ import pytest
 import gradient
 import gradient.nn.functional as F
 from gradient import nn
+from gradient.testing.op_table import TABLE
+from gradient.testing.row import Row
 
 
 def model() -> nn.Sequential:
@@ -70,6 +72,57 @@ def test_it_takes_no_memory(call):
 def test_what_checks_values_has_a_shape(call):
     found = call(gradient.ones(2, 3, device="meta"))
     assert found.is_meta and found.shape == (2, 3)
+
+
+BY_VALUES = ("getitem[mask]",)
+"""Rows whose results have a shape that depends on values."""
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if row.name not in BY_VALUES], ids=lambda row: row.name
+)
+def test_every_op_has_the_shape_and_dtype_that_it_has_elsewhere(row: Row):
+    inputs = [gradient.tensor(x) for x in row.samples()]
+    given = [x.to("meta") for x in inputs]
+    if row.differentiable and inputs[0].dtype.is_floating_point:
+        given = [x.requires_grad_() for x in given]
+    expected, found = row.run(*inputs), row.run(*given)
+    assert found.is_meta
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    if found.requires_grad:
+        ones = gradient.ones_like(found)
+        for x, g in zip(
+            given, gradient.autograd.grad(found, given, ones, allow_unused=True), strict=True
+        ):
+            assert g is None or (g.is_meta and (g.shape, g.dtype) == (x.shape, x.dtype))
+
+
+MATRIX = gradient.eye(3)
+X = gradient.rand(2, 3)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    """
+G.poisson(x)|G.binomial(x, x)|G.multinomial(x, 2)|x.multinomial(9, True)|D.Gamma(x, x).rsample()
+D.Poisson(x).sample()|D.VonMises(x, x).sample()|D.NegativeBinomial(x, x / 2).sample()
+D.Categorical(x).sample((4,))|D.Dirichlet(x).rsample()|D.LKJCholesky(3, x.sum()).sample()
+G.linalg.inv(m)|G.linalg.solve(m, m[:, :2])|G.linalg.svd(x)[2]|G.linalg.qr(x)[1]|G.linalg.eig(m)[0]
+G.linalg.lu_factor(m)[1]|G.lu_solve(m, *G.linalg.lu_factor(m))|G.linalg.slogdet(m)[0]|G.logdet(m)
+G.linalg.pinv(x)|G.linalg.matrix_norm(x, 2)|G.linalg.cond(m)|G.linalg.matrix_exp(m)|G.linalg.det(m)
+x.masked_fill(x > 0, m[0, 0])|x.masked_scatter(x > 0, x)|x.nanmedian()|G.isin(x, m)|x.frexp()[1]
+G.histc(x)|G.igamma(x, x)|x.long().gcd(x.long())|x.long() << 1|(x * 1j).logaddexp(x)|(x * 1j).acos()
+F.multilabel_margin_loss(x, x.long())
+""".replace("\n", "|")
+    .strip("|")
+    .split("|"),
+)
+def test_what_the_host_computes_has_a_shape(expression: str):
+    names = {"G": gradient, "F": F, "D": gradient.distributions}
+    expected = eval(expression, names, {"x": X, "m": MATRIX})
+    found = eval(expression, names, {"x": X.to("meta"), "m": MATRIX.to("meta")})
+    assert found.is_meta
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
 
 
 def test_a_number_is_an_error():

@@ -189,7 +189,8 @@ def logaddexp(be: Any, a: Any, b: Any) -> Any:
         x < 0, b, be.log(be.exp(be.where(same, a, zero)) + be.exp(be.where(same, b, zero)))
     )
     out = be.where(same, direct, high + be.log1p(gap))
-    return be.where((a == a) & (b == b), out, zero + complex(math.nan, math.nan))
+    nan = (x + y) * math.nan
+    return be.where((a == a) & (b == b), out, be.complex(nan, nan))
 
 
 def arctanh(be: Any, z: Any) -> Any:

@@ -64,10 +64,13 @@ def groups(
     weights: Sequence[Array | PackedArray] | None,
     counts: Array,
 ) -> list[slice]:
-    """The slice of the rows of x of each group."""
+    """The slice of the rows of x of each group. (All are the first's on the device "meta".)"""
     if len(x.shape) != 2:
         raise ValueError(f"expected rows in a matrix, got shape {tuple(x.shape)}")
-    sizes = [int(n) for n in be.to_numpy(counts)]
+    if be.has_values:
+        sizes = [int(n) for n in be.to_numpy(counts)]
+    else:
+        sizes = [x.shape[0], *(0 for _ in range(counts.shape[0] - 1))]
     if weights is not None and len({tuple(weight.shape) for weight in weights}) > 1:
         shapes = sorted({tuple(weight.shape) for weight in weights})
         raise ValueError(f"expected weights of one shape, got {', '.join(map(str, shapes))}")

@@ -313,12 +313,16 @@ def binary(name: str, a: Any, b: Any) -> Any:
         else:
             if isinstance(b, np.generic):
                 return binary(name, a, put(client, np.asarray(b)))
+            if type(b) is complex:
+                return binary(name, a, _complex(client, b, a.dtype))
             if type(b) not in NUMBERS:
                 return NotImplemented
             key = (name, a.shape, a.dtype, None, kind_of(b))
     else:
         if isinstance(a, np.generic):
             return binary(name, put(b.client, np.asarray(a)), b)
+        if type(a) is complex:
+            return binary(name, _complex(b.client, a, b.dtype), b)
         if type(a) not in NUMBERS:
             return NotImplemented
         key, client = (name, b.shape, kind_of(a), None, b.dtype), b.client
@@ -385,6 +389,11 @@ def power(a: Any, b: Any) -> Any:
     unit = a == 1 if kind.kind != "i" else (a == 1) | (a == -1)
     rest = n >= 0
     return binary("pow", a, n * rest) * rest + binary("pow", a, n & 1) * unit * (n < 0)
+
+
+def _complex(client: Client, number: complex, beside: np.dtype) -> Handle:
+    """A complex number, which messages have none of, as an array of its dtype beside another."""
+    return put(client, np.asarray(number, np.result_type(beside, number)))
 
 
 def put(client: Client, array: np.ndarray) -> Handle:
