@@ -213,7 +213,7 @@ def last_axis_after(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 @op(lambda g, be, x_shape, kernel, stride, dilation:
-    be.fold(g, x_shape, kernel, stride, dilation))  # fmt: skip
+    be.fold(g, x_shape, kernel, stride, dilation), takes_complex=True)  # fmt: skip
 def unfold(
     be: Backend[Array],
     x: Array,
@@ -227,7 +227,8 @@ def unfold(
     return be.unfold(x, kernel, stride, dilation)
 
 
-@op(lambda g, be, kernel, stride, dilation: be.unfold(g, kernel, stride, dilation))
+@op(lambda g, be, kernel, stride, dilation: be.unfold(g, kernel, stride, dilation),
+    takes_complex=True)  # fmt: skip
 def fold(
     be: Backend[Array],
     x: Array,

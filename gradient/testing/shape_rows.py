@@ -15,14 +15,14 @@ WINDOW = {"kernel": (2, 2), "stride": (1, 2), "dilation": (1, 1)}
 
 def unfold(x: Any) -> Any:
     n, c, h, w = x.shape
-    out = np.empty((n, c, 4, h - 1, (w - 2) // 2 + 1))
+    out = np.empty((n, c, 4, h - 1, (w - 2) // 2 + 1), x.dtype)
     for k, (i, j) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         out[:, :, k] = x[:, :, i : i + h - 1, j : j + w - 1 : 2]
     return out
 
 
 def fold(x: Any) -> Any:
-    out = np.zeros((1, 2, 4, 5))
+    out = np.zeros((1, 2, 4, 5), x.dtype)
     for k, (i, j) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         out[:, :, i : i + 3, j : j + 3 : 2] += x[:, :, k]
     return out
@@ -107,6 +107,22 @@ ROWS = [
     ),  # fmt: skip
     Row("unfold", lambda x: shape.unfold(x, **WINDOW), unfold, ((1, 2, 4, 5),)),
     Row("fold", lambda x: shape.fold(x, shape=(1, 2, 4, 5), **WINDOW), fold, ((1, 2, 4, 3, 2),)),
+    Row(
+        "unfold",
+        lambda x: shape.unfold(x, **WINDOW),
+        unfold,
+        ((1, 2, 4, 5),),
+        note="complex",
+        kind="complex",
+    ),
+    Row(
+        "fold",
+        lambda x: shape.fold(x, shape=(1, 2, 4, 5), **WINDOW),
+        fold,
+        ((1, 2, 4, 3, 2),),
+        note="complex",
+        kind="complex",
+    ),
     Row(
         "as_strided",
         lambda x: shape.as_strided(x, size=(3, 4), stride=(2, 1), offset=1),
