@@ -225,6 +225,8 @@ class EmulatedRuntime:
         early: bool = False,
     ) -> None:
         name = f"{kernel}_{dtype}"
+        if shared > self.max_shared:
+            raise RuntimeError(f"{name} asks for {shared} bytes of shared memory")
         launch(library(family), name, grid, block, *arguments, shared=shared, order=self.order)
         (self.copied if family == "copies" else self.launched).append(name)
 

@@ -266,6 +266,15 @@ void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
 }
 
 inline void begin_block(bool is_first);
+inline void* dynamic_shared();
+
+// Whether the last block wrote to a place behind the shared memory that the launch gives.
+inline bool wrote_behind(size_t shared) {
+    const char* const stop = state.dynamic_shared.data() + state.dynamic_shared.size();
+    for (const char* at = static_cast<char*>(dynamic_shared()) + shared; at < stop; at++)
+        if (*at != char(0xff)) return true;
+    return false;
+}
 
 // Runs kernel<<<grid, block, shared>>>(arguments...); `types` are the codes of the arguments that
 // came. Returns what is wrong, or null.
@@ -285,7 +294,7 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* b
     if (shared > (227 << 10)) return "asks for more than 227 KiB of shared memory";
     state.block_size = {block[0], block[1], block[2]};
     state.grid_size = {grid[0], grid[1], grid[2]};
-    state.dynamic_shared.resize(shared + 1024);
+    state.dynamic_shared.resize(shared + 2 * 1024);  // to begin aligned, and to see writes behind the end
     state.copies_at_once = order == 1;
     state.fault = nullptr, state.stopped = false;
     while (state.threads.size() < count) {
@@ -305,6 +314,7 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* b
                 state.running = nullptr;
                 if (state.fault) return state.fault;
                 if (!ended) return "has threads that wait where others never come";
+                if (wrote_behind(shared)) return "writes behind its shared memory";
             }
     return nullptr;
 }
