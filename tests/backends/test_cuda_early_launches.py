@@ -179,9 +179,13 @@ def runtime_of(function: Function) -> CupyRuntime:
     runtime.count, runtime.launches_early = 1, True
     runtime._pointer = runtime.integer = int  # NumPy's arrays stand for CuPy's
     stream = SimpleNamespace(ptr=9)
+    runtime._early, runtime.attributes = set(), []
+    attributes = SimpleNamespace(funcSetAttribute=lambda *given: runtime.attributes.append(given))
     runtime.xp = SimpleNamespace(
-        ndarray=np.ndarray, cuda=SimpleNamespace(get_current_stream=lambda: stream)
+        ndarray=np.ndarray,
+        cuda=SimpleNamespace(get_current_stream=lambda: stream, driver=attributes),
     )
+    runtime.use = lambda: None
     runtime.address = lambda x: x.ctypes.data
     return runtime
 
@@ -195,7 +199,7 @@ def test_kernels_of_graphs_are_launched_early(status: int, monkeypatch: pytest.M
     given = ("family", "kernel", "float32", (5, 2), 128, x, np.int64(-3), np.float64(0.5), None)
     runtime.launch(*given, shared=64, early=True)
     assert not library.launched  # for it is in no graph
-    assert function.calls == 1
+    assert function.calls == 1 and not runtime.attributes
     with runtime.capturing():
         runtime.launch(*given, shared=64)
         runtime.launch(*given, shared=64, early=True)
@@ -204,5 +208,6 @@ def test_kernels_of_graphs_are_launched_early(status: int, monkeypatch: pytest.M
     launched = ((5, 2, 1), (128, 1, 1), 64, 9, 1, 6, 1, 77, values)
     assert library.launched == [launched] * (1 if status else 2)
     assert function.calls == (4 if status else 2)
+    assert runtime.attributes == [(77, 9, 100)]  # all shared memory, as overlapping kernels need it
     runtime.launch(*given, shared=64, early=True)
     assert function.calls == (5 if status else 3)

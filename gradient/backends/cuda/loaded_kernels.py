@@ -18,6 +18,8 @@ from gradient.errors import BackendError, DeviceError
 
 MAX_DYNAMIC_SHARED = 8
 """CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES of the driver's interface."""
+SHARED_PERCENTAGE = 9
+"""CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT."""
 
 
 class LoadedKernels:
@@ -41,6 +43,7 @@ class LoadedKernels:
         self._functions: dict[str, Any] = {}
         self._compiled: set[str] = set()
         self._shared_allowed: dict[str, int] = {}
+        self._early: set[str] = set()
         self._lock = threading.Lock()
         self._thread = threading.local()
 
@@ -82,6 +85,8 @@ class LoadedKernels:
         if shared:
             self._allow_shared(function, name, shared)
         if early and self.launches_early and getattr(self._thread, "captures", False):
+            if name not in self._early:
+                self._prefer_shared(function, name)
             given = [self._argument(a) for a in arguments]
             status = driver.launch_early(function.ptr, grid, block, shared, self.stream(), given)
             if status == 0:
@@ -188,6 +193,13 @@ class LoadedKernels:
                 self.use()
                 self.xp.cuda.driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, shared)
                 self._shared_allowed[name] = shared
+
+    def _prefer_shared(self, function: Any, name: str) -> None:
+        """Prefer shared memory to L1 cache. A multiprocessor divides one memory between them, and
+        changes that only while it is idle, so kernels that overlap need the same division."""
+        self.use()
+        self.xp.cuda.driver.funcSetAttribute(function.ptr, SHARED_PERCENTAGE, 100)
+        self._early.add(name)
 
     def _load(self, family: str, name: str, dtype: str) -> Any:
         with self._lock:
