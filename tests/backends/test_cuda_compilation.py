@@ -41,8 +41,12 @@ of 128, that fit a multiprocessor together."""
 OF_ROWS = 64
 """Of a thread in a block of 1024 (`ROW_KERNEL`), which could not be launched with more. (Those of
 `HELD_ROW_KERNEL` have 512.)"""
-OF_PACKED = {kind: 65536 // (2 * 32 * warps) // 8 * 8 for kind, (_, warps) in PACKED.items()}
-"""Of a thread in two blocks of a packed product, which share the registers of a multiprocessor."""
+OF_PACKED = {
+    kind: 65536 // (2 * 32 * (18 if kind in ("q4_0", "q4_k") else warps)) // 8 * 8
+    for kind, (_, _, warps) in PACKED.items()
+}
+"""Of a thread in two blocks of a packed product, which share the registers of a multiprocessor; for
+two formats from sm_90 on, with room for blocks of the next kernel."""
 OF_DECODING = (
     *("row_products", "packed_row_products", "rope", "rope_attention"),
     "decode_cached_attention",
@@ -66,7 +70,8 @@ def most_registers(family: str, name: str, architecture: str) -> int:
     if "depthwise_7" in name:
         return MAX_REGISTERS if architecture == "sm_120" else OF_THREE  # `STRIP_BOUNDS`
     if family == "packed_row_products":
-        return next(most for kind, most in OF_PACKED.items() if f"_product_{kind}_" in name)
+        most = next(most for kind, most in OF_PACKED.items() if f"_product_{kind}_" in name)
+        return max(most, 64) if architecture in ("sm_80", "sm_89") else most
     return MAX_REGISTERS if "attention" in name or "_wide_" in name else OF_TWO
 
 

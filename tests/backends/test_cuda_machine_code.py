@@ -22,13 +22,14 @@ from support import nvrtc_results
 
 pytestmark = pytest.mark.cpu_only
 KERNELS = ("packed_row_products", "row_products")
-LOAD, MULTIPLY, BARRIER, WAIT = 0x981, 0x23C, 0xB1D, 0x82E
-"""Numbers of the instructions LDG, HMMA, BAR and ACQBULK, of an H100."""
+LOAD, COPY, MULTIPLY, BARRIER, WAIT = 0x981, 0xFAE, 0x237, 0xB1D, 0x82E
+"""Numbers of the instructions LDG, LDGSTS (a copy to shared memory, which no load has to wait for),
+IMMA, BAR and ACQBULK, of an H100."""
 
 
-def code_of(cubin: bytes) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """The kernels of an ELF file: their names, and of each instruction its number and the
-    scoreboard that it sets (7: none)."""
+def code_of(cubin: bytes) -> Iterator[tuple[str, list[tuple[int, int, bool]]]]:
+    """The kernels of an ELF file: their names, and of each instruction its number, the scoreboard
+    that it sets (7: none), and whether it would, as a load, be one of 16 bytes."""
     (at,), (size, count, of_names) = struct.unpack_from("<Q", cubin, 40), struct.unpack_from(
         "<3H", cubin, 58
     )  # fmt: skip
@@ -38,7 +39,10 @@ def code_of(cubin: bytes) -> Iterator[tuple[str, list[tuple[int, int]]]]:
         text = cubin[names + name : cubin.index(b"\0", names + name)].decode()
         if text.startswith(".text."):
             words = struct.iter_unpack("<QQ", cubin[start : start + length])
-            yield text[6:], [(low & 0xFFF, high >> 46 & 7) for low, high in words]
+            yield (
+                text[6:],
+                [(low & 0xFFF, high >> 46 & 7, high >> 9 & 7 == 6) for low, high in words],
+            )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -49,18 +53,21 @@ def test_what_comes_before_the_products_waits_for_no_weights(family: str, dtype:
     for name, instructions in code_of(code):
         if "product_4_" in name:  # of several rows
             continue
-        numbers = [number for number, _ in instructions]
+        numbers = [number for number, *_ in instructions]
         wait = numbers.index(WAIT)
         if MULTIPLY in numbers:
             first = numbers.index(MULTIPLY)
         else:  # behind the barrier after which all of x is there
             first = max(i for i, number in enumerate(numbers) if number == BARRIER)
         assert wait < first, name
-        weights, after = (
-            [board for number, board in part if number == LOAD]
-            for part in (instructions[:wait], instructions[wait:first])
-        )
-        assert weights and after and not set(weights) & set(after), name
+        weights = [board for number, board, _ in instructions[:wait] if number == LOAD]
+        after = [  # x, of 16 bytes at a time; not what is added to a result
+            board
+            for number, board, of_16_bytes in instructions[wait:first]
+            if number == LOAD and of_16_bytes
+        ]
+        assert after and not set(weights) & set(after), name
+        assert weights or COPY in numbers[:wait], name
         checked += 1
     assert checked
 

@@ -10,7 +10,9 @@ import pytest
 
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.quantized import FAMILIES
-from gradient.backends.cuda.row_products import PACKED
+from gradient.backends.cuda.row_products import MOST_PACKED, MOST_TILES, OF_NORM, PACKED, STEP
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import dtype_of
 from support.agreement import agree
 from support.backend_table import BARE, Draw, packed
 from support.cuda_emulation import EmulatedRuntime
@@ -48,8 +50,8 @@ def test_one_launch_gives_what_the_calls_give(
     expected = [one.linear(normed, w) for w in weights]
     one.runtime.launched.clear()
     got = one.projections(x, weights, norm, 1e-6, True)
-    suffix = "1" if kind == "numbers" else FAMILIES[kind]
-    assert one.runtime.launched == [f"row_product_{suffix}_bfloat16"]
+    name = "row_product_1" if kind == "numbers" else f"normed_row_product_{FAMILIES[kind]}"
+    assert one.runtime.launched == [f"{name}_bfloat16"]
     assert [y.tobytes() for y in got] == [y.tobytes() for y in expected]
     agree(list(got), list(BARE.projections(x, weights, norm, 1e-6, True)), "bfloat16", "linear")
 
@@ -142,6 +144,46 @@ def test_blocks_that_go_on_to_other_rows_give_the_same(
     expected = products()
     monkeypatch.setattr(one.runtime, "multiprocessors", multiprocessors)
     assert products() == expected
+
+
+@pytest.mark.parametrize("kib", [99, 163, 227])
+@pytest.mark.parametrize("kind", [*PACKED])
+def test_blocks_fit_a_gpu_with_less_shared_memory(
+    kind: str, kib: int, one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one.runtime, "max_shared", kib << 10)
+    for steps in range(1, MOST_PACKED // STEP + 1):
+        found = [one._division(kind, tiles, steps) for tiles in (1, 33, 265, 8016, 20000)]
+        assert len({(warps, of_warp) for warps, of_warp, *_ in found}) == 1  # one order of sums
+        for warps, of_warp, each, shared in found:
+            assert warps * of_warp >= steps and 1 <= each <= MOST_TILES
+            assert shared + OF_NORM <= kib << 10
+    monkeypatch.setattr(one.runtime, "multiprocessors", 1)
+    a = Draw("bfloat16")
+    x, weight, norm = a(1, 11008), packed(a, kind, 40, 11008), a(11008)
+    got = one.projections(x, [weight], norm, 1e-5)
+    assert one.runtime.launched == [f"normed_row_product_{kind}_bfloat16"]
+    agree(list(got), list(BARE.projections(x, [weight], norm, 1e-5)), "bfloat16", "linear")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kind", [*PACKED])
+def test_small_numbers_beside_a_large_one(kind: str, dtype: str, one: CudaBackend) -> None:
+    """In a block, those from 2^-6 of the largest on (float16: 2^-3) are exact, and the error of
+    smaller ones is at most 2^-14 of the largest. Each output shows one number of x."""
+    a, bits = Draw(dtype), 11 if dtype == "float16" else 8
+    form = dtype_of(kind)
+    weight = PackedArray(form, (256, 256), form.pack(np.eye(256, dtype=np.float32)))
+    exact = one.unpack(weight, np.dtype(np.float32)).astype(np.float64)
+    for size in (2.0 ** (bits - 14), 2.0 ** (bits - 18), 2.0**-14):
+        x = (a(1, 256, low=1.0, high=2.0).astype(np.float64) * size).astype(a.dtype)
+        x[:, ::32] = 1
+        wide = x.astype(np.float64)
+        expected = wide @ exact.T
+        bound = 2.0**-bits * abs(expected) + 1e-6 * abs(wide) @ abs(exact).T
+        if size < 2.0 ** (bits - 14):
+            bound += 2.0**-14 * abs(exact).sum(-1)
+        assert (abs(one.linear(x, weight).astype(np.float64) - expected) <= bound).all()
 
 
 @pytest.mark.parametrize("power", [-44, -20, 30, 60])

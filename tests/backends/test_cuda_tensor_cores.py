@@ -35,6 +35,20 @@ template <class T> __device__ void by_table(const T* a, const T* b, float* out) 
     for (int i = 0; i < 4; i++) out[(g + i / 2 * 8) * 8 + c + i % 2] = d[i] - 1;
 }
 
+// out (16, 8) = a (16, 32) b (32, 8) of signed bytes, by the table of the PTX ISA.
+extern "C" __global__ void by_table_int8(const signed char* a, const signed char* b, int* out) {
+    const int g = threadIdx.x / 4, e = threadIdx.x % 4 * 4, c = threadIdx.x % 4 * 2;
+    unsigned of_a[4] = {}, of_b[2] = {};
+    for (int k = 0; k < 4; k++) {
+        for (int i = 0; i < 4; i++)
+            of_a[i] |= (a[(g + i % 2 * 8) * 32 + e + i / 2 * 16 + k] & 255u) << 8 * k;
+        for (int i = 0; i < 2; i++) of_b[i] |= (b[(e + 16 * i + k) * 8 + g] & 255u) << 8 * k;
+    }
+    int d[4] = {1, 1, 1, 1};
+    mma_m16n8k32(d, of_a, of_b);
+    for (int i = 0; i < 4; i++) out[(g + i / 2 * 8) * 8 + c + i % 2] = d[i] - 1;
+}
+
 // The same with operands that ldmatrix reads: b as it lies, transposed; bt (8, 16) straight.
 template <class T>
 __device__ void by_ldmatrix(const T* a, const T* b, const T* bt, float* out, Int pitch,
@@ -119,6 +133,15 @@ def factors(dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draw = np.random.default_rng(0).standard_normal
     a, b = (draw(shape).astype(NARROW[dtype]) for shape in ((16, 16), (16, 8)))
     return a, b, a.astype(np.float32) @ b.astype(np.float32)
+
+
+def test_a_product_of_bytes() -> None:
+    draw = np.random.default_rng(0).integers
+    a, b = (draw(-128, 128, shape).astype(np.int8) for shape in ((16, 32), (32, 8)))
+    for order in ORDERS:
+        out = np.empty((16, 8), np.int32)
+        run("by_table_int8", a, b, out, order=order)
+        np.testing.assert_array_equal(out, a.astype(np.int32) @ b.astype(np.int32))
 
 
 @pytest.mark.parametrize("dtype", NARROW)

@@ -997,7 +997,7 @@ COPIED: list[Case] = [
     lambda a: (a(),),
 ]
 
-OF_ONE_ROW = ("q8_0", "q4_k", "q5_k", "q6_k", "int8_channel", "int4_group")
+OF_ONE_ROW = ("q4_0", "q8_0", "q4_k", "q5_k", "q6_k", "int8_channel", "int4_group")
 """Packed formats, beside q4_0, that a GPU multiplies a row by in a launch with norms and gates."""
 
 CASES: dict[str, list[Case]] = {
@@ -1372,8 +1372,9 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(1, 4480), [packed(a, "q4_0", 17, 4480)], None, 0.0, False, False, a(1, 17)),
         *(lambda a, kind=kind: (a(1, 768), [packed(a, kind, n, 768) for n in (37, 5)], a(768), 1e-5)
           for kind in OF_ONE_ROW),
-        *(lambda a, kind=kind: (a(256), [packed(a, kind, 37, 256)] * 2, a(256), 1e-5, False, True)
-          for kind in OF_ONE_ROW),
+        *(lambda a, kind=kind, norm=norm: (
+            a(256), [packed(a, kind, 37, 256)] * 2, a(256) if norm else None, 1e-5, False, True)
+          for kind in OF_ONE_ROW for norm in (True, False)),
         lambda a: (a(a.rows, 64), [packed(a, "q8_0", 31, 64)], None, 0.0, False, False,
                    a(a.rows, 31)),
     ],

@@ -21,21 +21,24 @@ BATCH, MATRICES = 4, 3
 SHARED = 46 << 10
 """Bytes of shared memory that a block is given at most."""
 PACKED = {
-    "q4_0": (64, 16),
-    "q8_0": (64, 12),
-    "q4_k": (256, 16),
-    "q5_k": (256, 12),
-    "q6_k": (256, 8),
-    "int8_channel": (32, 12),
-    "int4_group": (32, 16),
+    "q4_0": (64, 2 * 2304, 16),
+    "q8_0": (64, 4352, 16),
+    "q4_k": (256, 2 * 2304, 16),
+    "q5_k": (256, 2816, 16),
+    "q6_k": (256, 3072, 14),
+    "int8_channel": (32, 4352, 16),
+    "int4_group": (32, 2048, 14),
 }
 """Families of formats that have kernels (`packed_row_products.cu`): what their rows are multiples
-of, and the most warps of a block. A multiprocessor has registers for two such blocks, so that all
-blocks of a product begin at once, and go on to other rows while these are on their way."""
+of, the bytes of shared memory of a warp for tiles, and the most warps of a block. A multiprocessor
+has registers for two such blocks, so that all blocks of a product begin at once."""
 STEP, TILE, MOST_TILES = 256, 16, 32
 """There: columns that a warp multiplies at a time, rows of a tile, and tiles of a block."""
-OF_STEP, REST = 4 * (128 + 16), 4 * 16
-"""Bytes of shared memory for a warp's step, and for a warp beside."""
+OF_STEP, REST = 4 * 144, 4 * 104
+"""Bytes of shared memory for the digits of a warp's step, and for zeros."""
+RESERVED, OF_NORM = 1 << 10, 4 * 32
+"""Bytes of shared memory that CUDA takes for each block, beyond `max_shared`, and those in which a
+block adds up the squares for its norm (`decoding.cuh`)."""
 MOST_PACKED = 1 << 14
 """Numbers of a row there, which lie in shared memory."""
 MOST = 1 << 30
@@ -106,15 +109,11 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         name = "gated_product" if gated else "row_product"
         threads = self.threads_that_hold(x, norm) or block_of(k)  # as in `rms_norm`
         if packed:
+            name = name if norm is None else f"normed_{name}"
             module, kernel = "packed_row_products", f"{name}_{packed}"
-            tiles, steps = -(-rows // (TILE // 2 if gated else TILE)), -(-k // STEP)
-            most = PACKED[packed][1]
-            last = -(-steps // most)
-            warps = -(-steps // last)
-            at_once = self.runtime.multiprocessors * (2 * most // warps)
-            each = min(-(-tiles // at_once), MOST_TILES)
+            tiles = -(-rows // (TILE // 2 if gated else TILE))
+            warps, last, each, shared = self._division(packed, tiles, -(-k // STEP))
             blocks, block = -(-tiles // each), 32 * warps
-            shared = warps * (last * OF_STEP + REST + each * 4 * TILE) + x.itemsize * each * TILE
         else:
             module, kernel = "row_products", f"{name}_{1 if batch == 1 else BATCH}"
             last, blocks, block = batch, -(-rows // WARPS), 32 * WARPS
@@ -131,6 +130,31 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             *group, shared=shared, early=early,
         )  # fmt: skip
         return tuple(outs)
+
+    def _division(self, family: str, tiles: int, steps: int) -> tuple[int, int, int, int]:
+        """A block's warps, the steps of a warp, a block's tiles, and its bytes of shared memory.
+
+        Warps and steps, and with them the order of sums, do not depend on the number of tiles. All
+        blocks are resident together; if they would need too many tiles each, they come in as few
+        waves as possible, of as many tiles."""
+        _, of_tiles, most_warps = PACKED[family]
+        whole, last = self.runtime.max_shared + RESERVED, -(-steps // most_warps)
+        while True:
+            warps = -(-steps // last)
+            of_warps = warps * (of_tiles + last * OF_STEP + REST)
+            of_tile = TILE * 4 * (-(-warps // 8) * 8)
+            resident = min(
+                2 * most_warps // warps, whole // (RESERVED + OF_NORM + of_warps + of_tile)
+            )
+            if resident:  # at the latest with one warp, for rows of up to `MOST_PACKED`
+                break
+            last += 1
+        room = whole // resident - RESERVED - OF_NORM - of_warps
+        most = min(room // of_tile, MOST_TILES)
+        at_once = self.runtime.multiprocessors * resident
+        waves = -(-tiles // (at_once * most))
+        each = -(-tiles // (at_once * waves))
+        return warps, last, each, of_warps + each * of_tile
 
     def _packed_as(self, x: Array, weights: Sequence[Array | PackedArray]) -> str | None:
         """The kernels' family for the weights' format, "" for unpacked ones; None if there are no

@@ -68,13 +68,13 @@ struct Warp {
 struct Copy {
     void* to;
     const void* from;
-    int bytes, age;
-    void watch_target() const { watch(to, 16, true); }
+    int bytes, age, size = 16;  // `size` bytes are written: zeros after those that are copied
+    void watch_target() const { watch(to, size, true); }
     void run() const {
         watch(from, bytes, false);
         watch_target();
         memcpy(to, from, bytes);
-        memset(static_cast<char*>(to) + bytes, 0, 16 - bytes);
+        memset(static_cast<char*>(to) + bytes, 0, size - bytes);
     }
 };
 
@@ -427,6 +427,7 @@ template <class T> T __ldcs(const T* at) { return *at; }
 inline float __int_as_float(int x) { return emulator::bits_as<float>(x); }
 inline int __float_as_int(float x) { return emulator::bits_as<int>(x); }
 inline float __uint_as_float(unsigned x) { return emulator::bits_as<float>(x); }
+inline unsigned __float_as_uint(float x) { return emulator::bits_as<unsigned>(x); }
 inline double __longlong_as_double(long long x) { return emulator::bits_as<double>(x); }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline double rsqrt(double x) { return 1 / std::sqrt(x); }
@@ -437,6 +438,17 @@ inline double __dmul_rn(double x, double y) { return x * y; }
 inline double __dadd_rn(double x, double y) { return x + y; }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __expf(float x) { return std::exp(x); }
+inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
+inline unsigned __vmaxu2(unsigned x, unsigned y) {
+    return std::max(x & 0xffffu, y & 0xffffu) | std::max(x & 0xffff0000u, y & 0xffff0000u);
+}
+// Bytes 0 to 3 of x and 4 to 7 of y, by the last three bits of the selector's halves of bytes.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+    unsigned made = 0;
+    for (int i = 0; i < 4; i++)
+        made |= unsigned((uint64_t(y) << 32 | x) >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    return made;
+}
 inline int __dp4a(int a, int b, int c) {
     for (int k = 0; k < 4; k++) c += int(int8_t(a >> 8 * k)) * int(int8_t(b >> 8 * k));
     return c;

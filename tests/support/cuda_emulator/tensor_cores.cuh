@@ -38,6 +38,25 @@ template <class T> void multiply(Published<Operands> of_lane) {
         }
 }
 
+struct Integers {
+    unsigned a[4], b[2];
+    int d[4];
+};
+
+// The same of A (16, 32) and B (32, 8), four signed bytes in each register.
+inline void multiply_bytes(Published<Integers> of_lane) {
+    for (int row = 0; row < 16; row++)
+        for (int column = 0; column < 8; column++) {
+            int& d = of_lane[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2];
+            for (int k = 0; k < 32; k++) {
+                const int t = k % 16 / 4, byte = k % 4 * 8;
+                const unsigned a = of_lane[row % 8 * 4 + t].a[row / 8 + 2 * (k / 16)];
+                const unsigned b = of_lane[column * 4 + t].b[k / 16];
+                d += int8_t(a >> byte) * int8_t(b >> byte);
+            }
+        }
+}
+
 inline bool is_whole_warp(const char* instruction) {
     if (state.running->warp->barrier.members == 32) return true;
     return report(instruction), false;
@@ -63,11 +82,18 @@ template <int N, bool TRANSPOSED> void read_matrices(unsigned (&to)[N], const vo
 
 }  // namespace emulator
 
+template <class T> T* in_register(T* shared) { return shared; }
 template <class T> void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     using namespace emulator;
     if (!is_whole_warp("runs mma in a warp of less than 32 threads")) return;
     const Operands mine{a[0], a[1], a[2], a[3], b[0], b[1], d[0], d[1], d[2], d[3]};
     memcpy(d, gather(mine, multiply<T>)[state.running->lane].d, sizeof d);
+}
+inline void mma_m16n8k32(int (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    using namespace emulator;
+    if (!is_whole_warp("runs mma in a warp of less than 32 threads")) return;
+    const Integers mine{a[0], a[1], a[2], a[3], b[0], b[1], d[0], d[1], d[2], d[3]};
+    memcpy(d, gather(mine, multiply_bytes)[state.running->lane].d, sizeof d);
 }
 template <int N> void ldmatrix(unsigned (&to)[N], const void* row) {
     emulator::read_matrices<N, false>(to, row);
@@ -76,17 +102,21 @@ template <int N> void ldmatrix_trans(unsigned (&to)[N], const void* row) {
     emulator::read_matrices<N, true>(to, row);
 }
 
-inline void cp_async(void* to, const void* from, int bytes = 16) {
-    using namespace emulator;
-    if ((uintptr_t(to) | uintptr_t(from)) % 16)
-        return report("has a copy in the background that is not aligned to 16 bytes");
+namespace emulator {
+inline void begin_copy(void* to, const void* from, int bytes, int size) {
+    if ((uintptr_t(to) | uintptr_t(from)) % size)
+        return report(size == 16 ? "has a copy in the background that is not aligned to 16 bytes"
+                                 : "has a copy in the background that is not aligned to 4 bytes");
     state.running->copied = true;
-    const Copy copy{to, from, bytes, 0};
+    const Copy copy{to, from, bytes, 0, size};
     if (state.copies_at_once) return copy.run();
     copy.watch_target();  // from here until its wait it may be written
     state.running->copies.push_back(copy);
 }
+}  // namespace emulator
+inline void cp_async(void* to, const void* from, int bytes = 16) { emulator::begin_copy(to, from, bytes, 16); }
 inline void cp_async_cached(void* to, const void* from, int bytes = 16) { cp_async(to, from, bytes); }
+inline void cp_async_word(void* to, const void* from) { emulator::begin_copy(to, from, 4, 4); }
 inline void cp_async_commit() {
     for (emulator::Copy& copy : emulator::state.running->copies) copy.age++;
 }

@@ -18,11 +18,14 @@ template <class T> struct Matrix {
 };
 
 // 1 / sqrt(mean(x^2) + eps) of a row, summed in the same order as `rms_norm` of norms.cu with a
-// block of `threads`. `first` are the numbers from threadIdx.x * N on, if the row has them.
+// block of `threads`. `first` are the numbers from threadIdx.x * N on, if the row has them;
+// `reciprocal` is that of columns.
 template <bool AGAIN, class T, int N>
-__device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns, computed<T> eps, int threads) {
+__device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns, computed<T> reciprocal,
+                               computed<T> eps, int threads) {
     typedef computed<T> A;
-    __shared__ A of_warp[32];
+    __shared__ Pack<A, 32> of_warps;  // aligned for loads of 16 bytes
+    A* const of_warp = of_warps.values;
     const int lane = threadIdx.x % 32;
     const auto put_sum = [&](int warp, A sum) {
         for (int distance = 16; distance > 0; distance /= 2)
@@ -49,12 +52,22 @@ __device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns,
             put_sum(thread / 32, sum);
         }
     }
+    constexpr int WARPS = 8;
+    if (threadIdx.x < WARPS && threadIdx.x >= threads / 32) of_warp[threadIdx.x] = 0;
     __syncthreads();
-    A sum = lane < threads / 32 ? of_warp[lane] : A(0);
-    for (int distance = 16; distance > 0; distance /= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    A sum;
+    if (threads <= 32 * WARPS) {  // all lanes read the sums at once, and add them in the order of the shuffles below
+        A s[WARPS];
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) s[w] = of_warp[w];
+        sum = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    } else {
+        sum = lane < threads / 32 ? of_warp[lane] : A(0);
+        for (int distance = 16; distance > 0; distance /= 2)
+            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    }
     if (AGAIN) __syncthreads();  // of_warp is written again
-    return one_over_root(sum, columns, eps);
+    return one_over_root(sum, reciprocal, eps);
 }
 
 // x scale weight, rounded; with `round_first`, x scale is rounded too. 16-bit numbers are rounded

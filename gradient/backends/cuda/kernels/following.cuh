@@ -21,13 +21,16 @@ __device__ inline void fetch_to_l2(const void* at) {
 #endif
 }
 
-// Have what follows from `x` computed after this: the compiler may otherwise compute it before, and
-// wait for a load of x.
-__device__ inline void use_later(int& x) {
+// Have x computed before this, and what follows from it after: the compiler may otherwise move
+// either, and wait for a load of x too early, or compute it only after a wait.
 #if defined(__CUDA_ARCH__)
-    asm volatile("" : "+r"(x));
+__device__ inline void compute_now(int& x) { asm volatile("" : "+r"(x)); }
+__device__ inline void compute_now(float& x) { asm volatile("" : "+f"(x)); }
+__device__ inline void compute_now(double& x) { asm volatile("" : "+d"(x)); }
+template <class T> __device__ void compute_now(T*& x) { asm volatile("" : "+l"(x)); }
+#else
+template <class T> __device__ void compute_now(T&) {}
 #endif
-}
 
 // Let the successor start as soon as all blocks have called this and there is room.
 __device__ inline void trigger_next_kernel() {

@@ -13,14 +13,15 @@ template <class A> __device__ A sigmoid(A x) {
     return (x < 0 ? e : A(1)) / (1 + e);
 }
 
-// 1 / sqrt(mean + eps) for the sum of `columns` numbers. In float32 by few instructions, without a
-// branch: the quotient and the root are off by up to 2 units in the last place each. All kernels
-// give the same bits: the sum with eps is never part of an FMA.
-__device__ inline float one_over_root(float sum, Int columns, float eps) {
-    return rsqrtf(__fadd_rn(__fdividef(sum, float(columns)), eps));
+// 1 / columns, and 1 / sqrt(mean + eps) of a sum by this. In float32 the root is off by up to 2
+// units in the last place, and takes few instructions without a branch. All kernels give the same
+// bits: no product or sum is part of an FMA.
+template <class A> __device__ A reciprocal_of(Int columns) { return A(1) / A(columns); }
+__device__ inline float one_over_root(float sum, float reciprocal, float eps) {
+    return rsqrtf(__fadd_rn(__fmul_rn(sum, reciprocal), eps));
 }
-__device__ inline double one_over_root(double sum, Int columns, double eps) {
-    return 1 / sqrt(sum / double(columns) + eps);
+__device__ inline double one_over_root(double sum, double reciprocal, double eps) {
+    return 1 / sqrt(sum * reciprocal + eps);
 }
 
 template <class A> __device__ A normal_cdf(A x) { return A(0.5) * (1 + erf(x * A(0.7071067811865476))); }

@@ -61,7 +61,7 @@ __device__ void rms_norm(const T* x, const T* weight, T* y, computed<T>* rstd, I
     const auto held = Way::hold(x + row * columns, columns);
     A sum = 0;
     Way::each(columns, [&](Int, A x) { sum += x * x; }, held);
-    A scale = one_over_root(block_sum(sum), columns, eps);
+    A scale = one_over_root(block_sum(sum), reciprocal_of<A>(columns), eps);
     if (threadIdx.x == 0) rstd[row] = scale;
     Way::map(columns, y + row * columns, [&](Int, A x, A times) {
         A normed = x * scale;

@@ -4,193 +4,186 @@
 //     y_i[n] = sum_k x[k] * weight_i[n, k]                   x after its RMS norm, if there is one
 //     out = y + bias, residual + y, or silu(y_0) * y_1
 //
-// A warp computes 16 rows of the matrices by 256 columns at a time, eight blocks of 32 weights per
-// row. In mma.m16n8k16 (tensor_cores.cuh), A are weights, B is x, and column n of D belongs to
-// block n:
+// A warp computes 16 rows of the matrices by 256 columns at a time (packed_tiles.cuh). Weights stay
+// the integers that they are, x becomes integers (digits.cuh), and products are summed as integers;
+// scales are applied to the sums of blocks of 32. So no weight is converted to a float. All warps of
+// a block compute the same 16 rows: warp w takes steps w, w + warps, ... of 256 columns. Their sums
+// are added in a fixed order.
 //
-//     D[row, n] = sum_k A[row, k] B[k, n]       lanes t of A's rows hold block t, then block t + 4, and B
-//                                               has x's numbers of that block in its column, and zeros
-//                                               in the others
+// Weights are copied to shared memory asynchronously. The first copies start before x is available:
+// in a graph, before the previous kernels have ended. If a warp has DEPTH tiles or fewer, all of its
+// weights are copied then. The remaining time of a product is latency: the load of x from the L2
+// cache, the norm, the digits of x, one or two tiles, and the sum over warps in shared memory. So
+// what does not depend on x comes before the wait, and the code behind it is short (packed_tiles.cuh).
 //
-// So a lane multiplies the 16 bytes that it has loaded, whole blocks, without exchanging codes, and
-// scales are applied to sums: out[row] = sum_n scale[row, n] D[row, n]. Weights are exact in x's
-// type (`Codes`), and products in float32, so only sums are rounded. All warps of a block compute
-// the same 16 rows: warp w takes steps w, w + warps, ... of 256 columns. Their sums are added in a
-// fixed order.
-//
-// The loads of weights start before x is available: in a graph, before the previous kernels have
-// ended. If a block has one or two tiles of rows, all of its weights are loaded then. The remaining
-// time of a product is the load of x from the L2 cache, the norm, about 260 instructions of a warp
-// per 16 x 256 weights of Q4_0 in bfloat16 (for the others, see packed_tiles.cuh), 16 of them mma,
-// and the sum over warps in shared memory. With 64 registers, of which 36 hold weights, blocks
-// of several kernels are resident together: 64 KiB of weights per multiprocessor. (Lanes that
-// multiply by themselves take 400 instructions for as many weights, and each applies the norm to 64
-// numbers instead of 8.)
-//
-// Other loads must not wait for the weights. A use behind a branch waits for all loads whose uses
-// are behind branches. So x is used directly where it is loaded, and the norm's weights and the
-// residual or bias are copied to shared memory asynchronously
+// Other loads must not wait for weights that are loaded to registers (`Held`). A use behind a branch
+// waits for all loads whose uses are behind branches. So the norm's weights are copied to shared
+// memory, too, and with such weights x is loaded again where it is used, from the L1 cache
 // (tests/backends/test_cuda_machine_code.py).
 //
 // Bytes: the packed matrices once; x once per block, from the L2 cache. Grid: blocks loop over
-// every gridDim.x-th tile of 16 rows. Shared memory: x in the layout of B, per warp, and sums.
+// every gridDim.x-th tile of 16 rows. Shared memory: tiles and the digits of x, per warp, and sums.
 #include <following.cuh>
 
 #include "packed_tiles.cuh"
 
-constexpr int BLOCK = 32, STEP = 256, ROWS_OF_TILE = 16;
-constexpr int OF_STEP = STEP / 2, SUMS = 16, ZEROS = 16;  // words per step for numbers and for sums, and of zeros
+constexpr int ROWS_OF_TILE = 16;
 
-// Writes eight numbers of x, from 8 lane on in a step, in the layout of B (`Numbers`).
-template <bool IN_ORDER, class T> __device__ void put(unsigned* words, const Pack<T, 8>& pack) {
-    const unsigned* const pairs = reinterpret_cast<const unsigned*>(&pack);
-    const int lane = threadIdx.x % 32, q = lane % 4;
-    words += lane / 4 * (BLOCK / 2) + (IN_ORDER ? 4 * q : q % 2 * 8 + q / 2);
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const unsigned first = pairs[IN_ORDER ? i : 2 * i], second = pairs[IN_ORDER ? i + 2 : 2 * i + 1];
-        unsigned* const to = words + (IN_ORDER ? 2 : 4) * i;
-        to[0] = (first & 0xffffu) | second << 16;
-        to[IN_ORDER ? 1 : 2] = first >> 16 | (second & 0xffff0000u);
-    }
+// Bytes of shared memory for a warp with that many steps: tiles, digits, zeros.
+template <class FORMAT> __device__ int bytes_of_warp(int steps) {
+    return FORMAT::DEPTH * FORMAT::BYTES + 4 * (steps * WORDS + ZEROS);
 }
 
-// Words of shared memory for a warp with that many steps: numbers, their sums, zeros.
-__device__ inline int words_of_warp(int steps) { return steps * (OF_STEP + SUMS) + ZEROS; }
+// A warp's way through its tiles: `steps` of 256 columns for every tile of the block.
+struct Place {
+    int tile = 0, step = 0, slot = 0;
+    __device__ void advance(int steps, int slots) {
+        if (++step == steps) step = 0, tile++;
+        if (++slot == slots) slot = 0;
+    }
+};
 
-template <class FORMAT, bool GATED, class T>
+template <class FORMAT, bool GATED, bool NORMED, class T>
 __device__ void tile_product(const T* x, const T* norm, double eps, Int round_first, Int norm_threads,
                              const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
                              const T* residual, const T* bias, int columns, int steps, int group) {
     constexpr int UNITS = GATED ? 8 : 16, DEPTH = FORMAT::DEPTH, N = 8;
+    static_assert(DEPTH == 1 || !FORMAT::HOLDS, "registers hold what belongs to one tile");
     extern __shared__ float4 shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     const int g = lane / 4, t = lane % 4, blocks = columns / BLOCK;
     const int units = GATED ? a.outputs : a.outputs + b.outputs + c.outputs;
-    const int tiles = (int((units + UNITS - 1) / UNITS - blockIdx.x) + int(gridDim.x) - 1) / int(gridDim.x);  // of this block
-    unsigned* const words = reinterpret_cast<unsigned*>(shared) + warp * words_of_warp(steps);
-    float* const sums_of_x = reinterpret_cast<float*>(words + steps * OF_STEP);
-    unsigned* const zeros = words + steps * (OF_STEP + SUMS);
-    float* const sums = reinterpret_cast<float*>(shared) + warps * words_of_warp(steps);
+    // Of this block.
+    const int tiles = (int((units + UNITS - 1) / UNITS - blockIdx.x) + int(gridDim.x) - 1) / int(gridDim.x);
     const auto first_of = [&](int tile) { return int(blockIdx.x + tile * gridDim.x) * UNITS; };
+    char* const of_block = in_register(reinterpret_cast<char*>(shared));
+    char* const slots = of_block + warp * bytes_of_warp<FORMAT>(steps);
+    unsigned* const words = reinterpret_cast<unsigned*>(slots + DEPTH * FORMAT::BYTES);
+    unsigned* const zeros = words + steps * WORDS;
+    // (tiles, rows, warps), warps padded with zeros to a multiple of 8
+    float* const sums = reinterpret_cast<float*>(of_block + warps * bytes_of_warp<FORMAT>(steps));
+    const int padded = (warps + 7) / 8 * 8;
 
-    typename FORMAT::Load held[DEPTH];
-    int tile = 0, at = 0;  // the tile, and the warp's step, to use next
-    const auto load = [&](typename FORMAT::Load& to, int ahead) {
-        int next_tile = tile, next = at + ahead;
+    typename FORMAT::Held held;
+    Place next, at;  // to copy, and to use
+    const auto copy_next = [&] {
+        if (next.tile < tiles) {
+            Rows rows;
+            rows.group = group;
 #pragma unroll
-        for (int i = 0; i < ahead; i++)
-            if (next >= steps) next -= steps, next_tile++;
-        if (next_tile >= tiles) return;
-        Rows rows;
-        rows.group = group;
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int unit = min(first_of(next_tile) + g + (GATED ? 0 : 8 * half), units - 1);
-            // Selects values: a selection among the structs would put all three in local memory.
-            const bool in_a = GATED ? !half : unit < a.outputs, in_b = GATED || unit < a.outputs + b.outputs;
-            const int row = GATED || in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
-            rows.codes[half] = in_a ? a.codes : in_b ? b.codes : c.codes;
-            rows.scales[half] = in_a ? a.scales : in_b ? b.scales : c.scales;
-            rows.zeros[half] = in_a ? a.zeros : in_b ? b.zeros : c.zeros;
-            rows.row[half] = row;
+            for (int half = 0; half < 2; half++) {
+                const int unit = min(first_of(next.tile) + g + (GATED ? 0 : 8 * half), units - 1);
+                // Selects values: a selection among the structs would put all three in local memory.
+                const bool in_a = GATED ? !half : unit < a.outputs, in_b = GATED || unit < a.outputs + b.outputs;
+                const int row = GATED || in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
+                rows.codes[half] = in_a ? a.codes : in_b ? b.codes : c.codes;
+                rows.scales[half] = in_a ? a.scales : in_b ? b.scales : c.scales;
+                rows.zeros[half] = in_a ? a.zeros : in_b ? b.zeros : c.zeros;
+                rows.row[half] = row;
+            }
+            FORMAT::copy(slots + next.slot * FORMAT::BYTES, held, rows, warp + next.step * warps, blocks);
+            next.advance(steps, DEPTH);
         }
-        FORMAT::load(to, rows, warp + next * warps, blocks);
+        cp_async_commit();
     };
-#pragma unroll
-    for (int d = 0; d < DEPTH; d++) load(held[d], d);
-    const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
-    if (norm) cp_async(words + 4 * lane, norm + first);  // in the place of x for the warp's first step
+    // Where the lane's numbers of a step begin in x; past the end, the first ones are read.
+    const auto begin_of = [&](int step) { return ((warp + step * warps) * 32 + lane) * N; };
+    if (NORMED)
+#pragma unroll 1
+        for (int i = 0; i < steps; i++)  // in the place of the digits of this step
+            cp_async(words + i * WORDS + 4 * lane, norm + (begin_of(i) < columns ? begin_of(i) : 0));
     cp_async_commit();
-    trigger_next_kernel();  // the next kernel may load its weights now: memory is almost idle
+#pragma unroll 1
+    for (int d = 0; d < DEPTH; d++) copy_next();
+    if (lane < ZEROS / 4) *reinterpret_cast<uint4*>(zeros + 4 * lane) = {0, 0, 0, 0};
+    for (int i = threadIdx.x; i < tiles * ROWS_OF_TILE * (padded - warps); i += blockDim.x)
+        sums[i / (padded - warps) * padded + warps + i % (padded - warps)] = 0;
+    const unsigned* columns_of_b[2];  // what the lane has of B, in the warp's first step
+    int to_next[2];                   // and how far it is to the next step
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int column = FORMAT::column(i);
+        columns_of_b[i] = column < 0 ? zeros : words + column, to_next[i] = column < 0 ? 0 : WORDS;
+    }
+    // The warp adds up the sums of tiles warp, warp + warps, ...: lanes r and r + 16 those of row r. Of
+    // the first one, a lane's unit, its place in the output, and what is added to it: residual or bias
+    // (which need a single matrix).
+    const T* const added = GATED ? nullptr : residual ? residual : bias;
+    const auto unit_of = [&](int tile) { return tile < tiles && lane < UNITS ? first_of(tile) + lane : units; };
+    const auto out_of = [&](int unit) {
+        const bool in_a = GATED || unit < a.outputs, in_b = unit < a.outputs + b.outputs;
+        return in_a ? a.out + unit : in_b ? b.out + (unit - a.outputs) : c.out + (unit - a.outputs - b.outputs);
+    };
+    int first = begin_of(0) < columns ? begin_of(0) : 0, unit = unit_of(warp);
+    T* out = out_of(unit);
+    compute_now(unit), compute_now(out), compute_now(first);
+    float reciprocal = reciprocal_of<float>(columns), small = float(eps);
+    if (NORMED) compute_now(reciprocal), compute_now(small);
+    trigger_next_kernel();  // the next kernel may copy its weights now: memory is almost idle
     wait_for_previous_kernel();
 
-    // What is added to the block's results: residual or bias (which need a single matrix).
-    const T* const added = residual ? residual : bias;
-    T* const plus = reinterpret_cast<T*>(sums + tiles * warps * ROWS_OF_TILE);
-    if (!GATED && added)
-        for (int i = threadIdx.x * N; i < tiles * UNITS; i += blockDim.x * N) {
-            const int unit = first_of(i / UNITS) + i % UNITS, left = units - unit;
-            if (left > 0) cp_async(plus + i, added + unit, min(left, N) * int(sizeof(T)));
-        }
-    cp_async_commit();
+    auto pack = load_pack<N>(x + first);
     float scale = 1;
-    if (norm) scale = norm_of<false>(x, load_pack<N>(x + first), columns, float(eps), int(norm_threads));
-    if (lane < ZEROS) zeros[lane] = 0;
-    cp_async_wait<1>();
-#pragma unroll 1
-    for (int i = 0; i < steps; i++) {
-        const int at = ((warp + i * warps) * 32 + lane) * N, read = at < columns ? at : 0;
-        auto pack = load_pack<N>(x + read);  // with a norm, from the L1 cache again: registers are used by weights
-        if (norm) {
-            const auto* const first_times = reinterpret_cast<const Pack<T, N>*>(words + 4 * lane);
-            pack = normed(pack, i ? load_pack<N>(norm + read) : *first_times, scale, round_first);
-        }
-        float sum = 0;
-#pragma unroll
-        for (int k = 0; k < N; k++) {
-            if (at >= columns) pack.values[k] = T(0.0f);
-            sum += float(pack.values[k]);
+    if (NORMED) {
+        scale = norm_of<false>(x, pack, columns, reciprocal, small, int(norm_threads));
+        cp_async_wait<DEPTH>();
+    }
+    int i = 0;
+    do {  // there is a step, and a tile: a loop that asks for the first one would load x behind that
+        const int begin = begin_of(i);
+        if (i || FORMAT::HOLDS) pack = load_pack<N>(x + (begin < columns ? begin : 0));
+        if (NORMED) {
+            const auto* const times = reinterpret_cast<const Pack<T, N>*>(words + i * WORDS + 4 * lane);
+            pack = normed(pack, *times, scale, round_first);
         }
         __syncwarp();  // all lanes have read the norm's weights here
-        put<FORMAT::IN_ORDER>(words + i * OF_STEP, pack);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        if (lane % 2 == 0) sums_of_x[i * SUMS + lane / 2] = sum;
-    }
-    __syncwarp();
+        put_digits<FORMAT::BY_PAIRS, FORMAT::WITH_SUMS, FORMAT::SHIFT>(words + i * WORDS, pack, begin < columns);
+    } while (++i < steps);
 
+    T plus = added && unit < units ? added[unit] : T(-0.0f);  // x + -0 is x
     float totals[2] = {};
-    const auto use = [&](const typename FORMAT::Load& held) {
-        const Numbers numbers{words + at * OF_STEP, zeros, sums_of_x + at * SUMS};
-        FORMAT::template add<T>(held, numbers, totals);
-        if (++at < steps) return;
+    do {
+        cp_async_wait<DEPTH - 1>();
+        __syncwarp();
+        const Digits digits{words + at.step * WORDS,
+                            {columns_of_b[0] + at.step * to_next[0], columns_of_b[1] + at.step * to_next[1]}};
+        FORMAT::add(slots + at.slot * FORMAT::BYTES, held, digits, totals);
+        if (at.step == steps - 1)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            for (int distance = 1; distance < 4; distance *= 2)
-                totals[half] += __shfl_xor_sync(0xffffffffu, totals[half], distance);
-            if (t == 0) sums[(tile * warps + warp) * ROWS_OF_TILE + g + 8 * half] = totals[half];
-            totals[half] = 0;
-        }
-        at = 0, tile++;
-    };
-#pragma unroll 1
-    while (tile < tiles)
-#pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
-            if (tile >= tiles) break;
-            use(held[d]);
-            load(held[d], DEPTH - 1);
-        }
-    cp_async_wait<0>();
+            for (int half = 0; half < 2; half++) {
+                for (int distance = 1; distance < 4; distance *= 2)
+                    totals[half] += __shfl_xor_sync(0xffffffffu, totals[half], distance);
+                if (t == 0) sums[(at.tile * ROWS_OF_TILE + g + 8 * half) * padded + warp] = totals[half];
+                totals[half] = 0;
+            }
+        at.advance(steps, DEPTH);
+        __syncwarp();  // all lanes have read the tile
+        copy_next();
+    } while (at.tile < tiles);
     __syncthreads();
 
-    // A warp adds up the sums of a tile: lanes r and r + 16 those of row r by even and by odd warps.
 #pragma unroll 1
     for (int of = warp; of < tiles; of += warps) {
-        const float* const of_row = sums + of * warps * ROWS_OF_TILE + lane % 16;
-        float whole = 0;
-#pragma unroll
-        for (int w = 0; w < FORMAT::WARPS; w += 2) {
-            const int by = w + lane / 16;
-            if (by < warps) whole += of_row[by * ROWS_OF_TILE];
+        float sum = 0;
+#pragma unroll 1
+        for (int w = lane / 16 * 4; w < padded; w += 8) {
+            const float4 four = *reinterpret_cast<const float4*>(sums + (of * ROWS_OF_TILE + lane % 16) * padded + w);
+            sum += (four.x + four.y) + (four.z + four.w);
         }
-        whole += __shfl_xor_sync(0xffffffffu, whole, 16);
-        const float other = GATED ? __shfl_xor_sync(0xffffffffu, whole, 8) : 0.0f;
-        const int unit = first_of(of) + lane;
-        if (lane >= UNITS || unit >= units) continue;
+        sum += __shfl_xor_sync(0xffffffffu, sum, 16);
         if constexpr (GATED) {
-            const float gate = float(T(whole)), up = float(T(other));
-            a.out[unit] = T(float(T(gate * sigmoid(gate))) * up);
+            const float gate = float(T(sum)), up = float(T(__shfl_xor_sync(0xffffffffu, sum, 8)));
+            if (unit < units) *out = T(float(T(gate * sigmoid(gate))) * up);
         } else {
-            const bool in_a = unit < a.outputs, in_b = unit < a.outputs + b.outputs;
-            T* const out = in_a ? a.out + unit : in_b ? b.out + (unit - a.outputs) : c.out + (unit - a.outputs - b.outputs);
-            const float more = added ? float(plus[of * UNITS + lane]) : 0.0f;
-            *out = residual ? T(more + float(T(whole))) : T(bias ? whole + more : whole);
+            if (residual) sum = float(T(sum));
+            if (unit < units) *out = T(float(plus) + sum);
         }
+        unit = unit_of(of + warps), out = out_of(unit);
+        if (added && unit < units) plus = added[unit];
     }
 }
 
-#define PRODUCT(KERNEL, FORMAT, GATED, NAME, T)                                                     \
+#define PRODUCT(KERNEL, FORMAT, GATED, NORMED, NAME, T)                                             \
     extern "C" __global__ void __launch_bounds__(32 * FORMAT##_tile::WARPS, 2)                      \
         KERNEL##_##FORMAT##_##NAME(                                                                 \
         const T* x, const T* norm, double eps, Int round_first, Int norm_threads,                   \
@@ -198,15 +191,18 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
         const void* scales_1, const void* scales_2, const void* zeros_0, const void* zeros_1,       \
         const void* zeros_2, T* out_0, T* out_1, T* out_2, Int outputs_0, Int outputs_1,            \
         Int outputs_2, const T* residual, const T* bias, Int columns, Int steps, Int group) {       \
-        tile_product<FORMAT##_tile, GATED>(x, norm, eps, round_first, norm_threads,                 \
-                                    Matrix<T>{codes_0, scales_0, out_0, int(outputs_0), zeros_0},   \
-                                    Matrix<T>{codes_1, scales_1, out_1, int(outputs_1), zeros_1},   \
-                                    Matrix<T>{codes_2, scales_2, out_2, int(outputs_2), zeros_2},   \
-                                    residual, bias, int(columns), int(steps), int(group));          \
+        tile_product<FORMAT##_tile, GATED, NORMED>(                                                 \
+            x, norm, eps, round_first, norm_threads,                                                \
+            Matrix<T>{codes_0, scales_0, out_0, int(outputs_0), zeros_0},                           \
+            Matrix<T>{codes_1, scales_1, out_1, int(outputs_1), zeros_1},                           \
+            Matrix<T>{codes_2, scales_2, out_2, int(outputs_2), zeros_2},                           \
+            residual, bias, int(columns), int(steps), int(group));                                  \
     }
-#define EXPORT_FORMAT(FORMAT, NAME, T)           \
-    PRODUCT(row_product, FORMAT, false, NAME, T) \
-    PRODUCT(gated_product, FORMAT, true, NAME, T)
+#define EXPORT_FORMAT(FORMAT, NAME, T)                        \
+    PRODUCT(row_product, FORMAT, false, false, NAME, T)       \
+    PRODUCT(gated_product, FORMAT, true, false, NAME, T)      \
+    PRODUCT(normed_row_product, FORMAT, false, true, NAME, T) \
+    PRODUCT(normed_gated_product, FORMAT, true, true, NAME, T)
 #define EXPORT(NAME, T)            \
     EXPORT_FORMAT(q4_0, NAME, T)   \
     EXPORT_FORMAT(q8_0, NAME, T)   \

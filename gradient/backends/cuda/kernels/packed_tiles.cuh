@@ -1,316 +1,291 @@
 // Tiles of 16 rows by 256 packed weights as operands of tensor cores (packed_row_products.cu).
 //
-// With g = lane / 4 and t = lane % 4, a lane loads rows g and g + 8 of a tile, 16 bytes at a time.
-// `load` keeps them as words; `add` multiplies them and adds to the two rows' totals. In an mma,
-// the four lanes t have A's columns 2 t, 2 t + 1, 2 t + 8 and 2 t + 9, in any order that matches
-// the rows of B. Of a step's eight blocks, B has the x of a lane's codes in the column of their
-// block, and zeros in the other columns. So D[row, n] is the sum of block n, and lane t has n = 2 t
-// and 2 t + 1.
+// With g = lane / 4 and t = lane % 4, a lane copies parts of rows g and g + 8 of a tile to shared
+// memory, 16 bytes at a time (`copy`). `add` makes four codes of a word at a time signed bytes,
+// multiplies them and adds to the two rows' totals. In an mma (tensor_cores.cuh), the four lanes t
+// of a row of A have 8 codes each, of up to four blocks, which the columns of B separate: column 2 n
+// has the high digits of x for the codes of the n-th block and zeros for the others, column 2 n + 1
+// the low ones. So D[row, 2 n] and D[row, 2 n + 1], the sums of that block, are in lane t = n.
 //
-// Instructions of a warp per tile for bfloat16 (float16), including loads, as compiled for sm_90a;
-// and their time at one per cycle and scheduler, relative to the time in which an H100's memory
-// delivers the tile:
+// A format has BYTES of shared memory per tile, DEPTH tiles at a time; what is not aligned to 4 bytes
+// is loaded to registers (`Held`, if it HOLDS something: then DEPTH is 1). A multiprocessor has
+// registers for two blocks of WARPS warps. Blocks have 16 at most; those of a LLaMA's layers have 8
+// or 11, so that with 18 three blocks of a product leave room for one of the next. `column(i)` is
+// where a lane's column of B begins in a step (`Digits`), or negative for zeros.
 //
-//     Q4_0   304 (371), 0.49 (0.60)     Q5_K  601 (634), 0.80 (0.84)     int8_channel  530 (697), 0.48 (0.64)
-//     Q8_0   550 (717), 0.47 (0.61)     Q6_K  542 (558), 0.60 (0.62)     int4_group    384 (430), 0.64 (0.72)
-//     Q4_K   403 (464), 0.65 (0.75)
+// Loops are not unrolled beyond an mma's needs: in a decoding step a kernel executes most of its
+// instructions once, so fetching them takes a good part of its time.
+//
+// Instructions of a warp per tile, as compiled for sm_90a for bfloat16, with copies and sums; and
+// their time at one per cycle and scheduler, relative to the time in which an H100's memory delivers
+// the tile:
+//
+//     Q4_0   319, 0.50     Q5_K  460, 0.59     int8_channel  308, 0.27
+//     Q8_0   336, 0.28     Q6_K  544, 0.59     int4_group    373, 0.55
+//     Q4_K   356, 0.56
 //
 // (few_rows.cuh takes 2,280 for as many weights of Q6_K.) So memory is the bound for all formats.
 #pragma once
+#include <following.cuh>
+
 #include "decoding.cuh"
+#include "digits.cuh"
 #include "packed.cuh"
 
-// The eight 4-bit codes of a word as numbers of T, each code + OFFSET: p[0] has the low halves of
-// bytes 0 and 2, p[1] their high halves, p[2] the low halves of bytes 1 and 3, p[3] their high
-// halves. MORE high bits per code are in the same byte of `high`: from bit 0 on for low halves,
-// from bit APART on for high ones.
-template <class T> struct Codes;
-template <> struct Codes<__nv_bfloat16> {
-    static constexpr float OFFSET = 128;  // the last mantissa bits of 128 + code are those of the code
-    template <int MORE = 0, int APART = 0> static __device__ void pairs(unsigned word, unsigned (&p)[4], unsigned high = 0) {
-        constexpr unsigned MASK = 0x00010001u * ((1 << MORE) - 1);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            p[i] = (word >> 4 * i & 0x000f000fu) | (high >> (i % 2 * APART + i / 2 * 8) & MASK) << 4 | 0x43004300u;
-    }
-};
-template <> struct Codes<__half> {
-    // 1024 + code or 1024 + 16 code, from which the offset is subtracted: float16 is exact here.
-    static constexpr float OFFSET = 0;
-    template <int MORE = 0, int APART = 0> static __device__ void pairs(unsigned word, unsigned (&p)[4], unsigned high = 0) {
-        constexpr unsigned MASK = 0x00010001u * ((1 << MORE) - 1);
-        const unsigned minus_1024 = 0xe400e400u, minus_64 = 0xd400d400u, sixteenth = 0x2c002c00u;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const unsigned mask = i % 2 ? 0x00f000f0u : 0x000f000fu;
-            const unsigned bits = (high >> (i % 2 * APART + i / 2 * 8) & MASK) << (i % 2 ? 8 : 4);
-            const unsigned large = (word >> (i < 2 ? 0 : 8) & mask) | bits | 0x64006400u;
-            const __half2 of = reinterpret_cast<const __half2&>(large);
-            const __half2 made = i % 2 ? __hfma2(of, reinterpret_cast<const __half2&>(sixteenth),
-                                                 reinterpret_cast<const __half2&>(minus_64))
-                                       : __hadd2(of, reinterpret_cast<const __half2&>(minus_1024));
-            p[i] = reinterpret_cast<const unsigned&>(made);
-        }
-    }
-};
-
-// What a lane reads from the rows of a tile: the parts of their format, as in `Packed`.
+// What a lane copies of a tile: the parts of its rows, as in `Packed`.
 struct Rows {
     const void *codes[2], *scales[2], *zeros[2];
     int row[2];
     int group;  // log2 of the blocks of 32 per scale, if the format does not fix it
 };
 
-// A step's numbers of x: 16 words per block of 32; word 4 i + j has the numbers that belong to p[j]
-// of the i-th four bytes. If byte i of a block holds weights i and i + 16, those are numbers 0 and
-// 2, 16 and 18, 1 and 3, 17 and 19 from 4 i on; if it holds 2 i and 2 i + 1 (IN_ORDER), j and j + 4
-// from 8 i on. Also the sums of each 16 numbers.
-struct Numbers {
-    const unsigned *words, *zeros;
-    const float* sums;
-    // The numbers of a block for lanes of its column of B; zeros for others.
-    __device__ const unsigned* of_block(int block, int column) const {
-        return int(threadIdx.x % 32 / 4) == column ? words + 16 * block : zeros;
+__device__ inline unsigned word_of(const uint4& of, int i) {
+    return i == 0 ? of.x : i == 1 ? of.y : i == 2 ? of.z : of.w;
+}
+
+// The low or high halves of the bytes of a word.
+__device__ inline unsigned halves(unsigned word, int high) { return word >> 4 * high & 0x0f0f0f0fu; }
+
+// D += A B for two words of codes of rows g and g + 8; `bytes(half, word)` makes them signed bytes.
+template <class F> __device__ void multiply(int (&d)[4], const uint4& numbers, int word, F bytes) {
+    mma_m16n8k32(d, {bytes(0, word), bytes(1, word), bytes(0, word + 1), bytes(1, word + 1)},
+                 {word_of(numbers, word), word_of(numbers, word + 1)});
+}
+
+// The sum that a lane has of a block in D, for row g or g + 8.
+__device__ inline float whole(const int (&d)[4], int half) { return float(128 * d[2 * half] + d[2 * half + 1]); }
+
+__device__ inline float half_of(unsigned short bits) { return number_of<__half>(bits); }
+
+// Where a lane has its own 16 bytes of a tile; `i` counts those.
+__device__ inline uint4* own(char* tile, int i) { return reinterpret_cast<uint4*>(tile) + 32 * i + threadIdx.x % 32; }
+__device__ inline const uint4& own(const char* tile, int i) { return *own(const_cast<char*>(tile), i); }
+
+// Blocks of 32 codes, of PIECES times 16 bytes: lane t has blocks t and t + 4. Past the end of a row,
+// the last block is read, and multiplied by zeros.
+template <int PIECES> struct Blocks {
+    static constexpr int BYTES = 4 * PIECES * 32 * 16;
+    static __device__ int of_step(int step, int i, int blocks) {
+        return min(int(step * 8 + threadIdx.x % 4 + 4 * i), blocks - 1);
     }
-    __device__ const unsigned* of_block(int n) const { return of_block(n, n); }
-    __device__ float2 of_sums(int first) const { return *reinterpret_cast<const float2*>(sums + first); }
-    // The sums of blocks 2 t and 2 t + 1.
-    __device__ float2 of_blocks() const {
-        const float4 of = *reinterpret_cast<const float4*>(sums + 4 * (threadIdx.x % 4));
-        return {of.x + of.y, of.z + of.w};
-    }
-};
-
-__device__ inline unsigned word_of(const uint4& of, int i) { return i == 0 ? of.x : i == 1 ? of.y : i == 2 ? of.z : of.w; }
-
-// The scales of blocks 2 t and 2 t + 1 of a step; rows have an even number of blocks. Past the end,
-// the last two are read, and their sums are zeros. (Selecting zeros here instead would wait for the
-// load.)
-__device__ inline unsigned scales_of_pair(const void* scales, Int row, int step, int blocks) {
-    const int at = min(int(step * 8 + 2 * (threadIdx.x % 4)), blocks - 2);
-    return *reinterpret_cast<const unsigned*>(static_cast<const __half*>(scales) + row * blocks + at);
-}
-__device__ inline float scale_of(const unsigned& pair, int i) {
-    return float(reinterpret_cast<const __half*>(&pair)[i]);
-}
-
-// totals += scales D, for the rows and columns of D that the lane has.
-__device__ inline void add_scaled(const unsigned (&scales)[2], const float (&d)[4], float (&totals)[2]) {
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) totals[half] += scale_of(scales[half], i) * d[2 * half + i];
-}
-
-// 4-bit codes: lane t has blocks t and t + 4 of both rows.
-struct HalfCodes {
-    uint4 of[2][2];
-    // Past the end, the last block is read, and multiplied by zeros.
-    __device__ void load(const Rows& rows, int step, int blocks) {
+    static __device__ void copy(char* to, const Rows& rows, int step, int blocks) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const uint4* const codes = static_cast<const uint4*>(rows.codes[half]) + Int(rows.row[half]) * blocks;
+            const Int first = Int(rows.row[half]) * blocks * PIECES;
+            const uint4* const codes = static_cast<const uint4*>(rows.codes[half]) + first;
 #pragma unroll
-            for (int i = 0; i < 2; i++)
-                of[half][i] = load_once(codes + min(int(step * 8 + threadIdx.x % 4 + 4 * i), blocks - 1));
+            for (int i = 0; i < 2 * PIECES; i++)
+                cp_async(own(to, 2 * PIECES * half + i),
+                         codes + of_step(step, i / PIECES, blocks) * PIECES + i % PIECES);
         }
     }
-    // In two sums, as each product of tensor cores waits for the sum that it adds to.
-    template <class T> __device__ void multiply(const Numbers& x, float (&d)[4]) const {
-        float e[4] = {};
-#pragma unroll
+    static __device__ int column(int) {
+        const int n = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+        return n / 2 == t ? OF_BLOCK * t + LOW * (n % 2) : -1;
+    }
+    // `bytes(word, second)`: four codes of the first or the second 16 numbers of a block; `scaled(i, d)`
+    // is given the sums of blocks 4 i on.
+    template <class F, class G> static __device__ void add(const char* tile, const Digits& x, F bytes, G scaled) {
+#pragma unroll 1
         for (int i = 0; i < 2; i++) {
-            const unsigned* const numbers = x.of_block(threadIdx.x % 4 + 4 * i);
+            // In two sums, as each product of tensor cores waits for the sum that it adds to; bytes take
+            // too many registers for that.
+            constexpr int AT_ONCE = PIECES == 1 ? 2 : 1;
+            int d[AT_ONCE][4] = {};
+#pragma unroll AT_ONCE
+            for (int second = 0; second < 2; second++) {
+                const int piece = PIECES * i + second % PIECES;
+                const uint4 codes[2] = {own(tile, piece), own(tile, 2 * PIECES + piece)};
+                const uint4 numbers = x.numbers(0, 4 * OF_BLOCK * i + HALF * second);
 #pragma unroll
-            for (int word = 0; word < 4; word++) {
-                const uint4 b = *reinterpret_cast<const uint4*>(numbers + 4 * word);
-                unsigned p[4], q[4];
-                Codes<T>::pairs(word_of(of[0][i], word), p);
-                Codes<T>::pairs(word_of(of[1][i], word), q);
-                const unsigned first[4] = {p[0], q[0], p[1], q[1]}, second[4] = {p[2], q[2], p[3], q[3]};
-                mma_m16n8k16<T>(d, first, {b.x, b.y});
-                mma_m16n8k16<T>(e, second, {b.z, b.w});
+                for (int word = 0; word < 4; word += 2)
+                    multiply(d[second % AT_ONCE], numbers, word,
+                             [&](int half, int w) { return bytes(word_of(codes[half], w), second); });
             }
-        }
 #pragma unroll
-        for (int i = 0; i < 4; i++) d[i] += e[i];
+            for (int k = 0; k < 4 * (AT_ONCE - 1); k++) d[0][k] += d[AT_ONCE - 1][k];
+            scaled(i, d[0]);
+        }
     }
 };
 
-// scale * (q - 8), as planes: codes; scale.
-struct q4_0_tile {
-    static constexpr bool IN_ORDER = false;
-    static constexpr int DEPTH = AFTER_HOPPER ? 1 : 2;  // tiles in flight; even one gives 64 KB per multiprocessor
-    static constexpr int WARPS = 16;  // at most, per block: a multiprocessor has registers for two blocks
-    struct Load {
-        HalfCodes codes;
-        unsigned scales[2];
-    };
-    static __device__ void load(Load& held, const Rows& rows, int step, int blocks) {
-        held.codes.load(rows, step, blocks);
+// A scale per block, eight for a row of a tile. Lane t copies those of blocks 2 t and 2 t + 1; rows
+// have an even number of blocks. Past the end, the last two are read, and multiplied by zeros.
+struct BlockScales {
+    static constexpr int BYTES = 16 * 8 * sizeof(__half);
+    static __device__ void copy(char* to, const Rows& rows, int step, int blocks) {
+        const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, at = min(step * 8 + 2 * t, blocks - 2);
 #pragma unroll
         for (int half = 0; half < 2; half++)
-            held.scales[half] = scales_of_pair(rows.scales[half], rows.row[half], step, blocks);
+            cp_async_word(to + 16 * (g + 8 * half) + 4 * t,
+                          static_cast<const __half*>(rows.scales[half]) + Int(rows.row[half]) * blocks + at);
     }
-    template <class T> static __device__ void add(const Load& held, const Numbers& x, float (&totals)[2]) {
-        const float zero = -(Codes<T>::OFFSET + 8);
-        const float2 sums = x.of_blocks();
-        float d[4] = {zero * sums.x, zero * sums.y, zero * sums.x, zero * sums.y};
-        held.codes.template multiply<T>(x, d);
-        add_scaled(held.scales, d, totals);
+    // totals += scale of the weights * scale of x * sum, of blocks 4 i on
+    static __device__ void add(const char* scales, const Digits& x, int i, const int (&d)[4], float (&totals)[2]) {
+        const int g = threadIdx.x % 32 / 4, block = threadIdx.x % 4 + 4 * i;
+        const float of_x = x.scale(block);
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const __half scale = reinterpret_cast<const __half*>(scales)[8 * (g + 8 * half) + block];
+            totals[half] += float(scale) * of_x * whole(d, half);
+        }
+    }
+};
+
+struct Nothing {};
+
+// No kernel starts early before sm_90, and there these formats would spill with so few registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int MORE_WARPS = 16;
+#else
+constexpr int MORE_WARPS = 18;
+#endif
+
+// scale * (q - 8), as planes: codes; scale.
+struct q4_0_tile : Blocks<1> {
+    static constexpr bool BY_PAIRS = false, WITH_SUMS = false, HOLDS = false;
+    static constexpr int SHIFT = 4;  // codes are used times 2^SHIFT
+    static constexpr int CODES = Blocks<1>::BYTES, BYTES = CODES + BlockScales::BYTES, DEPTH = 2, WARPS = MORE_WARPS;
+    typedef Nothing Held;
+    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks) {
+        Blocks<1>::copy(to, rows, step, blocks);
+        BlockScales::copy(to + CODES, rows, step, blocks);
+    }
+    static __device__ void add(const char* tile, const Held&, const Digits& x, float (&totals)[2]) {
+        int high_halves = int(0xf0f0f0f0u);
+        compute_now(high_halves);  // in a register, as an instruction takes one constant
+        Blocks<1>::add(tile, x,
+            // 16 (code - 8)
+            [&](unsigned word, int second) { return ((second ? word : word << 4) & high_halves) ^ 0x80808080u; },
+            [&](int i, const int (&d)[4]) { BlockScales::add(tile + CODES, x, i, d, totals); });
     }
 };
 
 // scale * (q - zero), a scale and a zero per 2^group blocks; weights 2 i and 2 i + 1 in byte i.
-struct int4_group_tile {
-    static constexpr bool IN_ORDER = true;
-    static constexpr int DEPTH = 1, WARPS = 16;
-    struct Load {
-        HalfCodes codes;
-        unsigned short scales[2][2];  // of blocks 2 t and 2 t + 1
+struct int4_group_tile : Blocks<1> {
+    static constexpr bool BY_PAIRS = true, WITH_SUMS = true, HOLDS = true;
+    static constexpr int SHIFT = 0, DEPTH = 1, WARPS = 14;
+    struct Held {
+        unsigned short scales[2][2];
         Byte zeros[2][2];
     };
-    static __device__ void load(Load& held, const Rows& rows, int step, int blocks) {
-        held.codes.load(rows, step, blocks);
+    static __device__ void copy(char* to, Held& held, const Rows& rows, int step, int blocks) {
+        Blocks<1>::copy(to, rows, step, blocks);
 #pragma unroll
         for (int half = 0; half < 2; half++)
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                const int block = min(int(step * 8 + 2 * (threadIdx.x % 4) + i), blocks - 1);
+                const int block = of_step(step, i, blocks);
                 const Int at = Int(rows.row[half]) * (blocks >> rows.group) + (block >> rows.group);
                 held.scales[half][i] = static_cast<const unsigned short*>(rows.scales[half])[at];
                 held.zeros[half][i] = static_cast<const Byte*>(rows.zeros[half])[at];
             }
     }
-    template <class T> static __device__ void add(const Load& held, const Numbers& x, float (&totals)[2]) {
-        const float2 sums = x.of_blocks();
-        float d[4];
+    static __device__ void add(const char* tile, const Held& held, const Digits& x, float (&totals)[2]) {
+        Blocks<1>::add(tile, x, halves, [&](int i, const int (&d)[4]) {
+            const int block = threadIdx.x % 4 + 4 * i;
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            d[i] = -(Codes<T>::OFFSET + float(held.zeros[i / 2][i % 2])) * (i % 2 ? sums.y : sums.x);
-        held.codes.template multiply<T>(x, d);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            totals[i / 2] += float(reinterpret_cast<const __half&>(held.scales[i / 2][i % 2])) * d[i];
+            for (int half = 0; half < 2; half++) {
+                const auto scale = i ? held.scales[half][1] : held.scales[half][0];
+                const auto zero = i ? held.zeros[half][1] : held.zeros[half][0];
+                totals[half] += half_of(scale) * (x.scale(block) * whole(d, half) - float(zero) * x.sum(block));
+            }
+        });
     }
 };
 
-// scale * q, as planes: 32 signed bytes; a scale per block or, OF_ROW, per row. A code is 16 h + l
-// - 128 for two halves, which are multiplied separately. Lane t has blocks t and t + 4.
-template <bool OF_ROW> struct int8_tile {
-    static constexpr bool IN_ORDER = false;
-    static constexpr int DEPTH = 1, WARPS = 12;
-    struct Load {
-        uint4 codes[2][2][2];
-        unsigned scales[2];
-    };
-    static __device__ void load(Load& held, const Rows& rows, int step, int blocks) {
+// scale * q, as planes: 32 signed bytes; a scale per block or, OF_ROW, per row.
+template <bool OF_ROW> struct int8_tile : Blocks<2> {
+    static constexpr bool BY_PAIRS = false, WITH_SUMS = false, HOLDS = false;
+    static constexpr int CODES = Blocks<2>::BYTES, BYTES = CODES + BlockScales::BYTES, SHIFT = 0, DEPTH = 1, WARPS = 16;
+    typedef Nothing Held;
+    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks) {
+        Blocks<2>::copy(to, rows, step, blocks);
+        if (!OF_ROW) return BlockScales::copy(to + CODES, rows, step, blocks);
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const uint4* const codes = static_cast<const uint4*>(rows.codes[half]) + Int(rows.row[half]) * blocks * 2;
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                const int block = min(int(step * 8 + threadIdx.x % 4 + 4 * i), blocks - 1);
-                held.codes[half][i][0] = load_once(codes + 2 * block);
-                held.codes[half][i][1] = load_once(codes + 2 * block + 1);
-            }
-            held.scales[half] = OF_ROW ? static_cast<const unsigned*>(rows.scales[half])[rows.row[half]]
-                                       : scales_of_pair(rows.scales[half], rows.row[half], step, blocks);
-        }
+        for (int half = 0; half < 2; half++)
+            cp_async_word(own_scale(to, half), static_cast<const float*>(rows.scales[half]) + rows.row[half]);
     }
-    template <class T> static __device__ void add(const Load& held, const Numbers& x, float (&totals)[2]) {
-        const float zero = -Codes<T>::OFFSET, signs = zero - 8;
-        const float2 sums = x.of_blocks();
-        float low[4] = {zero * sums.x, zero * sums.y, zero * sums.x, zero * sums.y};
-        float high[4] = {signs * sums.x, signs * sums.y, signs * sums.x, signs * sums.y};
+    static __device__ float* own_scale(char* tile, int half) {
+        return reinterpret_cast<float*>(tile + CODES) + 32 * half + threadIdx.x % 32;
+    }
+    static __device__ void add(const char* tile, const Held&, const Digits& x, float (&totals)[2]) {
+        float sums[2] = {};
+        Blocks<2>::add(tile, x, [](unsigned word, int) { return word; }, [&](int i, const int (&d)[4]) {
+            if (!OF_ROW) return BlockScales::add(tile + CODES, x, i, d, totals);
+            const float of_x = x.scale(threadIdx.x % 4 + 4 * i);
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const unsigned* const numbers = x.of_block(threadIdx.x % 4 + 4 * i);
+            for (int half = 0; half < 2; half++) sums[half] += of_x * whole(d, half);
+        });
+        if (OF_ROW)
 #pragma unroll
-            for (int word = 0; word < 4; word++) {
-                const uint4 b = *reinterpret_cast<const uint4*>(numbers + 4 * word);
-                unsigned p[2][4], q[2][4];  // the first and the last 16 weights
-#pragma unroll
-                for (int k = 0; k < 2; k++) {
-                    Codes<T>::pairs(word_of(held.codes[0][i][k], word) ^ 0x80808080u, p[k]);
-                    Codes<T>::pairs(word_of(held.codes[1][i][k], word) ^ 0x80808080u, q[k]);
-                }
-#pragma unroll
-                for (int k = 0; k < 4; k += 2) {  // bytes 0 and 2, then 1 and 3
-                    const unsigned lows[4] = {p[0][k], q[0][k], p[1][k], q[1][k]};
-                    const unsigned highs[4] = {p[0][k + 1], q[0][k + 1], p[1][k + 1], q[1][k + 1]};
-                    const unsigned right[2] = {k ? b.z : b.x, k ? b.w : b.y};
-                    mma_m16n8k16<T>(low, lows, right);
-                    mma_m16n8k16<T>(high, highs, right);
-                }
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i++) low[i] += 16 * high[i];
-        if constexpr (OF_ROW) {
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-                totals[half] += __uint_as_float(held.scales[half]) * (low[2 * half] + low[2 * half + 1]);
-        } else {
-            add_scaled(held.scales, low, totals);
-        }
+            for (int half = 0; half < 2; half++) totals[half] += *own_scale(const_cast<char*>(tile), half) * sums[half];
     }
 };
 typedef int8_tile<false> q8_0_tile;
 typedef int8_tile<true> int8_channel_tile;
 
-// (d scale) q - (dmin minimum), blocks of BYTES as in `AffineBlocks` of packed.cuh. In each 16
+// (d scale) q - (dmin minimum), blocks of SIZE bytes as in `AffineBlocks` of packed.cuh. In each 16
 // bytes of codes, the low halves belong to one of eight parts of 32 weights, the high halves to the
 // next. Lane t has the first (t even) or last 16 weights of parts 2 (t / 2) and the next, and of
 // the parts four later.
-template <int BYTES> struct affine_tile {
-    static constexpr bool IN_ORDER = false, HAS_FIFTH = BYTES == 176;
-    static constexpr int DEPTH = 1, WARPS = HAS_FIFTH ? 12 : 16;
-    struct Load {
-        uint4 codes[2][2], head[2], fifth[HAS_FIFTH ? 2 : 1];
-    };
-    static __device__ void load(Load& held, const Rows& rows, int step, int blocks) {
+template <int SIZE> struct affine_tile {
+    static constexpr bool BY_PAIRS = false, WITH_SUMS = true, HOLDS = false, HAS_FIFTH = SIZE == 176;
+    static constexpr int CODES = 4 * 32 * 16, OF_HEAD = HAS_FIFTH ? 48 : 16, BYTES = CODES + 16 * OF_HEAD;
+    static constexpr int SHIFT = 0, DEPTH = HAS_FIFTH ? 1 : 2, WARPS = HAS_FIFTH ? 16 : MORE_WARPS;
+    typedef Nothing Held;
+    // The first bytes of the block of row g or g + 8: scales and minimums, fifth bits.
+    static __device__ uint4* head(char* tile, int half) {
+        return reinterpret_cast<uint4*>(tile + CODES + OF_HEAD * (threadIdx.x % 32 / 4 + 8 * half));
+    }
+    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks) {
         const int t = threadIdx.x % 4, steps = blocks / 8;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const uint4* const block = reinterpret_cast<const uint4*>(
-                static_cast<const Byte*>(rows.codes[half]) + (Int(rows.row[half]) * steps + min(step, steps - 1)) * BYTES);
-            held.head[half] = *block;
-            if constexpr (HAS_FIFTH) held.fifth[half] = block[1 + t % 2];
+            const Int number = Int(rows.row[half]) * steps + min(step, steps - 1);
+            const auto* const block = reinterpret_cast<const uint4*>(static_cast<const Byte*>(rows.codes[half]) + number * SIZE);
+            if (t < OF_HEAD / 16) cp_async(head(to, half) + t, block + t);
 #pragma unroll
-            for (int i = 0; i < 2; i++) held.codes[half][i] = load_once(block + (BYTES / 16 - 8) + t + 4 * i);
+            for (int i = 0; i < 2; i++) cp_async(own(to, 2 * half + i), block + (SIZE / 16 - 8) + t + 4 * i);
         }
     }
-    template <class T> static __device__ void add(const Load& held, const Numbers& x, float (&totals)[2]) {
+    // Two D, of the parts of low and of high halves: lane t has parts 2 t and 2 t + 1.
+    static __device__ int column(int i) {
+        const int n = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+        return n / 2 == t / 2 + 2 * i ? n / 2 * 2 * OF_BLOCK + LOW * (n % 2) + HALF * (t % 2) : -1;
+    }
+    static __device__ void add(const char* tile, const Held&, const Digits& x, float (&totals)[2]) {
         const int t = threadIdx.x % 4;
-        const float zero = -Codes<T>::OFFSET;
-        const float2 sums = x.of_blocks();
-        float d[4] = {zero * sums.x, zero * sums.y, zero * sums.x, zero * sums.y};
-#pragma unroll
+        const uint4* const heads[2] = {head(const_cast<char*>(tile), 0), head(const_cast<char*>(tile), 1)};
+        int sums[2][4] = {};
+#pragma unroll 1
         for (int i = 0; i < 2; i++) {
-            const int part = t / 2 * 2 + 4 * i;
-            const unsigned* const first = x.of_block(part) + t % 2;
-            const unsigned* const second = x.of_block(part + 1) + t % 2;
+            const uint4 codes[2] = {own(tile, i), own(tile, 2 + i)};
+            uint4 fifth[2] = {};
+            if (HAS_FIFTH) fifth[0] = heads[0][1 + t % 2], fifth[1] = heads[1][1 + t % 2];
 #pragma unroll
-            for (int word = 0; word < 4; word++) {
-                unsigned p[4], q[4];
-                const unsigned bits[2] = {HAS_FIFTH ? word_of(held.fifth[0], word) : 0,
-                                          HAS_FIFTH ? word_of(held.fifth[HAS_FIFTH], word) : 0};
-                Codes<T>::template pairs<HAS_FIFTH, 1>(word_of(held.codes[0][i], word), p, bits[0] >> part);
-                Codes<T>::template pairs<HAS_FIFTH, 1>(word_of(held.codes[1][i], word), q, bits[1] >> part);
-                const unsigned low[4] = {p[0], q[0], p[2], q[2]}, high[4] = {p[1], q[1], p[3], q[3]};
-                mma_m16n8k16<T>(d, low, {first[4 * word], first[4 * word + 2]});
-                mma_m16n8k16<T>(d, high, {second[4 * word], second[4 * word + 2]});
+            for (int high = 0; high < 2; high++) {
+                const int part = t / 2 * 2 + 4 * i + high;
+                const auto bytes = [&](int half, int word) {
+                    const unsigned more = word_of(fifth[half], word) >> part & 0x01010101u;
+                    return halves(word_of(codes[half], word), high) | more << 4;
+                };
+                const uint4 numbers = x.numbers(i, OF_BLOCK * high);
+#pragma unroll
+                for (int word = 0; word < 4; word += 2) multiply(sums[high], numbers, word, bytes);
             }
         }
 #pragma unroll
-        for (int half = 0; half < 2; half++)
+        for (int high = 0; high < 2; high++) {
+            const int part = 2 * t + high;
+            const float scale_of_x = x.scale(part), sum = x.sum(part);
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                float scale = scale_of(held.head[half].x, 0), minimum = scale_of(held.head[half].x, 1);
-                scale_and_minimum(held.head[half], 2 * t + i, scale, minimum);
-                totals[half] += scale * d[2 * half + i] - minimum * (i ? sums.y : sums.x);
+            for (int half = 0; half < 2; half++) {
+                float scale = half_of(heads[half]->x), minimum = half_of(heads[half]->x >> 16);
+                scale_and_minimum(*heads[half], part, scale, minimum);
+                totals[half] += scale * (scale_of_x * whole(sums[high], half)) - minimum * sum;
             }
+        }
     }
 };
 typedef affine_tile<144> q4_k_tile;
@@ -318,64 +293,69 @@ typedef affine_tile<176> q5_k_tile;
 
 // (d scale) (q - 32), as planes: 128 bytes of low halves; 16 scales of signed bytes, d; 64 bytes of
 // pairs of high bits. In each 16 bytes of codes, the low halves are 16 weights with a scale, the
-// high halves those 64 positions later: two separate products, in the same column of two D. Lane t
-// has the 16 bytes t and t + 4.
+// high halves those 64 positions later: two D, of four such parts each. Lane t has the 16 bytes t
+// and t + 4.
 struct q6_k_tile {
-    static constexpr bool IN_ORDER = false;
-    static constexpr int DEPTH = 1, WARPS = 8;
-    struct Load {
-        uint4 codes[2][2], high[2][2];
-        unsigned short scales[2][2], d[2];
+    static constexpr bool BY_PAIRS = false, WITH_SUMS = false, HOLDS = true;
+    static constexpr int CODES = 4 * 32 * 16, BYTES = CODES + 16 * 64, SHIFT = 2, DEPTH = 1, WARPS = 14;
+    struct Held {
+        signed char scales[2][4];
+        unsigned short d[2];
     };
-    // The first of the 16 parts in lane t's columns 2 t and 2 t + 1: for low halves; for high
-    // halves, 4 later.
-    static __device__ int first_part() { return threadIdx.x % 4 / 2 * 8 + threadIdx.x % 2 * 2; }
-    static __device__ void load(Load& held, const Rows& rows, int step, int blocks) {
+    static __device__ uint4* high_bits(char* tile, int half) {
+        return reinterpret_cast<uint4*>(tile + CODES + 64 * (threadIdx.x % 32 / 4 + 8 * half));
+    }
+    static __device__ void copy(char* to, Held& held, const Rows& rows, int step, int blocks) {
         const int t = threadIdx.x % 4, steps = blocks / 8;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const Int block = Int(rows.row[half]) * steps + min(step, steps - 1);
+            cp_async(high_bits(to, half) + t, static_cast<const uint4*>(rows.zeros[half]) + block * 4 + t);
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                cp_async(own(to, 2 * half + i), static_cast<const uint4*>(rows.codes[half]) + block * 8 + t + 4 * i);
             const Byte* const scales = static_cast<const Byte*>(rows.scales[half]) + block * 18;
             held.d[half] = *reinterpret_cast<const unsigned short*>(scales + 16);
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                held.scales[half][i] = *reinterpret_cast<const unsigned short*>(scales + first_part() + 4 * i);
-                held.codes[half][i] = load_once(static_cast<const uint4*>(rows.codes[half]) + block * 8 + t + 4 * i);
-                held.high[half][i] = load_once(static_cast<const uint4*>(rows.zeros[half]) + block * 4 + t % 2 + 2 * i);
-            }
+            for (int i = 0; i < 4; i++) held.scales[half][i] = scales[t + 4 * i];
         }
     }
-    template <class T> static __device__ void add(const Load& held, const Numbers& x, float (&totals)[2]) {
+    static __device__ int column(int) {
+        const int n = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+        return n / 2 == t ? OF_BLOCK * (t / 2) + LOW * (n % 2) + HALF * (t % 2) : -1;
+    }
+    static __device__ void add(const char* tile, const Held& held, const Digits& x, float (&totals)[2]) {
         const int t = threadIdx.x % 4;
-        const float zero = -(Codes<T>::OFFSET + 32);
-        const float2 first = x.of_sums(first_part()), second = x.of_sums(first_part() + 4);
-        float low[4] = {zero * first.x, zero * first.y, zero * first.x, zero * first.y};
-        float high[4] = {zero * second.x, zero * second.y, zero * second.x, zero * second.y};
-#pragma unroll
+        float sums[2] = {};
+#pragma unroll 1
         for (int i = 0; i < 2; i++) {
-            const unsigned* const of_low = x.of_block(t / 2 + 4 * i, t + 4 * i) + t % 2;
-            const unsigned* const of_high = x.of_block(t / 2 + 4 * i + 2, t + 4 * i) + t % 2;
+            uint4 codes[2], bits[2];
 #pragma unroll
-            for (int word = 0; word < 4; word++) {
-                unsigned p[4], q[4];
-                Codes<T>::template pairs<2, 4>(word_of(held.codes[0][i], word), p,
-                                               word_of(held.high[0][i], word) >> t / 2 * 2);
-                Codes<T>::template pairs<2, 4>(word_of(held.codes[1][i], word), q,
-                                               word_of(held.high[1][i], word) >> t / 2 * 2);
-                const unsigned lows[4] = {p[0], q[0], p[2], q[2]}, highs[4] = {p[1], q[1], p[3], q[3]};
-                mma_m16n8k16<T>(low, lows, {of_low[4 * word], of_low[4 * word + 2]});
-                mma_m16n8k16<T>(high, highs, {of_high[4 * word], of_high[4 * word + 2]});
+            for (int half = 0; half < 2; half++)
+                codes[half] = own(tile, 2 * half + i),
+                bits[half] = high_bits(const_cast<char*>(tile), half)[t % 2 + 2 * i];
+#pragma unroll
+            for (int high = 0; high < 2; high++) {
+                // 4 (code - 32)
+                const auto bytes = [&](int half, int word) {
+                    const unsigned of = word_of(codes[half], word), low = (high ? of >> 2 : of << 2) & 0x3c3c3c3cu;
+                    const unsigned more = word_of(bits[half], word) >> (t / 2 * 2 + 4 * high) << 6 & 0xc0c0c0c0u;
+                    return (low | more) ^ 0x80808080u;
+                };
+                const int block = 4 * i + 2 * high;
+                const uint4 numbers = x.numbers(0, OF_BLOCK * block);
+                int d[4] = {};
+#pragma unroll
+                for (int word = 0; word < 4; word += 2) multiply(d, numbers, word, bytes);
+                const float of_x = x.scale(block + t / 2);
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const auto scale = i ? held.scales[half][2 + high] : held.scales[half][high];
+                    sums[half] += float(scale) * of_x * whole(d, half);
+                }
             }
         }
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float sum = 0;
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                sum += float(static_cast<signed char>(held.scales[half][0] >> 8 * i)) * low[2 * half + i];
-                sum += float(static_cast<signed char>(held.scales[half][1] >> 8 * i)) * high[2 * half + i];
-            }
-            totals[half] += float(reinterpret_cast<const __half&>(held.d[half])) * sum;
-        }
+        for (int half = 0; half < 2; half++) totals[half] += half_of(held.d[half]) * sums[half];
     }
 };

@@ -66,7 +66,7 @@ template <class T, int HEAD> struct RotatedQueries {
             cp_async_commit();
             if (is_first) {
                 load_keys();  // two groups of copies
-                use_later(slot);
+                compute_now(slot);
                 if (slot < 0 || slot >= room) slot = (slot % room + room) % room;
             }
             is_first ? cp_async_wait<2>() : cp_async_wait<0>();
@@ -101,7 +101,7 @@ template <class T, int HEAD> struct SlotsInOrder {
     int newest, extent, window;
 
     __device__ void narrow(int, int, Int& begin, Int& end) {
-        use_later(newest);  // not earlier: it may not have come
+        compute_now(newest);  // not earlier: it may not have come
         end = max(0, min(extent, newest + 1));
         begin = window ? min(int(end), max(0, newest - window + 1)) : 0;
     }

@@ -76,6 +76,8 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
     // In the place of the numbers of x that this thread will write.
     if (BATCH == 1 && norm && threadIdx.x * N < columns) begin_copy(of_x + first, norm + first);
+    A reciprocal = reciprocal_of<A>(columns), small = A(eps);
+    if (norm) compute_now(reciprocal), compute_now(small);
     wait_for_previous_kernel();  // weights do not depend on it
     trigger_next_kernel();       // not earlier: the next kernel's loads would delay these
 
@@ -87,7 +89,7 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
         };
         if (norm) {
             const auto first_pack = load_pack<N>(of_row + first);
-            const A scale = norm_of<(BATCH > 1)>(of_row, first_pack, columns, A(eps), int(norm_threads));
+            const A scale = norm_of<(BATCH > 1)>(of_row, first_pack, columns, reciprocal, small, int(norm_threads));
             if (BATCH == 1) wait_for_copies();
 #pragma unroll 1
             for (int from = 0; from < columns; from += THREADS * N) {

@@ -11,8 +11,15 @@
 //     B (16, 8)   b[0]: rows c, c + 1 of column g          b[1]: rows c + 8, c + 9 of column g
 //     D (16, 8)   d[0], d[1]: row g, columns c, c + 1      d[2], d[3]: row g + 8, columns c, c + 1
 //
-// so two adjacent D, rounded, are an A. A 16-byte piece of a row is in one of 8 groups of 4 banks:
-// an ldmatrix has no conflicts if the 8 rows of each matrix start in 8 different groups.
+// so two adjacent D, rounded, are an A. Of 8-bit integers a register holds four, the first in its
+// lowest byte. With e = 4 (lane % 4), and the same D,
+//
+//     A (16, 32)  a[0]: row g,     columns e to e + 3      a[1]: row g + 8, columns e to e + 3
+//                 a[2]: row g,     columns e + 16 on       a[3]: row g + 8, columns e + 16 on
+//     B (32, 8)   b[0]: rows e to e + 3 of column g        b[1]: rows e + 16 on of column g
+//
+// A 16-byte piece of a row is in one of 8 groups of 4 banks: an ldmatrix has no conflicts if the 8
+// rows of each matrix start in 8 different groups.
 //
 // Tests put a file of the same name first on the include path, which does the same on the CPU:
 // include it as <tensor_cores.cuh>.
@@ -21,6 +28,14 @@
 
 __device__ inline unsigned shared_address(const void* at) {
     return static_cast<unsigned>(__cvta_generic_to_shared(at));
+}
+
+// The same shared memory, whose address is computed here, once: the compiler would do it again for
+// every use, by slow instructions.
+template <class T> __device__ T* in_register(T* shared) {
+    unsigned at = shared_address(shared);
+    asm volatile("" : "+r"(at));
+    return static_cast<T*>(__cvta_shared_to_generic(at));
 }
 
 // D += A B: products of 16-bit floats, summed in float32.
@@ -37,6 +52,14 @@ __device__ inline void mma_m16n8k16<__nv_bfloat16>(float (&d)[4], const unsigned
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// D += A B: products of signed 8-bit integers, summed in 32 bits.
+__device__ inline void mma_m16n8k32(int (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
@@ -84,6 +107,10 @@ __device__ inline void cp_async(void* to, const void* from, int bytes = 16) {
 __device__ inline void cp_async_cached(void* to, const void* from, int bytes = 16) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                  "r"(bytes) : "memory");
+}
+// Starts copying 4 bytes.
+__device__ inline void cp_async_word(void* to, const void* from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
 // Commits the thread's copies as a group.
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
