@@ -34,7 +34,7 @@ of, the bytes of shared memory of a warp for tiles, and the most warps of a bloc
 has registers for two such blocks, so that all blocks of a product begin at once."""
 STEP, TILE, MOST_TILES = 256, 16, 32
 """There: columns that a warp multiplies at a time, rows of a tile, and tiles of a block."""
-OF_STEP, REST = 4 * 144, 4 * 104
+OF_STEP, REST = 4 * 144, 4 * 100
 """Bytes of shared memory for the digits of a warp's step, and for zeros."""
 RESERVED, OF_NORM = 1 << 10, 4 * 32
 """Bytes of shared memory that CUDA takes for each block, beyond `max_shared`, and those in which a

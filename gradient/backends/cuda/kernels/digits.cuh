@@ -19,6 +19,9 @@ constexpr int WORDS = DIGITS + SCALES + SUMS;
 // each; then scales, then the blocks' sums. The B of an mma has the high digits of a block in one
 // column, the low ones in the next, and zeros in others, so lanes of other columns read zeros.
 struct Digits {
+    // Words: of a block; from its high digits to its low ones; from its first 16 numbers to the others;
+    // and how many a lane may read from the begin of its column on.
+    static constexpr int OF_BLOCK = 16, LOW = 8, HALF = 4, MOST_READ = 100;
     const unsigned* step;
     const unsigned* column[2];  // what a lane has of B begins here: in the step, or zeros
     __device__ float scale(int block) const { return __uint_as_float(step[DIGITS + block]); }
@@ -28,8 +31,6 @@ struct Digits {
         return *reinterpret_cast<const uint4*>((of ? column[1] : column[0]) + words);
     }
 };
-constexpr int OF_BLOCK = 16, LOW = 8, HALF = 4;  // words: of a block, to its low digits, to its second half
-constexpr int ZEROS = 104;                       // words that a lane may read from the begin of its column on
 
 template <class T> __device__ float number_of(unsigned bits) {
     const unsigned short half = bits;
@@ -71,13 +72,13 @@ __device__ void put_digits(unsigned* words, const Pack<T, 8>& numbers, bool vali
         digits[1][i] = __byte_perm(first, second, 0x6420) & 0x7f7f7f7fu;
         if (WITH_SUMS) sum += 128 * __dp4a(int(digits[0][i]), 0x01010101, 0) + __dp4a(int(digits[1][i]), 0x01010101, 0);
     }
-    unsigned* const to = words + lane / 4 * OF_BLOCK + (BY_PAIRS ? q : 2 * q);
+    unsigned* const to = words + lane / 4 * Digits::OF_BLOCK + (BY_PAIRS ? q : 2 * q);
 #pragma unroll
     for (int low = 0; low < 2; low++) {
         if (BY_PAIRS)
-            to[LOW * low] = digits[low][0], to[LOW * low + HALF] = digits[low][1];
+            to[Digits::LOW * low] = digits[low][0], to[Digits::LOW * low + Digits::HALF] = digits[low][1];
         else
-            *reinterpret_cast<uint2*>(to + LOW * low) = {digits[low][0], digits[low][1]};
+            *reinterpret_cast<uint2*>(to + Digits::LOW * low) = {digits[low][0], digits[low][1]};
     }
     if (WITH_SUMS) {
         sum += __shfl_xor_sync(0xffffffffu, sum, 1);

@@ -31,7 +31,7 @@ constexpr int ROWS_OF_TILE = 16;
 
 // Bytes of shared memory for a warp with that many steps: tiles, digits, zeros.
 template <class FORMAT> __device__ int bytes_of_warp(int steps) {
-    return FORMAT::DEPTH * FORMAT::BYTES + 4 * (steps * WORDS + ZEROS);
+    return FORMAT::DEPTH * FORMAT::BYTES + 4 * (steps * WORDS + Digits::MOST_READ);
 }
 
 // A warp's way through its tiles: `steps` of 256 columns for every tile of the block.
@@ -95,7 +95,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     cp_async_commit();
 #pragma unroll 1
     for (int d = 0; d < DEPTH; d++) copy_next();
-    if (lane < ZEROS / 4) *reinterpret_cast<uint4*>(zeros + 4 * lane) = {0, 0, 0, 0};
+    if (lane < Digits::MOST_READ / 4) *reinterpret_cast<uint4*>(zeros + 4 * lane) = {0, 0, 0, 0};
     for (int i = threadIdx.x; i < tiles * ROWS_OF_TILE * (padded - warps); i += blockDim.x)
         sums[i / (padded - warps) * padded + warps + i % (padded - warps)] = 0;
     const unsigned* columns_of_b[2];  // what the lane has of B, in the warp's first step

@@ -81,7 +81,7 @@ template <int PIECES> struct Blocks {
     }
     static __device__ int column(int) {
         const int n = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-        return n / 2 == t ? OF_BLOCK * t + LOW * (n % 2) : -1;
+        return n / 2 == t ? Digits::OF_BLOCK * t + Digits::LOW * (n % 2) : -1;
     }
     // `bytes(word, second)`: four codes of the first or the second 16 numbers of a block; `scaled(i, d)`
     // is given the sums of blocks 4 i on.
@@ -96,7 +96,7 @@ template <int PIECES> struct Blocks {
             for (int second = 0; second < 2; second++) {
                 const int piece = PIECES * i + second % PIECES;
                 const uint4 codes[2] = {own(tile, piece), own(tile, 2 * PIECES + piece)};
-                const uint4 numbers = x.numbers(0, 4 * OF_BLOCK * i + HALF * second);
+                const uint4 numbers = x.numbers(0, 4 * Digits::OF_BLOCK * i + Digits::HALF * second);
 #pragma unroll
                 for (int word = 0; word < 4; word += 2)
                     multiply(d[second % AT_ONCE], numbers, word,
@@ -243,7 +243,8 @@ template <int SIZE> struct affine_tile {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const Int number = Int(rows.row[half]) * steps + min(step, steps - 1);
-            const auto* const block = reinterpret_cast<const uint4*>(static_cast<const Byte*>(rows.codes[half]) + number * SIZE);
+            const Byte* const bytes = static_cast<const Byte*>(rows.codes[half]) + number * SIZE;
+            const uint4* const block = reinterpret_cast<const uint4*>(bytes);
             if (t < OF_HEAD / 16) cp_async(head(to, half) + t, block + t);
 #pragma unroll
             for (int i = 0; i < 2; i++) cp_async(own(to, 2 * half + i), block + (SIZE / 16 - 8) + t + 4 * i);
@@ -252,7 +253,8 @@ template <int SIZE> struct affine_tile {
     // Two D, of the parts of low and of high halves: lane t has parts 2 t and 2 t + 1.
     static __device__ int column(int i) {
         const int n = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-        return n / 2 == t / 2 + 2 * i ? n / 2 * 2 * OF_BLOCK + LOW * (n % 2) + HALF * (t % 2) : -1;
+        const int at = n / 2 * 2 * Digits::OF_BLOCK + Digits::LOW * (n % 2) + Digits::HALF * (t % 2);
+        return n / 2 == t / 2 + 2 * i ? at : -1;
     }
     static __device__ void add(const char* tile, const Held&, const Digits& x, float (&totals)[2]) {
         const int t = threadIdx.x % 4;
@@ -270,7 +272,7 @@ template <int SIZE> struct affine_tile {
                     const unsigned more = word_of(fifth[half], word) >> part & 0x01010101u;
                     return halves(word_of(codes[half], word), high) | more << 4;
                 };
-                const uint4 numbers = x.numbers(i, OF_BLOCK * high);
+                const uint4 numbers = x.numbers(i, Digits::OF_BLOCK * high);
 #pragma unroll
                 for (int word = 0; word < 4; word += 2) multiply(sums[high], numbers, word, bytes);
             }
@@ -322,7 +324,7 @@ struct q6_k_tile {
     }
     static __device__ int column(int) {
         const int n = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-        return n / 2 == t ? OF_BLOCK * (t / 2) + LOW * (n % 2) + HALF * (t % 2) : -1;
+        return n / 2 == t ? Digits::OF_BLOCK * (t / 2) + Digits::LOW * (n % 2) + Digits::HALF * (t % 2) : -1;
     }
     static __device__ void add(const char* tile, const Held& held, const Digits& x, float (&totals)[2]) {
         const int t = threadIdx.x % 4;
@@ -343,7 +345,7 @@ struct q6_k_tile {
                     return (low | more) ^ 0x80808080u;
                 };
                 const int block = 4 * i + 2 * high;
-                const uint4 numbers = x.numbers(0, OF_BLOCK * block);
+                const uint4 numbers = x.numbers(0, Digits::OF_BLOCK * block);
                 int d[4] = {};
 #pragma unroll
                 for (int word = 0; word < 4; word += 2) multiply(d, numbers, word, bytes);
