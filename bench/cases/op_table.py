@@ -1,4 +1,4 @@
-"""80 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
+"""89 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP, a GPT and a graph network, and of their
@@ -70,6 +70,8 @@ OPS = [
     # products
     Op("linear, MLP", of_f("linear"), ((128, 784), (512, 784), (512,))),
     Op("linear, GPT", of_f("linear"), (TOKENS, (1024, 256), (1024,))),
+    *[Op(f"linear, {n} x {k} x {m}", of_f("linear"), ((n, k), (m, k), (m,)))
+      for n, k, m in ((256, 64, 64), (512, 32, 64), (256, 128, 128))],
     Op("linear, bfloat16",
        lambda p, *x: p.nn.functional.linear(*(each.bfloat16() for each in x)).float(),
        ((1024, 768), (2048, 768), (2048,))),
@@ -84,6 +86,9 @@ OPS = [
     Op("conv2d, MNIST", of_f("conv2d"), ((64, 32, 26, 26), (64, 32, 3, 3), (64,))),
     Op("conv2d, ResNet", of_f("conv2d", padding=1), (IMAGES, (64, 64, 3, 3))),
     Op("conv2d, stride 2", of_f("conv2d", stride=2, padding=1), (IMAGES, (128, 64, 3, 3))),
+    Op("conv2d, stride 2, 128 channels", of_f("conv2d", stride=2, padding=1),
+       (MAPS, (256, 128, 3, 3))),
+    Op("conv2d, 512 channels", of_f("conv2d", padding=1), ((16, 512, 4, 4), (512, 512, 3, 3))),
     Op("conv2d, 1 x 1", of_f("conv2d"), (IMAGES, (128, 64, 1, 1))),
     Op("conv2d, 4 groups", of_f("conv2d", padding=1, groups=4), (IMAGES, (64, 16, 3, 3))),
     Op("conv2d, depthwise", of_f("conv2d", padding=1, groups=64), (IMAGES, (64, 1, 3, 3))),
@@ -147,6 +152,13 @@ OPS = [
     Op("sort", lambda p, x: x.sort(-1)[0], ((256, 256),)),
     Op("topk", lambda p, x: x.topk(50, -1)[0], ((8, 50257),)),
     Op("topk, 10 of 1000", lambda p, x: x.topk(10, -1)[0], ((64, 1000),)),
+    # matrices of Gaussian processes, and Fourier transforms
+    Op("cholesky", lambda p, x: p.linalg.cholesky(x @ x.T / 300 + p.eye(300)), ((300, 300),)),
+    Op("solve_triangular",
+       lambda p, a, b: p.linalg.solve_triangular(a.tril(-1) / 100 + p.eye(300), b, upper=False),
+       ((300, 300), (300, 300))),
+    *[Op(f"rfft and irfft, {n} x {m}", lambda p, x: p.fft.irfft(p.fft.rfft(x), x.shape[-1]),
+         ((n, m),)) for n, m in ((640, 256), (1024, 400))],
     # places
     Op("topk, 2 of 8", lambda p, x: x.topk(2, -1)[0], ((512, 8),)),
     Op("embedding", lambda p, w, i: p.nn.functional.embedding(i, w), ((1000, 200),),
