@@ -13,7 +13,7 @@ import pytest
 
 import gradient
 from gradient import nn
-from gradient.errors import ArgumentError, AutogradError, FailedCheck, ShapeError
+from gradient.errors import ArgumentError, AutogradError, FailedCheck, ShapeError, TypeMismatch
 
 
 def names(pairs) -> list[str]:
@@ -419,6 +419,11 @@ def test_clipping() -> None:
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     assert np.allclose(model.weight.grad.tolist(), before.tolist())
     assert abs(float(nn.utils.clip_grad_norm_(model.weight, 9.0, float("inf"))) - 0.25) < 1e-5
+    model.weight.grad = gradient.full_like(model.weight, 3.0)
+    assert float(nn.utils.clip_grad_norm_(model.weight, 9.0, "inf")) == 3
+    assert float(nn.utils.get_total_norm([gradient.tensor([3.0, -4.0])], "1")) == 7
+    with pytest.raises(TypeMismatch, match="number as norm_type, got 'fro'"):
+        nn.utils.get_total_norm([gradient.ones(2)], "fro")
     nn.utils.clip_grad_value_(model.parameters(), 0.1)
     assert float(model.bias.grad.max()) == pytest.approx(0.1)
     assert float(nn.utils.clip_grad_norm_([nn.Parameter(gradient.ones(1))], 1.0)) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 
@@ -27,10 +28,17 @@ def _tensors(caller: str, given: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return result
 
 
+def _order(norm_type: float | str) -> float:
+    if isinstance(norm_type, str):
+        with contextlib.suppress(ValueError):
+            return float(norm_type)
+    return float(number_of("get_total_norm", "norm_type", norm_type))
+
+
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
@@ -49,13 +57,14 @@ def clip_grad_norm_(
 
 def get_total_norm(
     tensors: Tensor | Iterable[Tensor],
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all tensors taken as one vector, a 0-d tensor (0 for no tensors)."""
+    """The norm of all tensors taken as one vector, a 0-d tensor (0 for no tensors). `norm_type` may
+    also be a string: "inf"."""
     tensors = _tensors("get_total_norm", tensors)
-    norm_type = float(number_of("clip_grad_norm_", "norm_type", norm_type))
+    norm_type = _order(norm_type)
     if not tensors:
         return zeros(())
     with no_grad():
