@@ -12,6 +12,7 @@ from gradient.autograd import no_grad
 from gradient.autograd.foreign import Operand
 from gradient.errors import StateDictError, TypeMismatch, sentence
 from gradient.nn.parameter import Parameter, is_uninitialized
+from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 from gradient.tensor.packed import float_dtype_of, with_float_dtype
 
@@ -174,14 +175,23 @@ def _load_matches(module: Module, matches: Matches, assign: bool) -> None:
     if assign:
         _assign(module, matches.own, matches.present)
     else:
+        lost = []
         with no_grad():
             for name, value in matches.present.items():
                 target = matches.own[name]
                 if is_uninitialized(value):
                     continue
+                if target.device.type == "meta" != value.device.type:
+                    lost.append(name)
                 if is_uninitialized(target):
                     target.materialize(tuple(value.shape))
                 target.copy_(value)
+        if lost:
+            warn_user(
+                f"{type(module).__name__}.load_state_dict: {len(lost)} tensors of the module, such "
+                f"as {lost[0]}, are on the device meta, which keeps no values; pass assign=True, "
+                "or call to_empty(device=...) first"
+            )
     for each, extra in matches.extra:
         each.set_extra_state(extra)
 

@@ -661,3 +661,12 @@ def test_a_hook_of_every_module_sees_each_until_it_is_removed() -> None:
         handle.remove()
     model(gradient.ones(1))
     assert seen == ["Sequential", "Linear", "Tanh"]
+
+
+def test_loading_into_the_device_meta_warns() -> None:
+    model, saved = nn.Linear(2, 3, device="meta"), nn.Linear(2, 3).state_dict()
+    with pytest.warns(UserWarning, match=r"Linear.load_state_dict: 2 tensors .* such as weight"):
+        model.load_state_dict(saved)
+    model.load_state_dict(saved, assign=True)
+    assert model.weight.tolist() == saved["weight"].tolist()
+    nn.Linear(2, 3, device="meta").load_state_dict(nn.Linear(2, 3, device="meta").state_dict())
