@@ -449,6 +449,22 @@ def test_reductions_are_part_of_a_chains_kernel() -> None:
         assert [call.op for call in executor.calls] == ["fused"] * kernels + rest, f.__name__
 
 
+def test_a_chain_that_is_cut_before_a_reduction_of_its_beginning() -> None:
+    """The second half reads what the first one makes, though this ends with the last call."""
+
+    def states(x: gradient.Tensor) -> list[gradient.Tensor]:
+        kept = [x]
+        for _ in range(40):
+            kept.append(kept[-1] + x)
+        return [*kept[1:], kept[1].sum(-1)]
+
+    compiled = gradient.compile(states, fuse=True)
+    for step in range(5):
+        x = gradient.full((4, 64), float(step), device=DEVICE)
+        for got, expected in zip(compiled(x), states(x), strict=True):
+            assert got.tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_linear_layer_ends_in_gelu(dtype: str) -> None:
     """By cuBLASLt's epilogue, where nothing else reads what the activation is of."""

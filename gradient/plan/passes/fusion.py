@@ -147,6 +147,10 @@ class _Fusion:
         if len(chain.calls) < self.least and not any(call.pieces for call in chain.calls):
             self.keep(*chain.calls)
             return
+        self.fuse(chain, max(self.at[id(call)] for call in chain.calls))
+
+    def fuse(self, chain: _Chain, at: int) -> None:
+        """Emit a chain as a fused call in this place, or as two where it has too many arrays."""
         inside = Counter(ref for call in chain.calls for ref in call.inputs)
         kept = [
             call.outputs[0]
@@ -158,9 +162,9 @@ class _Fusion:
         kept.sort(key=chain.ends.__contains__)  # results of reductions come last
         expression, inputs = self.expression(chain, kept)
         if len(inputs) + len(kept) > MOST_READ_AND_WRITTEN:
+            # In one place: the first may end, with a reduction, behind what the second begins with.
             for part in self.halves(chain):
-                self.open[chain.shape] = part
-                self.close(part)
+                self.fuse(part, at)
             return
         fused = Call(
             FUSED,
@@ -170,7 +174,7 @@ class _Fusion:
             location=chain.calls[0].location,
             pieces=tuple(chain.calls),
         )
-        self.calls.append((max(self.at[id(call)] for call in chain.calls), fused))
+        self.calls.append((at, fused))
 
     def halves(self, chain: _Chain) -> tuple[_Chain, _Chain]:
         """Two chains, one after the other; a reduction is in that of what it reduces."""
