@@ -165,7 +165,7 @@ class Decoder:
         the next steps are queued before the host waits for these."""
         self.check_cache()
         if self.queued and not (steps.valid() and self._holds_queued()):
-            self.close()
+            self._discard()
         for queued in self.queued:
             queued.join()
         most = 2 if steps.works_ahead else 1
@@ -220,14 +220,14 @@ class Decoder:
         """Drop the steps that were not read. They leave no trace: a random number depends on its
         place in the text, not on what was drawn before."""
         if self.queued and not sys.is_finalizing():  # at exit, nothing follows
-            self._discard()
+            self._discard(lasting=self.prompt_cache is not None)
 
-    def _discard(self) -> None:
+    def _discard(self, lasting: bool = True) -> None:
         """Drop the steps that were not read; the cache holds the text without its newest token
-        again, unless another text has taken it over."""
+        again, unless it is used no more (not `lasting`) or another text has taken it over."""
         while self.queued:
             self.queued.popleft().discard()
-        if self._owns_cache:
+        if lasting and self._owns_cache:
             assert self.cache is not None
             self.cache.rewind([length - 1 for length in self.lengths])
             self.record()

@@ -94,8 +94,7 @@ class PromptCache:
         once for all. In a paged cache they share its pages.
         """
         self.uses += 1
-        for steps in self.queued:
-            steps.join()
+        self._join()
         if len(prompts) == 1:
             self.reuse(prompts[0])
             return self.cache
@@ -115,8 +114,14 @@ class PromptCache:
             cache.rewind([0] * len(prompts))
         return cache
 
+    def _join(self) -> None:
+        """Let what is queued from now on follow the last generation's steps."""
+        for steps in self.queued:
+            steps.join()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the text and its keys and values to a file, atomically; see `KVCache.save`."""
+        self._join()
         self.cache.rewind([len(self.tokens)])
         self.cache.save(path, self.model, [self.tokens])
 

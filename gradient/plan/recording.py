@@ -23,6 +23,7 @@ from gradient.optim.optimizer import optimizers
 from gradient.plan.arguments import mapped_tensors, tensors_in
 from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
+from gradient.plan.garbage import uncollected
 from gradient.plan.lifting import Lifting
 from gradient.plan.plan import Plan
 from gradient.plan.readers import Readers
@@ -202,6 +203,7 @@ class _Run:
         recorder, lifting = self.recorder, self.lifting
         try:
             with (
+                uncollected(),
                 lifting.here(),
                 recording(self.backend, recorder),
                 listening(self.readers.listen),

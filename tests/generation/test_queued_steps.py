@@ -4,11 +4,13 @@ they are waited for."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from gradient.generation.queued_steps import QueuedSteps, queue_replays
 from gradient.generation.replay import DecodingSteps
 from gradient.generation.row import Row
 from gradient.models import LlamaConfig, LlamaForCausalLM, MistralConfig
+from gradient.plan import record
 from support import fake_cupy
 from support.fake_device import DEVICE
 
@@ -390,6 +393,49 @@ def test_a_text_that_is_not_closed_before_the_interpreter_ends() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["own cache", "prompt cache"])
+@pytest.mark.parametrize("asked", [False, True], ids=["by itself", "asked"])
+def test_a_text_that_is_freed_while_another_function_is_recorded(
+    model: Any, kept: bool, asked: bool
+) -> None:
+    """By the garbage collector, as the text is in a reference cycle: no call of the plan is its."""
+    if kept and asked:
+        pytest.skip("what a function asks for is part of it")
+    cache = PromptCache(model) if kept else None
+    gc.disable()  # the text stays in the youngest generation
+    _, pieces = begun(model, max_new_tokens=99, prompt_cache=cache)
+    for _ in range(3):
+        next(pieces)
+    decoder = pieces.gi_frame.f_locals["decoder"]  # type: ignore[attr-defined]
+    assert decoder.queued
+    freed = weakref.ref(decoder)
+    cycle: list[Any] = [pieces]
+    cycle.append(cycle)
+    held = [cycle]
+    del decoder, pieces, cycle
+    threshold = gc.get_threshold()
+
+    def double(x: gradient.Tensor) -> gradient.Tensor:
+        held.clear()
+        if asked:
+            gc.collect()
+        gc.set_threshold(10, 1, 1)
+        assert [[] for _ in range(1000)]
+        return x * 2
+
+    x = gradient.ones(3, device=DEVICE)
+    gc.set_threshold(1_000_000)
+    gc.enable()
+    try:
+        recording = record(double, x, inputs=[x], device=DEVICE)
+    finally:
+        gc.set_threshold(*threshold)
+    assert [call.op for call in recording.plan.calls] == ["mul"]
+    gc.collect()
+    assert freed() is None and gc.isenabled() and not is_busy()
+    assert cache is None or cache.cache.lengths.tolist() == [len(cache.tokens)]
+
+
 def test_another_text_takes_over_the_cache_of_one_with_steps_ahead(model: Any) -> None:
     cache = PromptCache(model)
     _, pieces = begun(model, prompt_cache=cache)
@@ -518,6 +564,20 @@ def test_work_in_another_queue_waits_for_the_steps(
         fake_cupy.waits.clear()
         cache.rows([TEXT])
         assert fake_cupy.waits == ["event"]
+
+
+def test_a_prompt_cache_is_saved_in_another_queue(
+    model: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = PromptCache(model)
+    _, pieces = begun(model, prompt_cache=cache)
+    for _ in range(6):
+        next(pieces)
+    with monkeypatch.context() as patch:
+        patch.setattr(backends.get(DEVICE), "queue", lambda: 8)
+        fake_cupy.waits.clear()
+        cache.save(tmp_path / "cache")
+        assert fake_cupy.waits[0] == "event"  # before anything is read
 
 
 def test_two_threads_at_once(model: Any) -> None:

@@ -25,6 +25,7 @@ from gradient.backends.placement import on_device_of
 from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors.whole_calls import Masks, run_call
+from gradient.plan.garbage import uncollected
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
 
@@ -151,9 +152,17 @@ class GraphExecutor:
         """Capture a call only to see whether that fails; drop the graph."""
         part, others = range(i, i + 1), {key: dict(each) for key, each in masks.items()}
         try:
-            self.recorder.capture(lambda: self._calls(part, dict(made), self._cells.arrays, others))
+            self._captured(part, dict(made), others)
         except Exception as error:
             self._refuse(error, part)
+
+    def _captured(self, part: range, made: dict[Ref, Any], masks: Masks) -> Any:
+        """The graph of a range of calls."""
+        with uncollected():
+            graph, _ = self.recorder.capture(
+                lambda: self._calls(part, made, self._cells.arrays, masks)
+            )
+        return graph
 
     def _refuse(self, error: Exception, part: range) -> None:
         """Note that a call cannot be captured; or all calls of a part, if the capture failed only
@@ -176,9 +185,7 @@ class GraphExecutor:
                 parts.append(part)
                 continue
             try:
-                graph, _ = self.recorder.capture(
-                    lambda part=part: self._calls(part, made, self._cells.arrays, masks)
-                )
+                graph = self._captured(part, made, masks)
             except Exception as error:
                 if isinstance(error, Refused) or self._doubtful:
                     self._refuse(error, part)
