@@ -229,10 +229,11 @@ class RequiredMethods(Generic[Array]):
     reads_wait = False
     """Whether reading a value waits for all the work that was queued before it."""
 
-    def read_later(self, x: Array) -> Callable[[], np.ndarray]:
+    def read_later(self, x: Array) -> Callable[..., np.ndarray]:
         """Queue a copy to the host; return a function that waits for it, but not for work queued
-        later, and returns the values."""
-        return lambda: self.to_numpy(x)
+        later, and returns the values. Given `check=False` it raises no error of work that was
+        queued before: the next read of a value does."""
+        return lambda check=True: self.to_numpy(x)
 
     def queue(self) -> Any:
         """Return what orders the work that is queued now: work of equal queues is done in the order

@@ -13,9 +13,9 @@ to the text (`Decoder.close`).
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import gradient
 from gradient.plan.step import Replay
@@ -51,6 +51,7 @@ class QueuedSteps:
         self._rows: Sequence[int] | None = None
         self._backend = self.newest.backend
         self._queue = self._backend.queue()
+        self._read: Callable[..., Any] | None = None
         if known is None:
             self._read = self._backend.read_later(gradient.stack(chosen).array)
         else:
@@ -59,6 +60,7 @@ class QueuedSteps:
     @functools.cached_property
     def _tokens(self) -> list[list[int]]:
         """The tokens of each step up to the first with a token of -1."""
+        assert self._read is not None
         fault: IndexError | None = None
         try:
             values = self._read()
@@ -91,9 +93,10 @@ class QueuedSteps:
             self.read()
 
     def discard(self) -> None:
-        """Wait for the steps, but raise no error that they met."""
-        with contextlib.suppress(IndexError):
-            self.read()
+        """Wait for the steps, but raise no error: one of the program's own work before them is
+        raised where it next reads a value."""
+        if self._read is not None:
+            self._read(check=False)
 
 
 def queue_replays(

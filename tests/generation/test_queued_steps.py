@@ -534,6 +534,22 @@ def test_an_index_out_of_range_is_told_once(model: Any) -> None:
     assert text(model, prompt_cache=cache, ignore_eos=True).token_ids == whole
 
 
+def test_an_index_out_of_range_is_told_though_steps_are_in_vain(model: Any) -> None:
+    """Of work before these: where the program reads its result."""
+    be: Any = backends.get(DEVICE)
+    _, pieces = begun(model)
+    for _ in range(2):
+        next(pieces)
+    be.index_fault()[...] = 1
+    result = gradient.ones(2, device=DEVICE)
+    for _ in range(4):
+        next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    with pytest.raises(IndexError, match="an op got earlier was out of range"):
+        result.tolist()
+    assert result.tolist() == [1, 1] and be._fault.tolist() == [0]
+
+
 def test_work_in_another_queue_waits_for_the_steps(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
