@@ -320,7 +320,7 @@ def test_a_call_that_cannot_be_captured_is_named(monkeypatch: pytest.MonkeyPatch
     argsort = CudaBackend.argsort
 
     def refusing(self: CudaBackend, x: Any, axis: int) -> Any:
-        if fake_cupy.captured is not None:
+        if fake_cupy.capture.work is not None:
             raise RuntimeError("cudaErrorStreamCaptureUnsupported: no sorting here")
         return argsort(self, x, axis)
 
@@ -345,7 +345,7 @@ def test_one_more_run_finds_all_that_cannot_be_captured(monkeypatch: pytest.Monk
     log = CudaBackend.log
 
     def refusing(self: CudaBackend, x: Any) -> Any:
-        if fake_cupy.captured is not None:
+        if fake_cupy.capture.work is not None:
             raise RuntimeError("cudaErrorStreamCaptureUnsupported")
         return log(self, x)
 
@@ -362,7 +362,7 @@ def test_one_more_run_finds_all_that_cannot_be_captured(monkeypatch: pytest.Monk
     exp = CudaBackend.exp
 
     def spoiling(self: CudaBackend, x: Any) -> Any:
-        if fake_cupy.captured is not None:
+        if fake_cupy.capture.work is not None:
             quiet.append(1)
         return exp(self, x)
 

@@ -326,11 +326,11 @@ class FakeRecorder:
         return program()
 
     def capture(self, program: Any) -> Any:
-        fake_cupy.captured = work = []
+        fake_cupy.capture.work = work = []
         try:
             result = program()
         finally:
-            fake_cupy.captured = None
+            fake_cupy.capture.work = None
         self.graphs.append(FakeGraph(work))
         return self.graphs[-1], result
 
@@ -355,11 +355,17 @@ class FakeStream:
         with self._lock:
             self.copies.append((self.recorded + 1, np.array(x), out))
 
+    def record(self) -> int:
+        """Record an event; return its number."""
+        with self._lock:  # threads share the stream
+            self.recorded += 1
+            return self.recorded
+
     def finish(self, at: int | None = None) -> None:
         """Do the work before an event, or all."""
-        self.finished = self.recorded if at is None else max(self.finished, at)
-        done = self.recorded + 1 if at is None else at
         with self._lock:
+            self.finished = self.recorded if at is None else max(self.finished, at)
+            done = self.recorded + 1 if at is None else at
             for number, x, out in self.copies:
                 if number <= done:
                     out[...] = x
@@ -370,8 +376,7 @@ class FakeEvent:
     """CuPy's event: done when its stream is."""
 
     def record(self, stream: FakeStream) -> None:
-        stream.recorded += 1
-        self.stream, self.at = stream, stream.recorded
+        self.stream, self.at = stream, stream.record()
 
     @property
     def done(self) -> bool:
@@ -448,7 +453,7 @@ class FakeRuntime(EmulatedRuntime):
         fake_cupy.queue(lambda: run(source, grid, block, *hosts))
 
     def address(self, x: Any) -> int:
-        if fake_cupy.captured is not None:
+        if fake_cupy.capture.work is not None:
             self.cublas.kept.append(x._host)
         return super().address(x._host)
 

@@ -95,9 +95,9 @@ class Library:
 
         def call(*arguments: Any) -> int:
             self.calls.append(name)
-            if name in PRODUCTS and fake_cupy.captured is not None:
+            if name in PRODUCTS and fake_cupy.capture.work is not None:
                 memory = list(self.kept)  # at the addresses that were given
-                fake_cupy.captured.append(lambda: (call(*arguments), memory)[1])
+                fake_cupy.capture.work.append(lambda: (call(*arguments), memory)[1])
                 return 0
             if name in PRODUCTS:
                 self.launched.append(name)

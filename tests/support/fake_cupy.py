@@ -41,8 +41,14 @@ uploads: list[tuple[int, str]] = []
 """What came from the host since the list was cleared: bytes, and "pinned" if the device reads them
 while the host goes on, else "staged"."""
 
-captured: list[Any] | None = None
-"""While work is captured for a graph: what a launch of it does, in order."""
+
+class Capture(threading.local):
+    """While a thread captures work for a graph, `work` is what a launch of it does, in order."""
+
+    work: list[Any] | None = None
+
+
+capture = Capture()
 
 
 class Current(threading.local):
@@ -60,14 +66,14 @@ def is_pinned(x: Any) -> bool:
 
 def queue(work: Any) -> None:
     """Do it; while a graph is captured, keep it for the launches instead."""
-    if captured is None:
+    if capture.work is None:
         work()
     else:
-        captured.append(work)
+        capture.work.append(work)
 
 
 class Computing:
-    """A kernel of CuPy's in `captured`."""
+    """A kernel of CuPy's in captured work."""
 
     def __init__(self, host: np.ndarray, make: Any):
         self._host, self._make = host, make
@@ -84,9 +90,9 @@ def fresh(make: Any, work: type[Computing] = Computing) -> np.ndarray:
     """The array that `make` makes; while a graph is captured, memory for it: what it holds comes at
     each launch."""
     host = np.asarray(make())
-    if captured is not None:
+    if capture.work is not None:
         host = np.array(host, order="K")
-        captured.append(work(host, make))
+        capture.work.append(work(host, make))
         # Nothing that is meant: NaN, and integers that, as an index, are in range.
         host.fill({"i": -1, "b": True, "u": 0x55}.get(host.dtype.kind, np.nan))
     return host
@@ -213,7 +219,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
             _must_not_overlap(host[found], given)
             queue(lambda: operator.setitem(host, found, given))
             return
-        if captured is not None and not isinstance(value, ndarray):
+        if capture.work is not None and not isinstance(value, ndarray):
             raise RuntimeError("a graph would copy from where the host's values are no more")
         _must_not_overlap(host, given)
         queue(lambda: _write_in_no_order(host, found, given))
@@ -301,7 +307,7 @@ _operators()
 
 
 def _read(how: str, x: ndarray) -> np.ndarray:
-    if captured is not None:
+    if capture.work is not None:
         raise RuntimeError("cudaErrorStreamCaptureUnsupported: not permitted while capturing")
     waits.append(how)
     return np.array(x.here()._host)
@@ -478,7 +484,7 @@ class Module:
     def array(self, value: Any, dtype: Any = None, order: Any = "K") -> ndarray:
         given = value.here()._host if isinstance(value, ndarray) else value
         if not isinstance(value, ndarray):
-            if captured is not None:
+            if capture.work is not None:
                 raise RuntimeError("a graph would copy from where the host's values are no more")
             size = getattr(value, "nbytes", 8)
             uploads.append((size, "pinned" if is_pinned(value) else "staged"))

@@ -89,11 +89,11 @@ class Stream(OfDevice):
 
     def begin_capture(self) -> None:
         self.here()
-        fake_cupy.captured = []
+        fake_cupy.capture.work = []
 
     def end_capture(self) -> Graph:
         self.here()
-        work, fake_cupy.captured = fake_cupy.captured or [], None
+        work, fake_cupy.capture.work = fake_cupy.capture.work or [], None
         return Graph(work)
 
 
@@ -288,7 +288,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cupy]:
     def address(self: CupyRuntime, x: Any) -> int:
         start, stop = np.lib.array_utils.byte_bounds(x._host)
         libraries.memory[start] = max(libraries.memory.get(start, 0), stop - start)
-        if fake_cupy.captured is not None:
+        if fake_cupy.capture.work is not None:
             libraries.kept.append(x._host)
         return int(x.data.ptr)
 
