@@ -57,12 +57,11 @@ __device__ void put_digits(unsigned* words, const Pack<T, 8>& numbers, bool vali
     const unsigned exponent = max(__float_as_uint(number_of<T>(largest)) & 0x7f800000u, 27u << 23);
     const float factor = __uint_as_float((254u + 13 << 23) - exponent);
     const float scale = __uint_as_float(exponent == 0x7f800000u ? 0x7fffffffu : exponent - (13u + SHIFT << 23));
-    // The last bits of x factor + 1.5 * 2^23 are those of the integer.
-    unsigned integers[8], digits[2][2];
+    // The bits of the float x factor + 1.5 * 2^23 are those of 1.5 * 2^23 plus the integer.
+    unsigned integers[8], digits[2][2], sum = 0;
 #pragma unroll
     for (int k = 0; k < 8; k++)
         integers[k] = __float_as_uint(__fmaf_rn(number_of<T>(x[k / 2] >> k % 2 * 16), factor, 12582912.0f));
-    int sum = 0;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int at = BY_PAIRS ? i : 4 * i, step = BY_PAIRS ? 2 : 1;
@@ -70,7 +69,6 @@ __device__ void put_digits(unsigned* words, const Pack<T, 8>& numbers, bool vali
         const unsigned second = __byte_perm(integers[at + 2 * step], integers[at + 3 * step], 0x5410);
         digits[0][i] = __byte_perm(first << 1, second << 1, 0x7531);
         digits[1][i] = __byte_perm(first, second, 0x6420) & 0x7f7f7f7fu;
-        if (WITH_SUMS) sum += 128 * __dp4a(int(digits[0][i]), 0x01010101, 0) + __dp4a(int(digits[1][i]), 0x01010101, 0);
     }
     unsigned* const to = words + lane / 4 * Digits::OF_BLOCK + (BY_PAIRS ? q : 2 * q);
 #pragma unroll
@@ -81,10 +79,12 @@ __device__ void put_digits(unsigned* words, const Pack<T, 8>& numbers, bool vali
             *reinterpret_cast<uint2*>(to + Digits::LOW * low) = {digits[low][0], digits[low][1]};
     }
     if (WITH_SUMS) {
+#pragma unroll
+        for (int k = 0; k < 8; k++) sum += integers[k] - 0x4b400000u;
         sum += __shfl_xor_sync(0xffffffffu, sum, 1);
         sum += __shfl_xor_sync(0xffffffffu, sum, 2);
     }
     if (q) return;
     words[DIGITS + lane / 4] = __float_as_uint(scale);
-    if (WITH_SUMS) words[DIGITS + SCALES + lane / 4] = __float_as_uint(scale * float(sum));
+    if (WITH_SUMS) words[DIGITS + SCALES + lane / 4] = __float_as_uint(scale * float(int(sum)));
 }
