@@ -553,7 +553,10 @@ def test_what_exact_chains_of_plans_contain() -> None:
     x = gradient.ones(2, 40, device=DEVICE)
     places = gradient.tensor([[3], [5]], device=DEVICE)
     narrow = x.bfloat16()
-    angles = lambda p, x: (p.expand(2, 40).float() * x).cos().bfloat16()  # noqa: E731
+
+    def angles(places: gradient.Tensor, x: gradient.Tensor) -> gradient.Tensor:
+        return (places.expand(2, 40).float() * x).cos().bfloat16()
+
     assert exact_plan(angles, places, x) == [
         ["broadcast_to"], ["astype", "mul", "cos", "astype"],
     ]  # fmt: skip

@@ -120,16 +120,21 @@ def test_what_a_kernel_met_is_told_by_the_same_wait() -> None:
     assert fake_cupy.waits == ["asnumpy"] * 3 + ["synchronize"]
 
 
-@pytest.mark.parametrize("quantize", [None, "q4_0", "q8_0", "q4_k", "q5_k"])
-def test_a_layer_is_five_launches(quantize: str | None, tmp_path: Path) -> None:
-    """Of a replayed step: products with their norm, gate or sum, and attention with rotation."""
-    layers = 2
+def llama_of(layers: int, folder: Path, quantize: str | None) -> gradient.hub.LanguageModel:
+    """A LLaMA on the GPU, of sizes that all packed formats have."""
     config = LlamaConfig(
         vocab_size=96, hidden_size=256, intermediate_size=512, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
     )  # fmt: skip
-    save_model(LlamaForCausalLM(config), tmp_path)
-    lm = gradient.hub.load(str(tmp_path), device="cuda", dtype="bf16", quantize=quantize)
+    save_model(LlamaForCausalLM(config), folder)
+    return gradient.hub.load(str(folder), device="cuda", dtype="bf16", quantize=quantize)
+
+
+@pytest.mark.parametrize("quantize", [None, "q4_0", "q8_0", "q4_k", "q5_k"])
+def test_a_layer_is_five_launches(quantize: str | None, tmp_path: Path) -> None:
+    """Of a replayed step: products with their norm, gate or sum, and attention with rotation."""
+    layers = 2
+    lm = llama_of(layers, tmp_path, quantize)
     launched = gradient.backends.get("cuda").runtime.launched
     counts = []
     for tokens in (4, 4, 4, 8):  # the first two record, and later ones replay what they captured
@@ -160,12 +165,7 @@ def test_launches_outside_of_the_layers(
     quantize: str | None, temperature: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers = 2
-    config = LlamaConfig(
-        vocab_size=96, hidden_size=256, intermediate_size=512, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
-    )  # fmt: skip
-    save_model(LlamaForCausalLM(config), tmp_path)
-    lm = gradient.hub.load(str(tmp_path), device="cuda", dtype="bf16", quantize=quantize)
+    lm = llama_of(layers, tmp_path, quantize)
     recorders: list[cuda_emulation.FakeRecorder] = []
 
     def graph_recorder(self: Any) -> cuda_emulation.FakeRecorder:
