@@ -17,7 +17,14 @@ from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
 from gradient.backends.numpy import threads
-from gradient.generation import Decoder, GenerationOptions, Sampler, bound_steps, replay
+from gradient.generation import (
+    Decoder,
+    GenerationOptions,
+    Sampler,
+    bound_steps,
+    recorded_steps,
+    replay,
+)
 from gradient.generation.cache_config import CacheConfig
 from gradient.models import LlamaConfig, LlamaForCausalLM
 
@@ -40,7 +47,7 @@ class Steps:
         config = LlamaConfig(**sizes, **heads, num_hidden_layers=layers)
         self.model = LlamaForCausalLM(config).eval()
         self.begin()  # which compiles the kernels
-        replay._recorded.pop(self.model)
+        recorded_steps._recorded.pop(self.model)
         self.recording = self.begin()
 
     def begin(self) -> float:

@@ -13,22 +13,19 @@ in place.)
 
 from __future__ import annotations
 
-import operator
 import time
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradient
 from gradient.autograd.modes import mode
-from gradient.backends import matmul_precision, packed, small_calls
+from gradient.backends import matmul_precision, small_calls
 from gradient.dtypes import get_default_dtype
-from gradient.generation.bound_steps import BoundSteps, BoundStepsPool, may_take_over
+from gradient.generation.bound_steps import BoundSteps, may_take_over
 from gradient.generation.queued_steps import QueuedSteps, queue_replays
+from gradient.generation.recorded_steps import RecordedSteps, recorded_before, recorded_steps
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
-from gradient.nn import structure
 from gradient.nn.evaluating import evaluating
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import has_executor
@@ -47,11 +44,6 @@ WORTH_RECORDING = 32
 #: The same number for a step that is recorded already, and has to be bound to the cache. (A text
 #: that can take over a bound one, by one copy, always does.)
 WORTH_BINDING = 12
-#: The maximum number of kinds of steps whose number in earlier texts is known: a server may see
-#: another top_p with each text.
-MOST_COUNTED = 1024
-#: The maximum number of recorded steps of a model, those used last: each takes memory.
-MOST_RECORDED = 32
 #: The maximum number of slots in a block: a step is recorded again for each block.
 LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
@@ -76,8 +68,6 @@ Choice = Callable[[Tensor, Tensor | None], Tensor]
 Numbers = Callable[[int], Tensor | None]
 """The other numbers of a choice for so many steps, (steps, N); None if it takes none."""
 
-_array = operator.attrgetter("array")
-
 
 def block_size(model: CausalLM, capacity: int, rows: int = 1) -> int:
     """Return the block size of a cache for replayed steps; 1 if there are none.
@@ -98,56 +88,6 @@ def block_size(model: CausalLM, capacity: int, rows: int = 1) -> int:
 
 def _on_cpu(model: CausalLM) -> bool:
     return str(model.device).partition(":")[0] == "cpu"
-
-
-class Recorded:
-    """A model's recorded steps, and whether they still match its modules."""
-
-    def __init__(self, model: CausalLM) -> None:
-        self.steps: OrderedDict[Any, RecordedStep] = OrderedDict()  # that used last at the end
-        self.refused: dict[Any, str] = {}
-        self.passes: dict[Any, int] = {}  # by the modules, of all texts
-        self.structure = structure.Structure(model)
-        # Of packed weights plans hold the parts, and what kernels made of them.
-        self.tensors = [*model.parameters(), *model.buffers()]
-        self.arrays = [t.array for t in self.tensors]
-        self.written = packed.written()
-        self.contents: list[Any] | None = None
-        self.bound = BoundStepsPool()
-        self.seconds = 0.0  # of a pass in the last text
-
-    def valid(self) -> bool:
-        """Whether modules and weights are unchanged since the recording."""
-        return (
-            self.structure.unchanged()
-            and self.written == packed.written()
-            and all(map(operator.is_, map(_array, self.tensors), self.arrays))
-        )
-
-    def use(self, name: Any) -> bool:
-        """Whether there is a step of this name, which is then the one used last."""
-        try:
-            self.steps.move_to_end(name)
-        except KeyError:
-            return False
-        return True
-
-    def add(self, name: Any, step: RecordedStep) -> None:
-        """Keep a step, and watch what it uses besides the model's tensors; forget those that were
-        not used for longest."""
-        self.steps[name] = step
-        while len(self.steps) > MOST_RECORDED:
-            forgotten, _ = self.steps.popitem(last=False)
-            self.bound.forget(forgotten)
-        self.contents = self.structure.contents()
-        known = set(map(id, self.tensors))
-        for t, array in step.watched:
-            if id(t) not in known:
-                self.tensors.append(t)
-                self.arrays.append(array)
-
-
-_recorded: weakref.WeakKeyDictionary[CausalLM, Recorded] = weakref.WeakKeyDictionary()
 
 
 class DecodingSteps:
@@ -179,12 +119,10 @@ class DecodingSteps:
         self.seen: dict[Any, int] = {}
         self.earlier: dict[Any, int] = {}
         self.recordings: dict[Any, int] = {}
-        self.recorded: Recorded | None = None
-        kept = _recorded.get(model)
-        self.seconds = 0.0 if kept is None else kept.seconds
+        self.recorded: RecordedSteps | None = None
+        before = recorded_before(model)
+        self.seconds = 0.0 if before is None else before.seconds
         self._read_at = 0.0
-        if kept is not None and kept.contents not in (None, kept.structure.contents()):
-            del _recorded[model]
         self.reason = self._hindrance()
 
     def continued(self, cache: KVCache) -> DecodingSteps:
@@ -355,11 +293,9 @@ class DecodingSteps:
         """Whether modules and weights are unchanged since the recording."""
         return self.recorded is not None and self.recorded.valid()
 
-    def _current(self) -> Recorded:
+    def _current(self) -> RecordedSteps:
         """The model's recorded steps; none are left if it has changed."""
-        recorded = _recorded.get(self.model)
-        if recorded is None or not recorded.valid():
-            recorded = _recorded[self.model] = Recorded(self.model)
+        recorded = recorded_steps(self.model)
         if recorded is not self.recorded:  # another generation may have seen the change first
             self.bound = None
         return recorded
@@ -397,9 +333,7 @@ class DecodingSteps:
         name = (*key, self.cache.room)
         step = recorded.steps.get(name)
         earlier = self.earlier.setdefault(name, recorded.passes.get(name, 0))
-        if len(recorded.passes) >= MOST_COUNTED:
-            recorded.passes.clear()
-        recorded.passes[name] = recorded.passes.get(name, 0) + 1
+        recorded.count(name)
         expected = left * number // total + earlier
         worth = expected >= (WORTH_RECORDING if step is None else WORTH_BINDING)
         wanted = self.allowed or (worth and (step or total + earlier > PATIENCE))
@@ -425,7 +359,8 @@ class DecodingSteps:
             replay = Replay(step, self.cache.tensors)
         except PlanError as error:
             self.cache.set_counts(counts)  # the run that was recorded wrote its tokens
-            recorded.refused[key] = self.reason = str(error)
+            self.reason = str(error)
+            recorded.refuse(key, self.reason)
             return self._by_modules(run, given)
         self.bound.replays[name] = replay
         recorded.bound.trim()
@@ -447,7 +382,7 @@ class DecodingSteps:
         if any(x.numpy(force=True).tobytes() != y.numpy(force=True).tobytes() for x, y in pairs):
             self.reason = "what the model computes changes from step to step"
             assert self.recorded is not None
-            self.recorded.refused[key] = self.reason
+            self.recorded.refuse(key, self.reason)
             assert self.bound is not None
             self.bound.replays.clear()
         return expected

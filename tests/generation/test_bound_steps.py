@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.generation import KVCache, PromptCache, bound_steps, generate, prefill, replay
+from gradient.generation import KVCache, PromptCache, bound_steps, generate, prefill, recorded_steps
 from gradient.generation.replay import DecodingSteps
 from gradient.kv_cache.paged import PagePool
 from gradient.models import LlamaConfig, LlamaForCausalLM
@@ -145,7 +145,7 @@ def test_what_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gone[0]() is None and gone[1]() is not None
     monkeypatch.setattr(bound_steps, "KEPT_BYTES", 0)
     begun(model, prompt(6))
-    replay._recorded[model].bound.trim()
+    recorded_steps._recorded[model].bound.trim()
     assert gone[1]() is None
 
 

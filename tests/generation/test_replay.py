@@ -14,7 +14,8 @@ import gradient
 from gradient import nn
 from gradient.generation import KVCache, generate, prefill, replay
 from gradient.generation.cache_config import CacheConfig
-from gradient.generation.replay import DecodingSteps, RecordedStep, _recorded
+from gradient.generation.recorded_steps import _recorded
+from gradient.generation.replay import DecodingSteps, RecordedStep
 from gradient.models import LlamaConfig, LlamaForCausalLM
 from support.families import FAMILIES, random_model
 

@@ -14,9 +14,18 @@ import pytest
 import gradient
 from gradient import backends
 from gradient.errors import OutOfMemoryError
-from gradient.generation import KVCache, PromptCache, bound_steps, generate, prefill, replay
+from gradient.generation import (
+    KVCache,
+    PromptCache,
+    bound_steps,
+    generate,
+    prefill,
+    recorded_steps,
+    replay,
+)
 from gradient.generation.bound_steps import BoundSteps
-from gradient.generation.replay import WORTH_BINDING, DecodingSteps, _recorded
+from gradient.generation.recorded_steps import _recorded
+from gradient.generation.replay import WORTH_BINDING, DecodingSteps
 from gradient.models import LlamaConfig, LlamaForCausalLM
 from support import fake_cupy
 from support.cuda_emulation import FakeRecorder
@@ -306,16 +315,24 @@ def test_beams_whose_caches_are_too_large_to_keep_are_not_bound_at_every_crossin
 def test_passes_of_ever_other_options_are_counted_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replay, "MOST_COUNTED", 3)
+    monkeypatch.setattr(recorded_steps, "MOST_COUNTED", 3)
     model = llama()
     for number in range(7):
         text(model, prompt(5), 3, temperature=1.0, top_k=3 + number, seed=1)
         assert 1 <= len(_recorded[model].passes) <= 3
 
 
+def test_refusals_are_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_steps, "MOST_COUNTED", 3)
+    recorded = recorded_steps.RecordedSteps(llama())
+    for key in range(7):
+        recorded.refuse(key, "it changes from step to step")
+        assert key in recorded.refused and len(recorded.refused) <= 3
+
+
 def test_steps_of_ever_other_options_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that sees ever other options would else keep a step, and its memory, for each."""
-    monkeypatch.setattr(replay, "MOST_RECORDED", 3)
+    monkeypatch.setattr(recorded_steps, "MOST_RECORDED", 3)
     model = llama()
     kept = PromptCache(model)  # whose bound steps are never those of a cache that is gone
     for number in range(6):
@@ -333,7 +350,7 @@ def test_steps_of_ever_other_options_are_forgotten(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_step_used_last_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MOST_RECORDED", 2)
+    monkeypatch.setattr(recorded_steps, "MOST_RECORDED", 2)
     model = llama()
     for k in (3, 4, 3, 5):
         text(model, prompt(5), 20, compile=True, temperature=1.0, top_k=k, seed=1)
