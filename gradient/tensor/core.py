@@ -84,10 +84,11 @@ class Tensor(
     """An n-dimensional array of one dtype on one device, with PyTorch's methods.
 
     Make one with `gradient.tensor`, `zeros`, `randn`, `from_numpy` ... With `requires_grad`, `grad`
-    has the gradient that `backward` accumulated. `array` is the backend's array.
+    has the gradient that `backward` accumulated. `array` is the backend's array. Other attributes
+    can be set, as on PyTorch's tensors.
     """
 
-    __slots__ = ()
+    __slots__ = ("__dict__",)
 
     def __new__(
         cls, *data: Any, size: Any = None, device: Any = None, requires_grad: bool = False
@@ -313,8 +314,7 @@ class Tensor(
         out.array, out.backend = map_parts(self.backend.copy, self.array), self.backend
         out.node, out._grad = None, copy.deepcopy(self.grad, memo)
         out.view_info = out.views = None
-        if hasattr(self, "__dict__"):
-            out.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        out.__dict__.update(copy.deepcopy(self.__dict__, memo))
         if self.node is not None:
             out.node = leaf_node(out)
         return out
@@ -330,8 +330,8 @@ class Tensor(
         array = map_parts(self.backend.to_numpy, array)
         if is_spawning() and self.is_shared():
             array = map_parts(Handed, array)
-        state = self.__dict__ if hasattr(self, "__dict__") else None
-        return rebuild, (type(self), array, self.backend.device, self.requires_grad, state)
+        device = self.backend.device
+        return rebuild, (type(self), array, device, self.requires_grad, self.__dict__)
 
 
 def bool_of(tensor: Variable) -> bool:
