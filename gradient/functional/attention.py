@@ -57,8 +57,7 @@ def attention(
             less.
         ShapeError: the shapes do not fit together.
     """
-    if not query.ndim == key.ndim == value.ndim:
-        query, key, value = _one_rank(query, key, value)
+    query, key, value = _broadcast(query, key, value, enable_gqa=True)
     _check("attention", query, key, value, enable_gqa=True)
     if is_causal and mask is not None:
         raise ArgumentError("attention: pass mask or is_causal=True, not both")
@@ -96,8 +95,7 @@ def scaled_dot_product_attention(
     `enable_gqa`, H may be a multiple of Hkv: neighbouring query heads share a key and value head.
     The result is 0 for a query that may not attend to any key. `attention` has more options.
     """
-    if not query.ndim == key.ndim == value.ndim:
-        query, key, value = _one_rank(query, key, value)
+    query, key, value = _broadcast(query, key, value, enable_gqa)
     _check("scaled_dot_product_attention", query, key, value, enable_gqa)
     if scale is not None:
         scale = number_of("scaled_dot_product_attention", "scale", scale)
@@ -153,10 +151,23 @@ def _attention(
     return output.reshape(*query.shape[:-1], value.shape[-1])
 
 
-def _one_rank(*tensors: Tensor) -> list[Tensor]:
-    """All expanded to the leading dimensions of one."""
-    lead = broadcast_shapes(*(t.shape[:-2] for t in tensors))
-    return [t.expand(*lead, *t.shape[-2:]) for t in tensors]
+def _broadcast(
+    query: Tensor, key: Tensor, value: Tensor, enable_gqa: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Expand batches to one shape, and heads unless `enable_gqa`; what does not fit stays as it
+    is."""
+    if query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
+        return query, key, value
+    given = (query, key, value)
+    rank = max(x.ndim for x in given)
+    shapes = [(1,) * (rank - x.ndim) + tuple(x.shape) for x in given]
+    kept = -3 if enable_gqa and rank > 2 else -2
+    try:
+        batch = broadcast_shapes(*(shape[:kept] for shape in shapes))
+    except ShapeError:
+        return given
+    q, k, v = (x.expand(*batch, *s[kept:]) for x, s in zip(given, shapes, strict=True))
+    return q, k, v
 
 
 def _four(tensor: Tensor) -> tuple[int, ...]:

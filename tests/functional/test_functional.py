@@ -245,6 +245,35 @@ def test_rows_that_may_look_at_nothing_give_zeros() -> None:
     assert bool(q.grad.isfinite().all())
 
 
+@pytest.mark.parametrize(
+    ("query", "key", "value"),
+    [
+        ((2, 4), (2, 1), (2, 1)),
+        ((2, 4), (2, 1), (1, 4)),
+        ((2, 4), (1, 1), (2, 4)),
+        ((1, 1), (2, 4), (2, 1)),
+        ((2, 4), (4,), ()),
+        ((), (3, 2, 4), (1,)),
+    ],
+)
+def test_batches_and_heads_of_attention_broadcast(
+    query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]
+) -> None:
+    q = gradient.randn(*query, 3, 8, dtype=gradient.float64, requires_grad=True)
+    k = gradient.randn(*key, 5, 8, dtype=gradient.float64, requires_grad=True)
+    v = gradient.randn(*value, 5, 6, dtype=gradient.float64, requires_grad=True)
+    found = F.scaled_dot_product_attention(q, k, v)
+    expected = F.softmax(q @ k.mT / math.sqrt(8), -1) @ v
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.tolist(), expected.tolist(), atol=1e-12)
+    for g, h in zip(
+        gradient.autograd.grad(found.square().sum(), (q, k, v)),
+        gradient.autograd.grad(expected.square().sum(), (q, k, v)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(g.tolist(), h.tolist(), atol=1e-12)
+
+
 def test_attention_with_dropout_and_grouped_heads() -> None:
     q, k = gradient.randn(2, 4, 5, 8), gradient.randn(2, 2, 6, 8)
     plain = F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
