@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradient import functional as F
 from gradient.errors import ShapeError, sentence
@@ -18,6 +18,8 @@ from gradient.tensor.creation import arange, full
 from gradient.tensor.device import DeviceLike
 
 __all__ = [
+    "AuxOutput",
+    "AuxRequest",
     "BlockMask",
     "and_masks",
     "create_block_mask",
@@ -33,6 +35,20 @@ MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
+class AuxRequest(NamedTuple):
+    """What `flex_attention` returns besides its result."""
+
+    lse: bool = False
+    max_scores: bool = False
+
+
+class AuxOutput(NamedTuple):
+    """The logsumexp and the maximum of each query's scores, (B, Hq, Q); None if not requested."""
+
+    lse: Tensor | None = None
+    max_scores: Tensor | None = None
+
+
 def flex_attention(
     query: Tensor,
     key: Tensor,
@@ -43,13 +59,14 @@ def flex_attention(
     enable_gqa: bool = False,
     return_lse: bool = False,
     kernel_options: dict[str, Any] | None = None,
+    return_aux: AuxRequest | None = None,
 ) -> Any:
     """softmax(score_mod(scale Q K^T)) V, over the pairs of query and key that `block_mask` allows.
 
     query (B, Hq, Q, E), key (B, H, KV, E), value (B, H, KV, Ev) give (B, Hq, Q, Ev). H is Hq, or a
     divisor of it with `enable_gqa`. With `return_lse`, the logsumexp of the scores (B, Hq, Q) is
-    returned as well. The result is zero for a query that attends to no key. `scale` is 1 / sqrt(E)
-    by default; `kernel_options` have no effect here.
+    returned as well, with `return_aux` an `AuxOutput`. The result is zero for a query that attends
+    to no key. `scale` is 1 / sqrt(E) by default; `kernel_options` have no effect here.
     """
     name = "flex_attention"
     if not query.ndim == key.ndim == value.ndim == 4:
@@ -77,6 +94,9 @@ def flex_attention(
     nothing = highest == -math.inf
     weights = F.softmax(scores.masked_fill(nothing, 0.0), -1).masked_fill(nothing, 0.0)
     output = weights @ value
+    if return_aux is not None:
+        lse = scores.logsumexp(-1) if return_aux.lse else None
+        return output, AuxOutput(lse, highest.squeeze(-1) if return_aux.max_scores else None)
     return (output, scores.logsumexp(-1)) if return_lse else output
 
 

@@ -60,6 +60,24 @@ def test_values(score_mod: Any, mask_mod: Any, options: dict[str, Any]) -> None:
         np.testing.assert_allclose(mine, other, rtol=1e-11, atol=1e-12)
 
 
+def test_what_is_returned_besides() -> None:
+    """PyTorch returns the maxima of scores on a GPU alone."""
+
+    def call(package: Any, flex: Any) -> list[Any]:
+        q = package.tensor(np.random.default_rng(0).standard_normal((2, 4, 6, 8)))
+        out, besides = flex.flex_attention(q, q, q, return_aux=flex.AuxRequest(lse=True))
+        assert besides.max_scores is None
+        if package is gradient:
+            both = flex.AuxRequest(lse=True, max_scores=True)
+            highest = flex.flex_attention(q, q, q, return_aux=both)[1].max_scores
+            expected = (q @ q.mT / 8**0.5).amax(-1)
+            np.testing.assert_allclose(highest.numpy(), expected.numpy(), rtol=1e-12)
+        return [out.numpy(), besides.lse.numpy()]
+
+    for mine, other in zip(*ours_and_theirs(call), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-11, atol=1e-12)
+
+
 def test_a_bias_that_is_looked_up() -> None:
     def call(package: Any, flex: Any) -> list[Any]:
         bias = package.tensor(BIAS)
