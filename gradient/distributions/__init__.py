@@ -21,6 +21,7 @@ from gradient.distributions.continuous import *
 from gradient.distributions.continuous_bernoulli import *
 from gradient.distributions.counting import *
 from gradient.distributions.distribution import *
+from gradient.distributions.exponential_family import *
 from gradient.distributions.gamma import *
 from gradient.distributions.kl import *
 from gradient.distributions.kl_between import *

@@ -9,6 +9,7 @@ from typing import Any
 from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.distribution import Distribution, broadcast_all, require, same_as
+from gradient.distributions.exponential_family import ExponentialFamily
 from gradient.dtypes import finfo
 from gradient.ops.special import bessel_ie
 from gradient.random import rand
@@ -83,7 +84,7 @@ class Uniform(_Continuous):
         return (self.high - self.low).log()
 
 
-class Exponential(_Continuous):
+class Exponential(_Continuous, ExponentialFamily):
     """The exponential distribution, with density `rate exp(-rate x)` for x >= 0."""
 
     arg_constraints = {"rate": constraints.positive}

@@ -9,6 +9,7 @@ from typing import Any
 from gradient import functional as F
 from gradient.distributions import constraints
 from gradient.distributions.by_probability import ByProbability, clamp_probs
+from gradient.distributions.exponential_family import ExponentialFamily
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.joining import broadcast_tensors, where
@@ -16,7 +17,7 @@ from gradient.tensor.joining import broadcast_tensors, where
 __all__ = ["ContinuousBernoulli"]
 
 
-class ContinuousBernoulli(ByProbability):
+class ContinuousBernoulli(ByProbability, ExponentialFamily):
     """Numbers from 0 to 1, with density proportional to `probs^x (1 - probs)^(1 - x)`
     (Loaiza-Ganem and Cunningham 2019).
 

@@ -11,13 +11,8 @@ from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.by_probability import ByProbability
 from gradient.distributions.count_sampling import binomial, poisson
-from gradient.distributions.distribution import (
-    Distribution,
-    broadcast_all,
-    listed,
-    require,
-    same_as,
-)
+from gradient.distributions.distribution import broadcast_all, listed, require, same_as
+from gradient.distributions.exponential_family import ExponentialFamily
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
 from gradient.ops.special import lgamma
@@ -29,7 +24,7 @@ from gradient.tensor.joining import broadcast_tensors, where
 __all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
 
-class Bernoulli(ByProbability):
+class Bernoulli(ByProbability, ExponentialFamily):
     """The Bernoulli distribution: 1 with probability `probs`, else 0; `logits` are the log odds."""
 
     has_enumerate_support = True
@@ -230,7 +225,7 @@ class NegativeBinomial(_Counted):
         return unnormalized - where(n + value == 0, 0.0, ways)
 
 
-class Poisson(Distribution):
+class Poisson(ExponentialFamily):
     """The Poisson distribution: the number of events if `rate` are expected."""
 
     arg_constraints = {"rate": constraints.nonnegative}

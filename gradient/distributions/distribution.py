@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 from gradient.autograd import no_grad
-from gradient.distributions.constraints import Constraint
+from gradient.distributions.constraints import Constraint, is_dependent
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.tensor import Size, Tensor
 from gradient.tensor.from_data import tensor
@@ -73,7 +73,7 @@ class Distribution:
     def _check_parameters(self) -> None:
         for name, constraint in self.arg_constraints.items():
             value = vars(self).get(name)
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and not is_dependent(constraint):
                 expected = f"{name} to be {constraint}"
                 require(constraint.check(value), type(self).__name__, expected, value)
 

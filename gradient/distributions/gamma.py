@@ -8,6 +8,7 @@ from typing import Any
 
 from gradient.distributions import constraints
 from gradient.distributions.distribution import Distribution, broadcast_all, require, same_as
+from gradient.distributions.exponential_family import ExponentialFamily
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
@@ -20,7 +21,7 @@ from gradient.tensor.joining import stack, where
 __all__ = ["Beta", "Chi2", "Dirichlet", "FisherSnedecor", "Gamma", "StudentT"]
 
 
-class Gamma(Distribution):
+class Gamma(ExponentialFamily):
     """The gamma distribution, with density proportional to `x^(concentration - 1) exp(-rate x)`."""
 
     has_rsample = True
@@ -82,7 +83,7 @@ class Chi2(Gamma):
         return self.concentration * 2
 
 
-class Dirichlet(Distribution):
+class Dirichlet(ExponentialFamily):
     """Vectors (K,) with sum 1, with density proportional to `prod x_k^(concentration_k - 1)`."""
 
     has_rsample = True
@@ -139,7 +140,7 @@ class Dirichlet(Distribution):
         )
 
 
-class Beta(Distribution):
+class Beta(ExponentialFamily):
     """Numbers from 0 to 1, with density proportional to `x^(a - 1) (1 - x)^(b - 1)`, a =
     `concentration1` and b = `concentration0`."""
 

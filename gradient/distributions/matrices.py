@@ -10,6 +10,7 @@ from typing import Any
 from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.distribution import Distribution, broadcast_all
+from gradient.distributions.exponential_family import ExponentialFamily
 from gradient.distributions.gamma import Beta, Chi2
 from gradient.distributions.multivariate_normal import factor_of, half_log_det, one_matrix
 from gradient.dtypes import finfo
@@ -73,7 +74,7 @@ class LKJCholesky(Distribution):
         return density - norm - 0.5 * (n - 1) * math.log(math.pi)
 
 
-class Wishart(Distribution):
+class Wishart(ExponentialFamily):
     """The Wishart distribution of matrices (n, n): for an integer `df`, the sum of x x^T over `df`
     normal vectors x (n,) of mean 0. Give one of: their covariance, its inverse, or its Cholesky
     factor `scale_tril`."""

@@ -9,6 +9,7 @@ from typing import Any
 from gradient.distributions import constraints
 from gradient.distributions.continuous import LocationScale
 from gradient.distributions.distribution import same_as
+from gradient.distributions.exponential_family import ExponentialFamily
 from gradient.distributions.transformed import TransformedDistribution
 from gradient.distributions.transforms.elementwise import ExpTransform
 from gradient.random import randn
@@ -19,7 +20,7 @@ __all__ = ["LogNormal", "Normal"]
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class Normal(LocationScale):
+class Normal(LocationScale, ExponentialFamily):
     """The normal distribution of mean `loc` and standard deviation `scale`."""
 
     stddev: Tensor = same_as("scale")
