@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 from gradient.autograd.autocast import float32_on_cpu
 from gradient.autograd.variable import Number
@@ -29,8 +31,9 @@ def pad(
     "constant" (pads with `value`, by default 0), "reflect" (the mirror image without the edge
     element), "replicate" (the edge element) or "circular" (the opposite side).
     """
-    if not isinstance(pad, tuple | list) or not all(isinstance(width, int) for width in pad):
+    if not isinstance(pad, tuple | list) or not all(isinstance(x, SupportsIndex) for x in pad):
         raise TypeMismatch(sentence("pad", "a tuple of ints as pad", repr(pad)))
+    pad = [operator.index(width) for width in pad]
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ShapeError(
             f"pad: expected an even number of widths, at most {2 * input.ndim} for an input "

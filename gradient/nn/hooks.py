@@ -12,6 +12,8 @@ outputs.
 
 from __future__ import annotations
 
+import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +119,16 @@ class Hooked:
         if hooks is None or hooks is EVERY_MODULE:
             self._hooks = hooks = Hooks()
         return hooks.add(kind, hook, **options)
+
+    def _named(self, kind: str) -> OrderedDict[int, Callable[..., Any]]:
+        entries = [] if self._hooks in (None, EVERY_MODULE) else getattr(self._hooks, kind)
+        return OrderedDict((id(entry), entry.function) for entry in entries)
+
+    # What tools around PyTorch read: the module's own hooks, by a number.
+    _forward_pre_hooks = property(functools.partial(_named, kind="forward_pre"))
+    _forward_hooks = property(functools.partial(_named, kind="forward"))
+    _backward_pre_hooks = property(functools.partial(_named, kind="backward_pre"))
+    _backward_hooks = property(functools.partial(_named, kind="backward"))
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False

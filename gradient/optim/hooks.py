@@ -48,6 +48,9 @@ class Hooked:
         self._load_state_dict_pre_hooks: list[Hook] = []
         self._load_state_dict_post_hooks: list[Hook] = []
 
+    def _patch_step_function(self) -> None:
+        """What optimisers around another one call without `__init__`: `step` has its hooks."""
+
     def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before each step; it may return new ones."""
         return RemovableHandle(self._step_pre_hooks, hook)
