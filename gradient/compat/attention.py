@@ -50,3 +50,7 @@ def sdp_kernel(
     if not (enable_flash or enable_math or enable_mem_efficient or enable_cudnn):
         raise ArgumentError(sentence("sdp_kernel", "at least one kernel enabled", "none"))
     yield
+
+
+_DEFAULT_SPARSE_BLOCK_SIZE = 128
+"""The numbers of queries and keys in a block of a `BlockMask`, if none are given."""

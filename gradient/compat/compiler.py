@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gradient.compat.eval_frame import OptimizedModule
 from gradient.plan.compile import compile
 
 __all__ = [
+    "OptimizedModule",
+    "TransformGetItemToIndex",
     "allow_in_graph",
     "assume_constant_result",
     "compile",
     "cudagraph_mark_step_begin",
     "disable",
+    "is_compile_supported",
     "is_compiling",
     "is_dynamo_compiling",
     "is_exporting",
     "list_backends",
     "mark_dynamic",
     "mark_static",
+    "mark_static_address",
     "nested_compile_region",
     "reset",
     "set_stance",
 ]
 
 T = TypeVar("T")
+
+
+class TransformGetItemToIndex(contextlib.nullcontext[None]):
+    """A block that changes nothing: `vmap` indexes by batched numbers."""
 
 
 def disable(fn: T | None = None, recursive: bool = True, *, reason: str | None = None) -> Any:
@@ -79,6 +89,11 @@ is_dynamo_compiling: Callable[[], bool] = is_compiling
 is_exporting: Callable[[], bool] = is_compiling
 
 
+def is_compile_supported(device_type: str) -> bool:
+    """False: nothing is compiled by PyTorch's compiler."""
+    return False
+
+
 def reset() -> None:
     """Nothing is kept between calls that would have to be forgotten."""
 
@@ -98,3 +113,7 @@ def mark_dynamic(
 
 
 mark_static = mark_dynamic
+
+
+def mark_static_address(t: Any, guard: bool = False) -> None:
+    """Nothing to mark: a plan knows the addresses of what it uses."""

@@ -9,14 +9,39 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from gradient.compat.cuda_devices import device as device_context
 from gradient.compat.cuda_devices import runtime_of
-from gradient.errors import ArgumentError, DeviceError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, BackendError, DeviceError, TypeMismatch, sentence
 from gradient.tensor.device import Device
 
-__all__ = ["Event", "Stream", "current_stream", "default_stream", "stream"]
+__all__ = [
+    "CUDAGraph",
+    "Event",
+    "Stream",
+    "StreamContext",
+    "graph",
+    "current_stream",
+    "default_stream",
+    "stream",
+]
+
+
+class CUDAGraph:
+    """A captured graph: `gradient.compile` captures one of a function by itself."""
+
+    def __init__(self, keep_graph: bool = False) -> None:
+        raise BackendError(
+            "cuda.CUDAGraph: gradient.compile(function) captures and replays a graph"
+        )
+
+
+class graph(contextlib.nullcontext[None]):  # noqa: N801 (PyTorch's name)
+    """A block of work to capture in a `CUDAGraph`, which raises an error."""
+
+    def __init__(self, cuda_graph: CUDAGraph, *args: Any, **options: Any) -> None:
+        super().__init__()
 
 
 class Stream:
@@ -135,6 +160,10 @@ def current_stream(device: Any = None) -> Stream:
 def default_stream(device: Any = None) -> Stream:
     """The stream that is the current one until another is chosen."""
     return Stream(device, _held=runtime_of(device).default_stream())
+
+
+StreamContext: TypeAlias = contextlib.AbstractContextManager[None]
+"""The type of what `stream` returns, in annotations."""
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradient.autograd.modes import enable_grad
@@ -11,6 +11,7 @@ from gradient.distributions import by_probability
 from gradient.distributions.by_probability import *  # noqa: F403
 from gradient.distributions.distribution import broadcast_all as _broadcast_all
 from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.random import randn
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, tensor_of
 from gradient.tensor.creation import tril_indices
@@ -29,6 +30,16 @@ class lazy_property(functools.cached_property[Any]):  # noqa: N801 (PyTorch's na
 
     def __init__(self, wrapped: Callable[[Any], Any]) -> None:
         super().__init__(enable_grad()(wrapped))
+
+
+def _sum_rightmost(value: Tensor, dim: int) -> Tensor:
+    """The sum over the last `dim` dimensions."""
+    return value.sum(tuple(range(-dim, 0))) if dim else value
+
+
+def _standard_normal(shape: Sequence[int], dtype: Any, device: Any) -> Tensor:
+    """Numbers of the standard normal distribution."""
+    return randn(*shape, dtype=dtype, device=device)
 
 
 def tril_matrix_to_vec(mat: Tensor, diag: int = 0) -> Tensor:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from gradient.errors import FileFormatError
+from gradient.errors import FileFormatError, MissingDependency
 from gradient.io.atomic import atomic_write
 
 __all__ = ["HASH_REGEX", "download_url_to_file", "get_dir", "load_state_dict_from_url", "load_url",
-           "set_dir", "urlparse"]  # fmt: skip
+           "set_dir", "tqdm", "urlparse"]  # fmt: skip
 
 HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")
 """What in a file's name is the beginning of its SHA-256."""
@@ -26,6 +26,24 @@ def get_dir() -> str:
     """The folder for what is downloaded: that of `set_dir`, or `gradient/hub` among the caches."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return str(_folder or Path(caches) / "gradient" / "hub")
+
+
+def tqdm(*args: Any, **options: Any) -> Any:
+    """A progress bar of the package tqdm.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        from tqdm.auto import tqdm as bar
+    except ImportError:
+        raise MissingDependency("hub.tqdm: needs tqdm; pip install tqdm") from None
+    return bar(*args, **options)
+
+
+def _get_torch_home() -> str:
+    """The folder that `hub` is in, among the caches."""
+    return str(Path(get_dir()).parent)
 
 
 def set_dir(d: str | os.PathLike[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradient.dtypes import DType
 from gradient.tensor import Tensor
 from gradient.tensor.joining import cat
 
@@ -11,6 +12,11 @@ from gradient.tensor.joining import cat
 def _flatten_dense_tensors(tensors: Sequence[Tensor]) -> Tensor:
     """The elements of all, one after another."""
     return cat([t.reshape(-1) for t in tensors])
+
+
+def _element_size(dtype: DType) -> int:
+    """Bytes of an element."""
+    return dtype.itemsize
 
 
 def _unflatten_dense_tensors(flat: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -28,6 +28,9 @@ def _each(name: str) -> Callable[..., Any]:
             operands = [column[at] for column in columns]
             is_number = operands and not isinstance(operands[0], Tensor)
             called = METHODS[base] + "_" * in_place if is_number and base in METHODS else name
+            if called in ("maximum_", "minimum_"):  # which tensors have not
+                results.append(tensor.copy_(getattr(tensor, base)(*operands)))
+                continue
             keywords = {k: v[at] for k, v in spread.items()}
             if base in ("addcdiv", "addcmul") and len(operands) == 3:
                 keywords["value"] = operands.pop()
@@ -60,3 +63,23 @@ def _foreach_norm(
 
 for _name in FOREACH:
     globals().setdefault(f"_foreach_{_name}", _each(_name))
+
+
+def _group_tensors_by_device_and_dtype(
+    tensorlistlist: Sequence[Sequence[Tensor | None]], with_indices: bool = False
+) -> dict[tuple[Any, Any], tuple[list[list[Any]], list[int]]]:
+    """Lists of equal length, divided by device and dtype of the first one's tensors.
+
+    Returns:
+        For each device and dtype the lists, and (`with_indices`) the places of their tensors.
+    """
+    groups: dict[tuple[Any, Any], tuple[list[list[Any]], list[int]]] = {}
+    for place, row in enumerate(zip(*tensorlistlist, strict=True)):
+        first = row[0]
+        assert first is not None
+        lists, places = groups.setdefault((first.device, first.dtype), ([[] for _ in row], []))
+        for own, t in zip(lists, row, strict=True):
+            own.append(t)
+        if with_indices:
+            places.append(place)
+    return groups

@@ -13,6 +13,10 @@ __all__ = [
     "Final",
     "Future",
     "ScriptModule",
+    "Attribute",
+    "Error",
+    "ScriptFunction",
+    "TracerWarning",
     "annotate",
     "export",
     "fork",
@@ -29,6 +33,7 @@ __all__ = [
     "script_if_tracing",
     "script_method",
     "trace",
+    "trace_module",
     "unused",
     "wait",
 ]
@@ -96,6 +101,33 @@ def is_scripting() -> bool:
 
 def is_tracing() -> bool:
     return False
+
+
+def trace_module(mod: T, inputs: Any = None, *args: Any, **options: Any) -> T:
+    """The module itself."""
+    return mod
+
+
+_overload = _overload_method = _script_if_tracing = export
+
+
+class Attribute:
+    """A value and its type, which is for a compiler to know."""
+
+    def __new__(cls, value: Any, type: Any) -> Any:
+        return value
+
+
+class TracerWarning(Warning):
+    """A warning that is never given: nothing is traced."""
+
+
+class Error(RuntimeError):
+    """An error that is never raised: nothing is compiled by TorchScript."""
+
+
+class ScriptFunction:
+    """What no function is: `script` returns the function itself."""
 
 
 def save(m: Any, f: Any) -> None:

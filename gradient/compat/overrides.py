@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gradient.tensor import Tensor
 
 __all__ = [
+    "TorchFunctionMode",
+    "get_default_nowrap_functions",
     "handle_torch_function",
     "has_torch_function",
     "has_torch_function_unary",
     "has_torch_function_variadic",
     "is_tensor_like",
 ]
+
+
+class TorchFunctionMode(contextlib.nullcontext[None]):
+    """A block that changes nothing: no `__torch_function__` is called, this one's neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def get_default_nowrap_functions() -> set[Any]:
+    """{}: no function wraps its results."""
+    return set()
 
 
 def has_torch_function(relevant_args: Iterable[Any]) -> bool:

@@ -1,76 +1,259 @@
-"""`utils._pytree`: nested dicts, lists and tuples as their leaves and a form."""
+"""`utils._pytree`: nested dicts, lists, tuples and registered types as their leaves and a form."""
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
-from gradient.autograd.trees import leaves_of, rebuilt
 from gradient.errors import ArgumentError, sentence
 
-__all__ = ["TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_map_", "tree_map_only",
-           "tree_unflatten"]  # fmt: skip
+__all__ = [
+    "SUPPORTED_NODES", "Context", "GetAttrKey", "LeafSpec", "MappingKey", "NodeDef", "PyTree",
+    "SequenceKey", "TreeSpec", "register_pytree_node", "tree_all", "tree_any", "tree_flatten",
+    "tree_iter", "tree_leaves", "tree_map", "tree_map_", "tree_map_only", "tree_structure",
+    "tree_unflatten",
+]  # fmt: skip
+
+PyTree: TypeAlias = Any
+Context: TypeAlias = Any
+Leaf: TypeAlias = Callable[[Any], bool] | None
+
+
+class NodeDef(NamedTuple):
+    """A type whose values have parts: how they are taken apart, and put together again."""
+
+    type: type
+    flatten_fn: Callable[[Any], tuple[list[Any], Any]]
+    unflatten_fn: Callable[[Iterable[Any], Any], Any]
+
+
+class SequenceKey(NamedTuple):
+    """The place of a part in a list or tuple."""
+
+    idx: int
+
+
+class MappingKey(NamedTuple):
+    """The place of a part in a dict."""
+
+    key: Any
+
+
+class GetAttrKey(NamedTuple):
+    """The place of a part among attributes."""
+
+    name: str
+
+
+def _dict_flatten(d: Any) -> tuple[list[Any], Any]:
+    return list(d.values()), list(d)
+
+
+def _dict_unflatten(values: Iterable[Any], context: Any) -> dict[Any, Any]:
+    return dict(zip(context, values, strict=True))
+
+
+def _dict_flatten_with_keys(d: Any) -> tuple[list[tuple[MappingKey, Any]], Any]:
+    return [(MappingKey(key), value) for key, value in d.items()], list(d)
+
+
+def _sequence_flatten(d: Any) -> tuple[list[Any], Any]:
+    return list(d), None
+
+
+def _unflatten_defaultdict(values: Iterable[Any], context: Any) -> Any:
+    factory, keys = context
+    return defaultdict(factory, zip(keys, values, strict=True))
+
+
+SUPPORTED_NODES: dict[type, NodeDef] = {
+    dict: NodeDef(dict, _dict_flatten, _dict_unflatten),
+    OrderedDict: NodeDef(
+        OrderedDict, _dict_flatten, lambda values, keys: OrderedDict(zip(keys, values, strict=True))
+    ),
+    defaultdict: NodeDef(
+        defaultdict,
+        lambda d: (list(d.values()), (d.default_factory, list(d))),
+        _unflatten_defaultdict,
+    ),
+    list: NodeDef(list, _sequence_flatten, lambda values, _: list(values)),
+    tuple: NodeDef(tuple, _sequence_flatten, lambda values, _: tuple(values)),
+    deque: NodeDef(
+        deque, lambda d: (list(d), d.maxlen), lambda values, maxlen: deque(values, maxlen)
+    ),
+}
+"""The types whose values are not leaves. A named tuple is none either."""
+
+NAMED: Any = NamedTuple
+_NAMED = NodeDef(NAMED, lambda t: (list(t), type(t)), lambda values, kind: kind(*values))
+
+
+def register_pytree_node(
+    cls: type,
+    flatten_fn: Callable[[Any], tuple[list[Any], Any]],
+    unflatten_fn: Callable[[Iterable[Any], Any], Any],
+    **options: Any,
+) -> None:
+    """Let values of a type have parts: `flatten_fn` returns a list of them and a context, of which
+    `unflatten_fn(parts, context)` makes a value."""
+    if cls in SUPPORTED_NODES:
+        raise ArgumentError(f"register_pytree_node: {cls} is already registered as pytree node")
+    SUPPORTED_NODES[cls] = NodeDef(cls, flatten_fn, unflatten_fn)
+
+
+_register_pytree_node = register_pytree_node
+
+
+def _node(tree: Any, is_leaf: Leaf = None) -> NodeDef | None:
+    """How a value is taken apart; None if it is a leaf."""
+    if is_leaf is not None and is_leaf(tree):
+        return None
+    named = isinstance(tree, tuple) and hasattr(tree, "_fields")
+    return _NAMED if named else SUPPORTED_NODES.get(type(tree))
+
+
+def _is_leaf(tree: PyTree, is_leaf: Leaf = None) -> bool:
+    return _node(tree, is_leaf) is None
+
+
+def _get_node_type(tree: Any) -> Any:
+    node = _node(tree)
+    return type(tree) if node is None else node.type
 
 
 class TreeSpec:
-    """The form of a tree, as `tree_flatten` gives it."""
+    """The form of a tree, as `tree_flatten` gives it.
 
-    def __init__(self, tree: Any) -> None:
-        self.num_leaves = len(leaves_of(tree))
-        self._form = rebuilt(tree, [None] * self.num_leaves)
+    Attributes:
+        type: the type of the outermost value; None for a leaf.
+        context: what `unflatten_fn` needs besides the parts.
+        children_specs: the forms of the parts.
+        num_leaves: the number of leaves.
+    """
+
+    def __init__(self, type: Any, context: Any, children_specs: Iterable[TreeSpec]) -> None:
+        self.type, self.context = type, context
+        self.children_specs = list(children_specs)
+        leaves: int = sum(each.num_leaves for each in self.children_specs)
+        self.num_leaves: int = 1 if self.is_leaf() else leaves
+        self.num_children = len(self.children_specs)
+
+    def is_leaf(self) -> bool:
+        return self.type is None
 
     def unflatten(self, leaves: Iterable[Any]) -> Any:
         """A tree of this form with other leaves."""
         leaves = list(leaves)
         if len(leaves) != self.num_leaves:
             raise ArgumentError(sentence("unflatten", f"{self.num_leaves} leaves", len(leaves)))
-        return rebuilt(self._form, leaves)
+        return self._of(iter(leaves))
+
+    def _of(self, leaves: Any) -> Any:
+        if self.is_leaf():
+            return next(leaves)
+        parts = [each._of(leaves) for each in self.children_specs]
+        node = _NAMED if self.type is NAMED else SUPPORTED_NODES[self.type]
+        return node.unflatten_fn(parts, self.context)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TreeSpec) and self._form == other._form
+        return isinstance(other, TreeSpec) and (
+            (self.type, self.context, self.children_specs)
+            == (other.type, other.context, other.children_specs)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.num_leaves))
 
     def __repr__(self) -> str:
-        return f"TreeSpec({self._form})"
+        if self.is_leaf():
+            return "*"
+        return f"TreeSpec({self.type.__name__}, {self.context}, {self.children_specs})"
 
 
-Leaf = Callable[[Any], bool] | None
+class LeafSpec(TreeSpec):
+    """The form of a leaf."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, [])
 
 
-def tree_flatten(tree: Any, is_leaf: Leaf = None) -> tuple[list[Any], TreeSpec]:
+def tree_flatten(tree: PyTree, is_leaf: Leaf = None) -> tuple[list[Any], TreeSpec]:
     """The leaves in order, and the form."""
-    _refuse(is_leaf)
-    return leaves_of(tree), TreeSpec(tree)
+    leaves: list[Any] = []
+    return leaves, _flatten(tree, leaves, is_leaf)
 
 
-def tree_leaves(tree: Any, is_leaf: Leaf = None) -> list[Any]:
-    _refuse(is_leaf)
-    return leaves_of(tree)
+def _flatten(tree: Any, leaves: list[Any], is_leaf: Leaf) -> TreeSpec:
+    node = _node(tree, is_leaf)
+    if node is None:
+        leaves.append(tree)
+        return LeafSpec()
+    parts, context = node.flatten_fn(tree)
+    return TreeSpec(node.type, context, [_flatten(part, leaves, is_leaf) for part in parts])
 
 
-def tree_unflatten(leaves: Iterable[Any], treespec: TreeSpec) -> Any:
+def tree_structure(tree: PyTree, is_leaf: Leaf = None) -> TreeSpec:
+    return tree_flatten(tree, is_leaf)[1]
+
+
+def tree_leaves(tree: PyTree, is_leaf: Leaf = None) -> list[Any]:
+    return tree_flatten(tree, is_leaf)[0]
+
+
+def tree_iter(tree: PyTree, is_leaf: Leaf = None) -> Iterable[Any]:
+    return iter(tree_leaves(tree, is_leaf))
+
+
+def tree_unflatten(leaves: Iterable[Any], treespec: TreeSpec) -> PyTree:
     return treespec.unflatten(leaves)
 
 
-def tree_map(func: Callable[..., Any], tree: Any, *rests: Any, is_leaf: Leaf = None) -> Any:
-    """`func` of each leaf, and of those at the same place in other trees."""
-    _refuse(is_leaf)
-    columns = [leaves_of(each) for each in (tree, *rests)]
-    return rebuilt(tree, [func(*row) for row in zip(*columns, strict=True)])
+def tree_map(
+    func: Callable[..., Any], tree: PyTree, *rests: PyTree, is_leaf: Leaf = None
+) -> PyTree:
+    """`func` of each leaf, and of what is at the same place in other trees."""
+    leaves, form = tree_flatten(tree, is_leaf)
+    columns = [leaves, *(_parts_at(form, rest) for rest in rests)]
+    return form.unflatten([func(*row) for row in zip(*columns, strict=True)])
 
 
-def tree_map_(func: Callable[..., Any], tree: Any, *rests: Any, is_leaf: Leaf = None) -> Any:
+def _parts_at(form: TreeSpec, tree: Any) -> list[Any]:
+    """What a tree has where a form has leaves."""
+    if form.is_leaf():
+        return [tree]
+    node = _node(tree)
+    if node is None or node.type is not form.type:
+        expected = f"a {form.type.__name__} as in the first tree"
+        raise ArgumentError(sentence("tree_map", expected, type(tree).__name__))
+    parts, context = node.flatten_fn(tree)
+    if len(parts) != form.num_children or context != form.context:
+        raise ArgumentError(sentence("tree_map", f"the parts {form}", context or len(parts)))
+    return [
+        leaf
+        for each, part in zip(form.children_specs, parts, strict=True)
+        for leaf in _parts_at(each, part)
+    ]
+
+
+def tree_map_(
+    func: Callable[..., Any], tree: PyTree, *rests: PyTree, is_leaf: Leaf = None
+) -> PyTree:
     """As `tree_map`, for what `func` does to the leaves; the tree."""
     tree_map(func, tree, *rests, is_leaf=is_leaf)
     return tree
 
 
 def tree_map_only(
-    type_or_types: Any, func: Callable[[Any], Any], tree: Any, is_leaf: Leaf = None
-) -> Any:
+    type_or_types: Any, func: Callable[[Any], Any], tree: PyTree, is_leaf: Leaf = None
+) -> PyTree:
     """`func` of each leaf of a type; others as they are."""
     return tree_map(lambda x: func(x) if isinstance(x, type_or_types) else x, tree, is_leaf=is_leaf)
 
 
-def _refuse(is_leaf: Leaf) -> None:
-    if is_leaf is not None:
-        raise ArgumentError("is_leaf: expected None: leaves are what no dict, list or tuple is")
+def tree_all(pred: Callable[[Any], bool], tree: PyTree, is_leaf: Leaf = None) -> bool:
+    return all(map(pred, tree_leaves(tree, is_leaf)))
+
+
+def tree_any(pred: Callable[[Any], bool], tree: PyTree, is_leaf: Leaf = None) -> bool:
+    return any(map(pred, tree_leaves(tree, is_leaf)))

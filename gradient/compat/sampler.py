@@ -59,3 +59,11 @@ class DistributedSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.num_samples
+
+
+class _BaseDataLoaderIter:
+    """What no iterator over a `DataLoader` is, for `isinstance`."""
+
+
+class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
+    """The same, of loaders with workers."""

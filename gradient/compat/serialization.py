@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+from gradient.errors import BackendError
 from gradient.io import load, save
 
 __all__ = [
+    "MAP_LOCATION",
     "add_safe_globals",
     "clear_safe_globals",
     "get_safe_globals",
@@ -16,6 +18,9 @@ __all__ = [
     "safe_globals",
     "save",
 ]
+
+MAP_LOCATION: TypeAlias = Any
+"""The type of `map_location` in annotations."""
 
 
 def add_safe_globals(safe_globals: Sequence[Any]) -> None:
@@ -35,3 +40,10 @@ class safe_globals(contextlib.nullcontext[None]):  # noqa: N801 (PyTorch's name)
 
     def __init__(self, safe_globals: Sequence[Any]) -> None:
         super().__init__()
+
+
+class PyTorchFileReader:
+    """A reader of PyTorch's own files, which hold pickles; `gradient.load` reads their tensors."""
+
+    def __init__(self, name_or_buffer: Any) -> None:
+        raise BackendError("PyTorchFileReader: gradient.load reads the tensors of such a file")

@@ -12,6 +12,7 @@ __all__ = [
 
 allow_fp16_reduced_precision_reduction = allow_tf32 = benchmark = enabled = False
 deterministic = True
+never = False
 
 
 def is_available() -> bool:

@@ -14,6 +14,18 @@ has_lapack = has_spectral = True
 has_mkl = has_openmp = False
 
 
+class SymInt:
+    """What no size is: sizes are Python's numbers."""
+
+
+class SymFloat:
+    """What no number is, as `SymInt`."""
+
+
+class SymBool:
+    """What no condition is, as `SymInt`."""
+
+
 def cond(
     pred: Any,
     true_fn: Callable[..., T],

@@ -35,20 +35,50 @@ DISTRIBUTIONS = (
 )  # fmt: skip
 """Modules of one distribution each, all of which are in the package."""
 
+TRACER = (
+    "fx", "fx._symbolic_trace", "fx.experimental", "fx.experimental.proxy_tensor",
+    "fx.experimental.symbolic_shapes", "fx.graph", "fx.graph_module", "fx.interpreter", "fx.node",
+    "fx.proxy",
+)  # fmt: skip
+"""Modules of the tracer, whose names one file has."""
+
 MODULES = {
     "gradient._C": "gradient.compat.bindings",
     "gradient._dynamo": "gradient.compat.compiler",
+    "gradient.__config__": "gradient.compat.build",
+    "gradient._dynamo._trace_wrapped_higher_order_op": "gradient.compat.compiler",
     "gradient._dynamo.config": "gradient.compat.settings",
     "gradient._dynamo.eval_frame": "gradient.compat.eval_frame",
+    "gradient._dynamo.utils": "gradient.compat.compiler",
     "gradient._inductor": "gradient.compat.compiler",
     "gradient._inductor.config": "gradient.compat.settings",
     "gradient._utils": "gradient.compat.flattening",
+    "gradient._tensor": "gradient.tensor",
+    "gradient._tensor_str": "gradient.compat.printing",
+    "gradient._subclasses": "gradient.compat.fake_tensor",
+    "gradient._subclasses.fake_tensor": "gradient.compat.fake_tensor",
+    **{
+        f"gradient.{name}": "gradient.compat.ao"
+        for name in (
+            "ao",
+            "ao.nn",
+            "ao.nn.quantized",
+            "ao.nn.quantized.modules",
+            "ao.quantization",
+            "nn.intrinsic",
+            "nn.quantized",
+        )
+    },
+    "gradient._C._nn": "gradient.compat.bindings",
+    "gradient._higher_order_ops": "gradient.compat.scans",
+    "gradient._higher_order_ops.associative_scan": "gradient.compat.scans",
     "gradient.accelerator": "gradient.compat.accelerator",
     "gradient.amp.autocast_mode": "gradient.amp",
     "gradient.amp.grad_scaler": "gradient.amp",
     "gradient.autograd.anomaly_mode": "gradient.autograd.anomaly",
     "gradient.autograd.grad_mode": "gradient.autograd.modes",
     "gradient.backends.cuda.matmul": "gradient.compat.cuda_matmul",
+    "gradient.backends.cpu": "gradient.compat.backends_cpu",
     "gradient.backends.cudnn": "gradient.compat.settings",
     "gradient.backends.mkldnn": "gradient.compat.settings",
     "gradient.backends.mkl": "gradient.compat.settings",
@@ -67,13 +97,23 @@ MODULES = {
     "gradient.distributed.nn": "gradient.compat.distributed_nn",
     "gradient.distributed.nn.functional": "gradient.compat.distributed_nn",
     "gradient.distributed.optim": "gradient.compat.distributed_optim",
+    "gradient.distributed.rpc": "gradient.compat.rpc",
+    **{
+        f"gradient.distributed.{name}": "gradient.compat.distributed_tensor"
+        for name in ("_tensor", "device_mesh", "tensor.placement_types")
+    },
     "gradient.distributed.tensor": "gradient.compat.distributed_tensor",
     **{f"gradient.distributions.{name}": "gradient.distributions" for name in DISTRIBUTIONS},
+    "gradient.distributions.exp_family": "gradient.distributions.exponential_family",
     "gradient.distributions.utils": "gradient.compat.distribution_tools",
-    "gradient.fx": "gradient.compat.fx",
+    "gradient.export": "gradient.compat.export",
+    **{f"gradient.{name}": "gradient.compat.fx" for name in TRACER},
     "gradient.jit": "gradient.compat.jit",
-    "gradient.jit.annotations": "typing",
+    "gradient.jit.annotations": "gradient.compat.annotations",
     "gradient.mps": "gradient.compat.mps",
+    "gradient.library": "gradient.compat.library",
+    "gradient._custom_ops": "gradient.compat.library",
+    "gradient._library": "gradient.compat.library",
     "gradient.multiprocessing": "gradient.compat.multiprocessing",
     "gradient.futures": "gradient.compat.futures",
     "gradient.nn.attention.bias": "gradient.compat.attention_bias",
@@ -94,9 +134,14 @@ MODULES = {
     "gradient.nn.parallel": "gradient.compat.parallel",
     "gradient.nn.parallel.data_parallel": "gradient.compat.parallel",
     "gradient.nn.parallel.distributed": "gradient.compat.parallel",
+    "gradient.nn.parallel.scatter_gather": "gradient.compat.scatter_gather",
     "gradient.nn.utils.fusion": "gradient.compat.fusion",
     "gradient.nn.utils.stateless": "gradient.func",
     "gradient.onnx": "gradient.compat.onnx",
+    **{
+        f"gradient.onnx.{name}": "gradient.compat.onnx"
+        for name in (*(f"symbolic_opset{n}" for n in range(9, 19)), "symbolic_helper", "operators")
+    },
     "gradient.optim.adadelta": "gradient.optim.adagrad",
     "gradient.optim.adamax": "gradient.optim.adam_variants",
     "gradient.optim.adamw": "gradient.optim.adam",
@@ -110,6 +155,7 @@ MODULES = {
     "gradient.autograd.graph": "gradient.compat.graph",
     "gradient.overrides": "gradient.compat.overrides",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
+    "gradient.quasirandom": "gradient.compat.quasirandom",
     "gradient.return_types": "gradient.compat.return_types",
     "gradient.serialization": "gradient.compat.serialization",
     "gradient.signal.windows": "gradient.compat.windows",
@@ -121,6 +167,8 @@ MODULES = {
     "gradient.utils.data.dataset": "gradient.data",
     "gradient.utils.data.distributed": "gradient.compat.sampler",
     "gradient.utils.data.sampler": "gradient.data",
+    "gradient.utils._foreach_utils": "gradient.compat.foreach",
+    "gradient.utils.flop_counter": "gradient.compat.flop_counter",
     "gradient.utils.hooks": "gradient.autograd.node",
     "gradient.utils._pytree": "gradient.compat.pytree",
     "gradient.utils.model_zoo": "gradient.compat.download",
@@ -226,8 +274,9 @@ AUTOCAST = (
 """Switches that `autocast` and `detect_anomaly` turn, and code of old by itself."""
 
 SYMBOLS = (
-    "cond", "has_lapack", "has_mkl", "has_openmp", "has_spectral", "sym_float", "sym_int",
-    "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sqrt", "sym_sum", "while_loop",
+    "SymBool", "SymFloat", "SymInt", "cond", "has_lapack", "has_mkl", "has_openmp", "has_spectral",
+    "sym_float", "sym_int", "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sqrt", "sym_sum",
+    "while_loop",
 )  # fmt: skip
 """What programs say for PyTorch's compiler to read."""
 
@@ -238,6 +287,13 @@ NOTHING_TO_DO = (
 )  # fmt: skip
 """Switches and functions that change nothing here."""
 
+ASSERTIONS = (
+    "assert", "assert_async", "check", "check_index", "check_is_size", "check_not_implemented",
+    "check_tensor_all", "check_type", "check_value", "check_with", "shape_as_tensor",
+)  # fmt: skip
+"""What follows an underscore in names of checks."""
+
+_BLOCK = "_DEFAULT_SPARSE_BLOCK_SIZE"
 _REPLACE = "replace_all_batch_norm_modules_"
 
 RENAMED = {
@@ -256,6 +312,33 @@ RENAMED = {
         f"gradient.{path}": f"gradient.compat.symbols.{path.rpartition('.')[2]}"
         for path in NOTHING_TO_DO
     },
+    **{f"gradient._{name}": f"gradient.compat.assertions._{name}" for name in ASSERTIONS},
+    **{
+        f"gradient.utils.checkpoint.{name}": f"gradient.compat.device_states.{name}"
+        for name in ("get_device_states", "set_device_states")
+    },
+    **{
+        f"gradient.utils.data.dataloader.{name}": f"gradient.compat.sampler.{name}"
+        for name in ("_BaseDataLoaderIter", "_MultiProcessingDataLoaderIter")
+    },
+    "gradient.PyTorchFileReader": "gradient.compat.serialization.PyTorchFileReader",
+    f"gradient.nn.attention.flex_attention.{_BLOCK}": f"gradient.compat.attention.{_BLOCK}",
+    "gradient.hub._get_torch_home": "gradient.compat.download._get_torch_home",
+    "gradient.nn.modules.module._IncompatibleKeys": "gradient.nn.state_dict.IncompatibleKeys",
+    "gradient.cuda._initialized": "gradient.compat.settings.never",
+    **{
+        f"gradient.nn.init._no_grad_{name}_": f"gradient.nn.init.{name}_"
+        for name in ("normal", "trunc_normal", "uniform")
+    },
+    "gradient.nn.init._no_grad_fill_": "gradient.nn.init.constant_",
+    "gradient.nn.init._no_grad_zero_": "gradient.nn.init.zeros_",
+    "gradient.profiler.kineto_available": "gradient.compat.autograd_profiler.kineto_available",
+    "gradient.complex32": "gradient.compat.half_complex.complex32",
+    "gradient.chalf": "gradient.compat.half_complex.complex32",
+    "gradient.distributed.init_device_mesh": "gradient.compat.distributed_tensor.init_device_mesh",
+    "gradient.Event": "gradient.compat.cuda_streams.Event",
+    "gradient.Stream": "gradient.compat.cuda_streams.Stream",
+    "gradient.ScriptModule": "gradient.compat.jit.ScriptModule",
     "gradient.fork": "gradient.compat.futures.fork",
     "gradient.wait": "gradient.compat.futures.wait",
     "gradient.Future": "gradient.compat.futures.Future",
@@ -311,19 +394,12 @@ LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})
 SPARSE = f"sparse tensors are those of sparse_coo_tensor ({PAGE})"
 FLOAT8 = "the 8-bit floats are float8_e4m3fn and float8_e5m2"
 RETIRED = "retired in PyTorch too: use gradient.linalg."
-STREAMS = "streams are those of CUDA GPUs: gradient.cuda.Stream and gradient.cuda.Event"
 SCIPY = f"use scipy.special on x.numpy(), which has no gradient ({PAGE})"
 MASKED = f"the functions of gradient.masked take a tensor and a mask= ({PAGE})"
 TRACING = f"there is no tracing of programs; gradient.compile records and replays ({PAGE})"
-OWN_OPS = (
-    "there is no registry of operators; for library.custom_op with register_autograd use an "
-    f"autograd.Function, or gradient.autograd.op as examples/own_op.py does ({PAGE})"
-)
 STORAGE = "use TypedStorage(data, dtype=...), or what x.storage() gives"
 
 HINTS = {
-    "gradient.complex32": "complex64 is the narrowest complex dtype",
-    "gradient.chalf": "complex64 is the narrowest complex dtype",
     "gradient.optim.SparseAdam": "gradients are dense: use optim.Adam",
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
     **dict.fromkeys(
@@ -333,9 +409,6 @@ HINTS = {
     "gradient.lstsq": f"{RETIRED}lstsq",
     "gradient.solve": f"{RETIRED}solve",
     "gradient.symeig": f"{RETIRED}eigh",
-    **dict.fromkeys(
-        [f"gradient.{name}" for name in (
-            "Event", "Stream")], STREAMS),
     **dict.fromkeys(
         [f"gradient.special.{name}" for name in (
             "airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1",
@@ -348,10 +421,7 @@ HINTS = {
             "spherical_bessel_j0")], SCIPY),
     **dict.fromkeys(
         ("gradient.masked.MaskedTensor", "gradient.masked.masked_tensor"), MASKED),
-    "gradient.export": TRACING,
-    "gradient.library": OWN_OPS,
     "gradient.FloatStorage": STORAGE,
-    "gradient.ao": FLOAT8,
     "gradient.quantize_per_tensor": FLOAT8,
     "gradient.nn.CrossMapLRN2d": "use nn.LocalResponseNorm",
     "gradient.nested": "there are no nested tensors; nn.utils.rnn.pad_sequence pads to one length",

@@ -26,11 +26,23 @@ VERSION = "2.13.0"
 """The release of PyTorch that is followed, for scripts that ask."""
 
 
+OTHERS = {
+    "torch.functional": "gradient.compat.package_functions",
+    "torch.ops": "gradient.compat.operators",
+}
+"""Modules of other names: `gradient.functional` has layers' functions, `gradient.ops` formulas."""
+
+
+def _own(name: str) -> str:
+    """The name of the module that is given for one of PyTorch's."""
+    return OTHERS.get(name, f"gradient{name.removeprefix('torch')}")
+
+
 class Loader(importlib.abc.Loader):
     """Gives `torch.nn` and the like: the module of ours itself, not a copy."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        own = importlib.import_module(f"gradient{spec.name.removeprefix('torch')}")
+        own = importlib.import_module(_own(spec.name))
         if spec.name == "torch":
             module = ModuleType("torch", own.__doc__)
             module.__dict__.update(__version__=VERSION, __path__=[], __getattr__=_of_package)
@@ -44,8 +56,14 @@ class Loader(importlib.abc.Loader):
 
 
 def _of_package(name: str) -> Any:
-    if name.startswith("__"):
+    if name == "torch":
+        return sys.modules[name]
+    if name.startswith("__") and name != "__config__":
         raise AttributeError(f"module 'torch' has no attribute {name!r}")
+    if name == "__config__":
+        return importlib.import_module("gradient.__config__")
+    if f"torch.{name}" in OTHERS:
+        return importlib.import_module(OTHERS[f"torch.{name}"])
     return getattr(importlib.import_module("gradient"), name)
 
 
@@ -56,8 +74,7 @@ class Finder:
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != "torch" and not name.startswith("torch."):
             return None
-        own = f"gradient{name.removeprefix('torch')}"
-        if importlib.util.find_spec(own) is None:
+        if importlib.util.find_spec(_own(name)) is None:
             return None
         return ModuleSpec(name, Loader(), is_package=True)
 

@@ -70,7 +70,7 @@ def test_trees() -> None:
     assert pytree.tree_unflatten([4, 5, 6], spec) == {"a": [4, (5,)], "b": 6}
     assert pytree.tree_map(lambda x, y: x + y, tree, tree) == {"a": [2, (4,)], "b": 6}
     assert pytree.tree_map_only(str, len, ["ab", 3]) == [2, 3]
-    assert spec == pytree.TreeSpec(tree)
+    assert spec == pytree.tree_structure(tree)
     with pytest.raises(ValueError, match="expected 3 leaves, got 1"):
         pytree.tree_unflatten([1], spec)
 

@@ -1,0 +1,24 @@
+"""`utils.flop_counter`: there is no count of operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.errors import BackendError
+
+__all__ = ["FlopCounterMode"]
+
+
+class FlopCounterMode:
+    """A block whose floating-point operations PyTorch would count; entering it raises an error."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        raise BackendError(
+            "FlopCounterMode: operations are not counted; gradient.profiler times them"
+        )
+
+    def __exit__(self, *exception: object) -> None:
+        pass
