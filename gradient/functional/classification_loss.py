@@ -7,7 +7,14 @@ from typing import Any
 from gradient.autograd.autocast import autocasts, wanted
 from gradient.autograd.modes import mode
 from gradient.dtypes import HALF_PRECISION, int64, uint8
-from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
 from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import composite, floats, one_dtype, tried_first
 from gradient.functional.reduction import are_added_up, reduced, takes_retired_arguments
@@ -277,9 +284,11 @@ def binary_cross_entropy(
 ) -> Tensor:
     """`-(t log x + (1 - t) log(1 - x))`, elementwise, for probabilities x and t of one shape.
 
-    Logarithms are at least -100. `weight` broadcasts to the input and multiplies the losses.
+    Logarithms are at least -100. `weight` broadcasts to the input and multiplies the losses, which
+    have the input's dtype.
     """
     op = "binary_cross_entropy"
+    _refuse_numbers(op, weight=weight)
     _one_size(op, input, target)
     floats(op, input)
     one_dtype(op, input, target=target)
@@ -287,7 +296,7 @@ def binary_cross_entropy(
         values.backend.check_range(values.array, 0, 1, op, name)
     losses = loss.binary_cross_entropy(input, target)
     if weight is not None:
-        losses = losses * weight
+        losses = (losses * weight).to(input.dtype)
         if losses.shape != input.shape:
             expected = f"a weight that broadcasts to the input's shape {tuple(input.shape)}"
             raise ShapeError(sentence(op, expected, tuple(weight.shape)))
@@ -306,8 +315,9 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """`binary_cross_entropy(sigmoid(x), t)` for logits x, without overflow; `pos_weight` multiplies
-    the term with t."""
+    the term with t. The losses have the target's dtype."""
     op = "binary_cross_entropy_with_logits"
+    _refuse_numbers(op, weight=weight, pos_weight=pos_weight)
     _one_size(op, input, target)
     floats(op, target)
     if pos_weight is None and are_added_up(input, target, weight, reduction):
@@ -318,7 +328,16 @@ def binary_cross_entropy_with_logits(
         losses = (1 - target) * input - log_sigmoid
     else:
         losses = (1 - target) * input - (1 + (pos_weight - 1) * target) * log_sigmoid
-    return reduced(op, losses if weight is None else losses * weight, reduction)
+    if weight is not None:
+        losses = losses * weight
+    return reduced(op, losses.to(target.dtype), reduction)
+
+
+def _refuse_numbers(op: str, **weights: Tensor | None) -> None:
+    """Raise where a weight is a number, such as `size_average` in the wrong place."""
+    for name, weight in weights.items():
+        if weight is not None and not isinstance(weight, Tensor):
+            raise TypeMismatch(sentence(op, f"a Tensor as {name}", repr(weight)))
 
 
 def _one_size(op: str, input: Tensor, target: Tensor) -> None:

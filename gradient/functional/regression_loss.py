@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 
 from gradient.autograd.autocast import autocasts
-from gradient.dtypes import bool_
-from gradient.errors import ArgumentError
-from gradient.functional.arguments import composite
+from gradient.dtypes import bool_, promote_types
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.functional.arguments import composite, floats
 from gradient.functional.reduction import (
     are_added_up,
     reduced,
@@ -85,14 +85,15 @@ def huber_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)`, elementwise (Huber
-    1964)."""
+    1964). The result has the input's dtype, or that of its product with `weight`."""
     delta = number_of("huber_loss", "delta", delta)
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
 
-    return _regression(
-        "huber_loss", input, target, reduction, weight, lambda gap: _huber(gap, delta)
-    )
+    def losses(gap: Tensor) -> Tensor:
+        return _huber(gap, delta).to(input.dtype)
+
+    return _regression("huber_loss", floats("huber_loss", input), target, reduction, weight, losses)
 
 
 def _huber(gap: Tensor, delta: float) -> Tensor:
@@ -117,11 +118,14 @@ def _regression(
     if shape != target.shape:
         warn_if_broadcast(op, input, target)
         input, target = broadcast_tensors(input, target)  # so no dtype is that of a number
-    if op in ("mse_loss", "smooth_l1_loss"):  # PyTorch's others refuse bools
+    if op != "l1_loss" and (weight is None or op == "huber_loss"):  # as PyTorch's kernels do
         if target.dtype == bool_:
             target = target.to(input.dtype)
         elif input.dtype == bool_:
             input = input.to(target.dtype)
+        if not (common := promote_types(input.dtype, target.dtype)).is_floating_point:
+            expected = "an input or a target of a floating-point dtype"
+            raise DTypeError(sentence(op, expected, common, "cast with .float()"))
     losses = losses_of(input - target)
     if weight is None:
         return reduced(op, losses, reduction)
@@ -169,13 +173,26 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """`(log var + (x - t)^2 / var) / 2`, elementwise, for a predicted mean x and variance `var`.
+    """`(log var + (x - t)^2 / var) / 2`, elementwise, for a predicted mean x and variance `var`: a
+    number, or of the input's shape, or of that shape with size 1 in one dimension, or without the
+    last one.
 
     `full` adds `log(2 pi) / 2`.
     """
     variance = var if isinstance(var, Tensor) else full_like(input.detach(), var)
-    if variance.shape != input.shape and variance.shape == input.shape[:-1]:
-        variance = variance.unsqueeze(-1)
+    floats("gaussian_nll_loss", variance)
+    sizes, given = tuple(input.shape), tuple(variance.shape)
+    if given != sizes:
+        if given == sizes[:-1]:
+            variance = variance.unsqueeze(-1)
+        elif (
+            len(given) != len(sizes)
+            or sum(own for own, other in zip(given, sizes, strict=True) if own != other) != 1
+        ):
+            expected = (
+                f"var of the input's shape {sizes}, without its last dimension, or with 1 in one"
+            )
+            raise ShapeError(sentence("gaussian_nll_loss", expected, given))
     negative = (variance.detach() < 0).array
     variance.backend.check_true(~negative, "gaussian_nll_loss: var has negative entries")
     variance = at_least(variance, eps)
