@@ -115,9 +115,10 @@ def corrected(
             raise TypeMismatch(sentence(caller, f"{target} once", f"{name}=, too")) from None
         given[target] = value
     if (out := named.get("out")) is not None and "dtype" in names and given.get("dtype") is None:
-        from gradient.dtypes.of_out import BY_OUT  # rarely needed
+        from gradient.dtypes.of_out import computes_in_out  # rarely needed
 
-        if own.__name__ in BY_OUT and isinstance(out, Variable):
+        both = isinstance(args[0], Variable) and isinstance(out, Variable)
+        if both and computes_in_out(own.__name__, args[0].dtype, out.dtype):
             given["dtype"] = out.dtype
     return partial(function, **given)
 
@@ -132,7 +133,7 @@ def of_one(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (again := corrected(function, (a,), named, error)) is None:
                 raise
-        return result_or_out(again(), named, function.__name__)
+        return result_or_out(again(), named, function.__name__, (a,))
 
     return call
 
@@ -144,7 +145,7 @@ def of_two(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (again := corrected(function, (a, b), named, error)) is None:
                 raise
-        return result_or_out(again(), named, function.__name__)
+        return result_or_out(again(), named, function.__name__, (a, b))
 
     return call
 
@@ -156,7 +157,7 @@ def of_three(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (again := corrected(function, (a, b, c), named, error)) is None:
                 raise
-        return result_or_out(again(), named, function.__name__)
+        return result_or_out(again(), named, function.__name__, (a, b, c))
 
     return call
 
@@ -168,7 +169,7 @@ def of_four(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (again := corrected(function, (a, b, c, d), named, error)) is None:
                 raise
-        return result_or_out(again(), named, function.__name__)
+        return result_or_out(again(), named, function.__name__, (a, b, c, d))
 
     return call
 
@@ -180,7 +181,7 @@ def of_five(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (again := corrected(function, (a, b, c, d, e), named, error)) is None:
                 raise
-        return result_or_out(again(), named, function.__name__)
+        return result_or_out(again(), named, function.__name__, (a, b, c, d, e))
 
     return call
 
@@ -192,7 +193,7 @@ def of_six(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (again := corrected(function, (a, b, c, d, e, f), named, error)) is None:
                 raise
-        return result_or_out(again(), named, function.__name__)
+        return result_or_out(again(), named, function.__name__, (a, b, c, d, e, f))
 
     return call
 
@@ -207,7 +208,7 @@ def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (again := corrected(function, (a,), named, error)) is None:
                 raise
-            result = result_or_out(again(), named, function.__name__)
+            result = result_or_out(again(), named, function.__name__, (a,))
         if isinstance(result, Variable) and result.node is not None:
             result.node.location = location_of(getframe(1))
         return result
@@ -222,7 +223,7 @@ def of_op_of_two(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (again := corrected(function, (a, b), named, error)) is None:
                 raise
-            result = result_or_out(again(), named, function.__name__)
+            result = result_or_out(again(), named, function.__name__, (a, b))
         if isinstance(result, Variable) and result.node is not None:
             result.node.location = location_of(getframe(1))
         return result

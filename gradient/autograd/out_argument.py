@@ -45,26 +45,35 @@ def beyond_memory(
     return explained(function.__name__, function, args, named, error)
 
 
-def result_or_out(result: Any, named: Mapping[str, Any], caller: str) -> Any:
+def result_or_out(
+    result: Any, named: Mapping[str, Any], caller: str, args: tuple[Any, ...] = ()
+) -> Any:
     """Return the result of a call; if the call's keywords have an `out`, copy it there and return
-    `out`."""
+    `out`. `args` are the call's other arguments, in any order after the first."""
     out = named.get("out")
     if out is None:
         return result
     given = named.get("dtype") is not None
+    operands = (*args, *(value for name, value in named.items() if name != "out"))
     if not isinstance(result, tuple):
-        return _copied_to(out, result, caller, given=given)
+        return _copied_to(out, result, caller, operands, given=given)
     if not isinstance(out, (tuple, list)) or len(out) != len(result):
         raise TypeMismatch(sentence(caller, f"out, a tuple of {len(result)} Tensors", repr(out)))
     written = [
-        _copied_to(*pair, caller, one_of_several=True, given=given)
+        _copied_to(*pair, caller, operands, one_of_several=True, given=given)
         for pair in zip(out, result, strict=True)
     ]
     return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
 
 
 def _copied_to(
-    out: Any, result: Any, caller: str, *, one_of_several: bool = False, given: bool = False
+    out: Any,
+    result: Any,
+    caller: str,
+    operands: tuple[Any, ...],
+    *,
+    one_of_several: bool = False,
+    given: bool = False,
 ) -> Any:
     """Copy `result` to `out`, resizing `out` to its shape, and return `out`."""
     if not issubclass(type(out), Variable):  # not isinstance: type checkers must keep `Any`
@@ -80,7 +89,14 @@ def _copied_to(
     if result.dtype != out.dtype:
         from gradient.dtypes.of_out import check  # rarely needed
 
-        check(caller, result.dtype, out.dtype, one_of_several=one_of_several, given=given)
+        check(
+            caller,
+            result.dtype,
+            out.dtype,
+            operands,
+            one_of_several=one_of_several,
+            given=given,
+        )
     if out.array.shape == result.array.shape:
         return out.copy_(result)
     if 0 not in out.array.shape:
@@ -136,6 +152,6 @@ def _accepting(function: Any, others: frozenset[str], name: str = "") -> Any:
                 if kept.setdefault(key, getattr(out, key)) != getattr(out, key):
                     expected = f"{key} as out has it, {getattr(out, key)}"
                     raise ArgumentError(sentence(caller, expected, kept[key]))
-        return result_or_out(function(*args, **kept), named, caller)
+        return result_or_out(function(*args, **kept), named, caller, args)
 
     return call

@@ -1,16 +1,25 @@
 """Which functions take an `out=` of another dtype than their result's, as PyTorch does.
 
 Elementwise functions and joins cast their result to any dtype to which `can_cast` allows it. The
-functions of `EXACT` refuse other dtypes, and those of `BY_OUT` compute in out's dtype.
+functions of `EXACT` refuse other dtypes, and those of `BY_OUT` compute in out's dtype. Some depend
+on their arguments.
 """
 
 from __future__ import annotations
 
-from gradient.dtypes import DType, can_cast
+from typing import Any
+
+from gradient.dtypes import HALF_PRECISION, DType, bool_, can_cast, uint8
 from gradient.errors import DTypeError, sentence
 
 BY_OUT = frozenset(("cumprod", "cumsum", "prod", "sum"))
 """Functions with a `dtype`, which is out's if it is not given."""
+
+FLOATING_BY_OUT = frozenset(("mean", "nanmean"))
+"""Those of them that neither take nor give integers."""
+
+CLAMPS = frozenset(("clamp", "clamp_max", "clamp_min", "clip"))
+"""Exact where all bounds are numbers."""
 
 EXACT = frozenset(
     name
@@ -46,14 +55,50 @@ EXACT_IN_PAIRS = frozenset(("max", "min"))
 """Exact only where they return values and indices."""
 
 
-def check(caller: str, result: DType, out: DType, *, one_of_several: bool, given: bool) -> None:
+def computes_in_out(caller: str, input: DType, out: DType) -> bool:
+    """Whether a function of `input`, which has a `dtype`, computes in that of `out`."""
+    if caller in FLOATING_BY_OUT:
+        return not (_is_integral(input) or _is_integral(out))
+    if caller == "nansum":
+        return _is_integral(input) or out.is_floating_point
+    return caller in BY_OUT
+
+
+def _is_integral(dtype: DType) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex)
+
+
+def check(
+    caller: str,
+    result: DType,
+    out: DType,
+    operands: tuple[Any, ...],
+    *,
+    one_of_several: bool,
+    given: bool,
+) -> None:
     """Refuse an `out` of a dtype that PyTorch refuses for a result.
 
     Args:
+        operands: the arguments of the call; the first is a tensor.
         given: whether the call has a `dtype=`, which then is out's.
     """
-    if given or caller in EXACT or (one_of_several and caller in EXACT_IN_PAIRS):
+    if caller in ("all", "any") and out in (bool_, uint8):
+        return
+    if caller in ("abs", "absolute"):
+        exact = not operands[0].dtype.is_complex or out.is_complex
+        result = operands[0].dtype if exact else result
+    elif caller in CLAMPS:
+        exact = not any(hasattr(bound, "dtype") for bound in operands[1:])
+    else:
+        exact = given or caller in EXACT or (one_of_several and caller in EXACT_IN_PAIRS)
+    if exact:
         if result != out:
             raise DTypeError(sentence(caller, f"out of dtype {result}", out))
-    elif not can_cast(result, out):
+        return
+    if caller == "nansum" and out.is_complex and not _is_integral(operands[0].dtype):
+        raise DTypeError(sentence(caller, "out of real numbers", out))
+    if caller in ("std", "var") and result in HALF_PRECISION and out not in HALF_PRECISION:
+        raise DTypeError(sentence(caller, "out of 16 bits for an input of 16 bits", out))
+    if not can_cast(result, out):
         raise DTypeError(sentence(caller, f"out of a dtype that {result} can be cast to", out))

@@ -52,12 +52,14 @@ class RealFunctions(TensorBase):
 
     def deg2rad(self: Any) -> Tensor:
         """self * pi / 180, elementwise. Integers and bools are converted to the default float
-        dtype."""
+        dtype. Raises DTypeError for complex numbers."""
+        refuse_complex("deg2rad", [self.dtype])
         return self * (math.pi / 180)
 
     def rad2deg(self: Any) -> Tensor:
         """self * 180 / pi, elementwise. Integers and bools are converted to the default float
-        dtype."""
+        dtype. Raises DTypeError for complex numbers."""
+        refuse_complex("rad2deg", [self.dtype])
         return self * (180 / math.pi)
 
     def frac(self: Any) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from gradient.autograd.autocast import autocasts
-from gradient.dtypes import dtype_of, float32, promote_types, uint8
+from gradient.dtypes import DType, bool_, dtype_of, float32, promote_types, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.ops import comparison, complex_numbers, elementwise, fused, index, reduce
 from gradient.tensor.arguments import axes_of, axis_of, flag_of, number_of, tensor_of
@@ -384,15 +384,22 @@ class Reductions(Arithmetic):
         """The running sum y_i = x_1 + ... + x_i along `dim`, in the shape of self. Integers and
         bools give int64; `dtype` converts self first."""
         if dtype is not None:
-            return self.to(dtype=dtype).cumsum(dim).to(dtype=dtype)
+            return self.to(dtype=numbers_of("cumsum", dtype)).cumsum(dim).to(dtype=dtype)
         return _along(reduce.cumsum, self, dim)
 
     def cumprod(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
         """The running product y_i = x_1 * ... * x_i along `dim`, in the shape of self. Integers and
         bools give int64; `dtype` converts self first."""
         if dtype is not None:
-            return self.to(dtype=dtype).cumprod(dim).to(dtype=dtype)
+            return self.to(dtype=numbers_of("cumprod", dtype)).cumprod(dim).to(dtype=dtype)
         return _along(reduce.cumprod, self, dim)
+
+
+def numbers_of(caller: str, dtype: DTypeLike) -> DType:
+    """The dtype of a scan: any but bool."""
+    if (chosen := dtype_of(dtype)) == bool_:
+        raise DTypeError(sentence(caller, "a dtype of numbers", chosen))
+    return chosen
 
 
 def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -90,6 +91,51 @@ def test_an_out_of_another_dtype_is_cast_to_or_refused(device) -> None:
     assert t.cumsum(x[0], 0, out=ints).tolist() == [1, 3]
     big = gradient.tensor([2.0**24, 1.0], device=device)
     assert t.sum(big, 0, out=wide()).item() == 2**24 + 1
+
+
+HALF, SINGLE, DOUBLE, COMPLEX = t.float16, t.float32, t.float64, t.complex64
+
+
+@pytest.mark.parametrize(
+    ("call", "of", "out", "taken"),
+    [
+        (t.abs, SINGLE, DOUBLE, False),
+        (t.abs, COMPLEX, DOUBLE, True),
+        (t.abs, COMPLEX, COMPLEX, True),
+        (t.abs, COMPLEX, t.complex128, False),
+        (lambda x, out: t.clamp(x, 0, 1, out=out), SINGLE, DOUBLE, False),
+        (lambda x, out: t.clamp(x, min=0.5, out=out), t.int64, SINGLE, True),
+        (lambda x, out: t.clamp_max(x, 0.5, out=out), t.int64, DOUBLE, False),
+        (lambda x, out: t.clip(x, max=t.ones(2), out=out), SINGLE, DOUBLE, True),
+        (lambda x, out: t.std(x[None], 0, out=out), HALF, SINGLE, False),
+        (lambda x, out: t.var(x[None], 0, correction=0, out=out), SINGLE, HALF, True),
+        (lambda x, out: t.mean(x[None], 0, out=out), t.int64, SINGLE, False),
+        (lambda x, out: t.nanmean(x[None], 0, out=out), SINGLE, COMPLEX, False),
+        (lambda x, out: t.nansum(x[None], 0, out=out), SINGLE, COMPLEX, False),
+        (lambda x, out: t.nansum(x[None], 0, out=out), t.int64, t.bool, True),
+        (lambda x, out: t.all(x[None], 0, out=out), SINGLE, t.uint8, True),
+        (lambda x, out: t.any(x[None], 0, out=out), t.uint8, t.bool, True),
+        (lambda x, out: t.cumsum(x, 0, out=out), t.int64, t.bool, False),
+        (lambda x, out: t.cumprod(x, 0, out=out), SINGLE, t.bool, False),
+    ],
+)
+def test_which_dtypes_of_out_depend_on_the_arguments(
+    call: Any, of: Any, out: Any, taken: bool
+) -> None:
+    x, where = t.tensor([1, 2]).to(of), t.empty(2, dtype=out)
+    with contextlib.nullcontext() if taken else pytest.raises(DTypeError):
+        assert call(x, out=where) is where
+
+
+@pytest.mark.parametrize("of", [t.float16, t.bfloat16])
+def test_a_mean_of_16_bits_is_rounded_to_the_dtype_of_out_alone(of: Any, device) -> None:
+    x = (t.arange(1, 6, device=device) / 7).to(of)
+    exact = x.double().mean().item()
+    for mean in (t.mean, t.nanmean):
+        out = t.empty((), dtype=t.float32, device=device)
+        assert mean(x, 0, out=out).item() == pytest.approx(exact, rel=1e-6)
+    out = t.empty((), dtype=t.float32, device=device)
+    assert t.nansum(x, 0, out=out).item() == pytest.approx(5 * exact, rel=1e-6)
 
 
 def test_words_for_layouts_are_taken_and_change_nothing() -> None:
