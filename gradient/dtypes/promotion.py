@@ -24,7 +24,7 @@ from gradient.dtypes.dtype import (
     int64,
     uint8,
 )
-from gradient.errors import TypeMismatch
+from gradient.errors import DTypeError, TypeMismatch, sentence
 
 __all__ = ["can_cast", "promote_types", "result_type"]
 
@@ -135,3 +135,13 @@ def can_cast(from_: DType, to: DType) -> bool:
     if source.kind == "int" and target is uint8 and source.is_signed:
         return True
     return _CATEGORY[source.kind] <= _CATEGORY[target.kind]
+
+
+def norm_dtype(caller: str, own: DType, given: DType) -> DType:
+    """Return the given `dtype` of a norm. It holds all numbers of the tensor's own one, and is
+    complex if that is."""
+    if own.is_complex != given.is_complex or promote_types(own, given) != given:
+        kind = "complex" if own.is_complex else "real"
+        expected = f"a {kind} dtype that holds all numbers of {own}"
+        raise DTypeError(sentence(caller, expected, given))
+    return given

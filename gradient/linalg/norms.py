@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from gradient.autograd.autocast import autocasts
-from gradient.dtypes import DType
+from gradient.dtypes import DType, dtype_of
+from gradient.dtypes.promotion import norm_dtype
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.decompositions import svdvals
@@ -32,7 +33,8 @@ def vector_norm(
     if isinstance(ord, str):
         raise ArgumentError(sentence("linalg.vector_norm", "a number as ord", repr(ord)))
     x = tensor_of("linalg.vector_norm", x)
-    x = x if dtype is None else x.to(dtype)
+    if dtype is not None:
+        x = x.to(norm_dtype("linalg.vector_norm", x.dtype, dtype_of(dtype)))
     x = matrices("linalg.vector_norm", x.abs() if x.is_complex() else x, 0)
     dims = None if dim is None else ((dim,) if isinstance(dim, int) else tuple(dim))
     if dims == ():
@@ -55,7 +57,9 @@ def matrix_norm(
     """A norm of the matrices in the two dimensions `dim`: "fro" (Frobenius), "nuc" (the sum of the
     singular values), 2 and -2 (the largest and the smallest of them), 1 and -1 (the largest and the
     smallest column sum of |A|), inf and -inf (the same for row sums)."""
-    x = matrices("linalg.matrix_norm", A if dtype is None else A.to(dtype), takes_complex=True)
+    x = matrices("linalg.matrix_norm", A, takes_complex=True)
+    if dtype is not None:
+        x = x.to(norm_dtype("linalg.matrix_norm", x.dtype, dtype_of(dtype)))
     if not isinstance(dim, (tuple, list)) or len(dim) != 2:
         raise ArgumentError(sentence("linalg.matrix_norm", "dim, two dimensions", dim))
     rows, columns = (axis_of(d, x.ndim) for d in dim)

@@ -23,7 +23,7 @@ from gradient.dtypes import (
     result_type,
 )
 from gradient.errors import DTypeError, ShapeError, sentence
-from gradient.ops import comparison, elementwise, trigonometry
+from gradient.ops import comparison, complex_numbers, elementwise, trigonometry
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.arithmetic import floating, integral
 from gradient.tensor.base import TensorBase
@@ -78,10 +78,10 @@ class RealFunctions(TensorBase):
 
     def sinc(self: Any) -> Tensor:
         """sin(pi self) / (pi self), and 1 at 0, elementwise. Integers and bools are converted to
-        float32. Raises DTypeError for complex numbers."""
+        float32."""
         if self.is_floating_point() and self.dtype.itemsize < 4:  # pi x has more than 16 bits
             return self.float().sinc().to(self.dtype)
-        x = _float(self) * math.pi
+        x = (self if self.dtype.is_complex else _float(self)) * math.pi
         # Near 0, use the Taylor series: the derivatives of the quotient fail there.
         near = x.detach().abs() < 1e-2
         square = (x * x).masked_fill(~near, 0.0)
@@ -129,10 +129,12 @@ class RealFunctions(TensorBase):
     ) -> Tensor:
         """self, elementwise, with NaN replaced by `nan`, and infinities by `posinf` and `neginf`
         or, where these are None, the largest and the least number of the dtype. Integers are
-        copied. Raises DTypeError for complex numbers."""
+        copied; of complex numbers, real and imaginary parts are replaced."""
         if integral(self):
             return self.clone()
-        refuse_complex("nan_to_num", [self.dtype])
+        if self.dtype.is_complex:
+            parts = complex_numbers.view_as_real(self)
+            return complex_numbers.view_as_complex(parts.nan_to_num(nan, posinf, neginf))
         limits = finfo(self.dtype)
         nan = 0.0 if nan is None else nan
         x = comparison.where(nan, self, condition=comparison.isnan(self).array)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from gradient.autograd.autocast import autocasts
-from gradient.dtypes import DType, bool_, dtype_of, float32, promote_types, uint8
+from gradient.dtypes import DType, bool_, dtype_of, float32, uint8
+from gradient.dtypes.promotion import norm_dtype
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.ops import comparison, complex_numbers, elementwise, fused, index, reduce
 from gradient.tensor.arguments import axes_of, axis_of, flag_of, number_of, tensor_of
@@ -181,9 +182,7 @@ class Reductions(Arithmetic):
         wide = None if dtype is None else dtype_of(dtype)
         floating("norm", self)
         if wide is not None:
-            if wide.is_floating_point and promote_types(self.dtype, wide) != wide:
-                expected = f"a dtype that holds all numbers of {self.dtype}"
-                raise DTypeError(sentence("norm", expected, wide))
+            wide = norm_dtype("norm", self.dtype, wide)
             return self.to(dtype=wide).norm(p, dim, keepdim)
         if self.array.dtype.kind == "c":
             return elementwise.abs(self).norm(p, dim, keepdim)
@@ -218,14 +217,20 @@ class Reductions(Arithmetic):
     def _nuclear_norm(self, dim: Dim, keepdim: bool, dtype: DTypeLike | None) -> Tensor:
         from gradient.ops import decompositions
 
-        x: Any = self if dtype is None else self.to(dtype=dtype)
-        refuse("norm", x)
-        floating("norm", x)
+        refuse("norm", self)
+        floating("norm", self)
+        wide = self.dtype if dtype is None else norm_dtype("norm", self.dtype, dtype_of(dtype))
+        x: Any = self.to(dtype=wide)
         given = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
         dims = axes_of(tuple(given), x.ndim) or ()
         if len(dims) != 2:
             raise ArgumentError(sentence("norm", "two dimensions for p 'nuc'", dims))
-        found = decompositions.svdvals(x.movedim(dims, (-2, -1))).sum(-1)
+        x = x.movedim(dims, (-2, -1))
+        if x.is_complex():
+            values = decompositions.svd(x)[..., x.shape[-2], :].real
+        else:
+            values = decompositions.svdvals(x)
+        found = values.sum(-1)
         for d in sorted(dims) if keepdim else ():
             found = found.unsqueeze(d)
         return found

@@ -208,9 +208,10 @@ def test_systems_are_solved_by_factors(left, adjoint):
         linalg.lu_solve(factors, pivots[0], b)
 
 
+@pytest.mark.parametrize("dtype", [gradient.float64, gradient.complex128])
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 4), (3, 3), (3, 0), (1, 1)])
-def test_reflections_multiply_to_the_factor(shape):
-    x = gradient.randn(shape, dtype=gradient.float64)
+def test_reflections_multiply_to_the_factor(shape, dtype):
+    x = gradient.randn(shape, dtype=dtype)
     a, tau = gradient.geqrf(x)
     m, n = shape[-2:]
     least = min(m, n)
@@ -220,12 +221,21 @@ def test_reflections_multiply_to_the_factor(shape):
     q = gradient.ormqr(
         a[..., :least], tau, gradient.eye(m, dtype=x.dtype).expand(*shape[:-2], m, m)
     )
-    assert gradient.allclose(gradient.ormqr(a[..., :least], tau, q, transpose=True),
-                             gradient.eye(m, dtype=x.dtype))  # fmt: skip
+    one = gradient.eye(m, dtype=x.dtype)
+    assert gradient.allclose(gradient.ormqr(a[..., :least], tau, q, transpose=True), one)
+    if m >= n:
+        assert gradient.allclose(linalg.householder_product(a, tau), q[..., :n])
+    for transpose in (False, True):  # q.mH, then q.mH Q and q.mH Q^H
+        expected = q.mH @ (q.mH if transpose else q)
+        found = gradient.ormqr(a[..., :least], tau, q.mH, left=False, transpose=transpose)
+        assert gradient.allclose(found, expected)
+    assert not a.diagonal(dim1=-2, dim2=-1).imag.any() if dtype.is_complex else True
     assert gradcheck(gradient.geqrf, x.requires_grad_())
 
 
 def test_columns_that_are_done_are_not_reflected():
+    a, tau = gradient.geqrf(gradient.tensor([[1j, 2.0]]))
+    assert tau.tolist() == [1 + 1j] and a.tolist() == [[-1, 2j]]
     x = gradient.tensor([[1.0, 2.0], [0.0, 0.0], [0.0, 3.0]], requires_grad=True)
     a, tau = gradient.geqrf(x)
     assert tau.tolist() == [0.0, 1.0] and a.tolist() == [[1.0, 2.0], [0.0, -3.0], [0.0, 1.0]]

@@ -126,11 +126,11 @@ REAL_ALONE = """
 z < z|z >= 1|z.max()|z.min(0)|z.argmax()|z.amax()|z.sort()|z.argsort()|z.topk(1)|z.median()
 z.relu()|z.floor()|z.ceil()|z.round()|z.trunc()|z.frac()|z.sign()|z.clamp(0, 1)|z.clamp(z, z)|z % 2
 z // 2|z.fmod(2)|z.erf()|z.lgamma()|z.softmax(0)|z.log_softmax(0)|z.logit()|z.atan2(z)
-z.hypot(z)|z.copysign(1)|z.maximum(z)|z.fmax(z)|z.nan_to_num()|z.cummax(0)|z.kthvalue(1)
+z.hypot(z)|z.copysign(1)|z.maximum(z)|z.fmax(z)|z.cummax(0)|z.kthvalue(1)
 z.quantile(0.5)|z.bitwise_not()|gradient.nn.functional.gelu(z)|gradient.histc(z)|z.clamp_(0, 1)
 gradient.nn.functional.layer_norm(z, (2,))
 z.scatter_reduce(0, i, z, "amax")
-gradient.arange(2.0) < z|gradient.maximum(gradient.ones(2), z)|1.0 > z|z.sinc()|z.deg2rad() < 1
+gradient.arange(2.0) < z|gradient.maximum(gradient.ones(2), z)|1.0 > z|z.deg2rad()|z.rad2deg()
 """
 
 
@@ -286,3 +286,56 @@ def test_a_compiled_step_is_the_same():
         (eager,) = grad(step(z, x), z)
         (replayed,) = grad(compiled(z, x), z)
         assert eager.tolist() == replayed.tolist()
+
+
+def test_sinc_is_sin_over_its_argument_and_1_at_0() -> None:
+    x = leaf(np.array([0, 1e-3j, 0.3 - 2j, -0.5, 4e-3 + 1e-3j]))
+    z = np.pi * x.detach().numpy()
+    z[0] = 1
+    expected = np.sin(z) / z
+    expected[0] = 1
+    found = gradient.sinc(x)
+    assert np.allclose(found.detach().numpy(), expected, rtol=1e-14)
+    assert gradcheck(gradient.sinc, x) and gradgradcheck(gradient.sinc, x)
+
+
+def test_nan_to_num_replaces_real_and_imaginary_parts() -> None:
+    x = leaf(np.array([complex(math.nan, 1), complex(2, math.inf), complex(-math.inf, math.nan)]))
+    largest = gradient.finfo(gradient.float64).max
+    assert gradient.nan_to_num(x).tolist() == [1j, complex(2, largest), complex(-largest, 0)]
+    found = gradient.nan_to_num(x, 5, 6, -7)
+    assert found.tolist() == [5 + 1j, 2 + 6j, -7 + 5j]
+    (found.real.sum() + 2 * found.imag.sum()).backward()
+    assert x.grad.tolist() == [2j, 1, 0]
+    y = x.detach().clone()
+    assert y.nan_to_num_(posinf=3) is y and y[1].item() == 2 + 3j
+
+
+@pytest.mark.parametrize("function", [gradient.deg2rad, gradient.rad2deg])
+def test_angles_are_no_complex_numbers(function: Any) -> None:
+    with pytest.raises(DTypeError, match=f"{function.__name__}: expected real numbers"):
+        function(leaf())
+
+
+def test_a_nuclear_norm_adds_up_singular_values() -> None:
+    x = leaf(np.stack([Z, Z.T * 2j]))
+    values = np.linalg.svd(x.detach().numpy(), compute_uv=False).sum(-1)
+    found = gradient.norm(x, "nuc", dim=(1, 2), keepdim=True)
+    assert found.dtype is gradient.float64 and found.shape == (2, 1, 1)
+    assert np.allclose(found.detach().numpy().ravel(), values)
+    assert gradcheck(lambda x: x.norm("nuc"), leaf(np.array([[1 + 2j, -3.5j], [0, 2 - 1j]])))
+
+
+@pytest.mark.parametrize("p", ["nuc", "fro", 1])
+def test_a_norm_has_a_dtype_that_holds_the_numbers(p: Any) -> None:
+    whole, real = gradient.tensor(Z), gradient.tensor(Z).real
+    for norm in (gradient.norm, gradient.linalg.matrix_norm):
+        for x, dtype in (
+            (whole, gradient.float64),
+            (whole, gradient.complex64),
+            (real, gradient.complex128),
+            (real, gradient.float32),
+        ):
+            with pytest.raises(DTypeError, match="dtype that holds all numbers"):
+                norm(x, p, dtype=dtype)
+        assert norm(whole, p, dtype=gradient.complex128).dtype is gradient.float64
