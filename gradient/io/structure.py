@@ -5,6 +5,7 @@ What JSON cannot express is an object with one key that begins with "$":
     {"$tensor": name}   the tensor stored under that name        {"$tuple": [...]}
     {"$array": name}    the same, to come back as a NumPy array   {"$bytes": base64}
     {"$float": "nan"}   a float that is not finite                {"$dtype": "bfloat16"}
+    {"$meta": ["float32", [2, 3]]}   a tensor on the device meta, which has no numbers
     {"$dict": [[k, v], ...]}   a dict whose keys are not all plain strings, such as {0: ...}
 
 Floats keep every bit (JSON text holds the shortest form that reads back the same), so a learning
@@ -26,6 +27,7 @@ from gradient.errors import FileFormatError, TypeMismatch
 from gradient.io.arrays import to_numpy
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty
 
 #: Deeper nesting is a cycle, or an attack on the stack.
 MAX_DEPTH = 100
@@ -54,6 +56,8 @@ class Encoder:
         match value:
             case None | bool() | str():
                 return value if type(value) is not np.str_ else str(value)
+            case Tensor() if value.is_meta and not value.dtype.is_packed:
+                return {"$meta": [value.dtype.name, list(value.shape)]}
             case Tensor():
                 return {"$tensor": self._name(value, id(value.array), path)}
             case np.ndarray():
@@ -149,6 +153,9 @@ def decode(value: Any, tensors: Mapping[str, Tensor], source: str) -> Any:
                 return tensor(content)
             case "$array":
                 return to_numpy(tensor(content))
+            case "$meta":
+                dtype, shape = content
+                return empty(tuple(shape), dtype=dtype_of(dtype), device="meta")
             case "$tuple":
                 return tuple(decoded(item) for item in content)
             case "$dict":

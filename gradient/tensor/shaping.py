@@ -13,6 +13,7 @@ from gradient.errors import (
     ArgumentError,
     DTypeError,
     IndexOutOfRange,
+    NoNumbers,
     ShapeError,
     TypeMismatch,
     sentence,
@@ -32,6 +33,8 @@ from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.views import in_order, view_of, viewer, without_base
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gradient.autograd.variable import Number
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
@@ -262,31 +265,18 @@ class Shaping(Arithmetic):
         `dim`)."""
         x = self.reshape(-1) if dim is None else self
         axis = 0 if dim is None else axis_of(dim, self.ndim)
-        if isinstance(repeats, int):
-            size_argument("repeat_interleave", "repeats", repeats)
-        else:
-            import numpy as np
-
-            counts = self.backend.to_numpy(tensor_of("repeat_interleave", repeats).array)
-            size = x.array.shape[axis] if x.ndim else 1
-            if counts.dtype.kind not in "iu":
-                raise DTypeError(sentence("repeat_interleave", "ints as repeats", repeats.dtype))
-            if counts.size and counts.min() < 0:
-                expected = "repeats of at least 0"
-                raise ArgumentError(sentence("repeat_interleave", expected, counts.min()))
-            if counts.ndim > 1 or counts.size not in (1, size):
-                raise ShapeError(
-                    f"repeat_interleave: expected 1 or {size} ints as repeats, got "
-                    f"{counts.dtype} of shape {counts.shape}"
-                )
+        size = x.array.shape[axis] if x.ndim else 1
+        if not isinstance(repeats, int):
             x = x if x.ndim else x.reshape(1)
-            at = np.repeat(np.arange(size), counts)
+            at = _repeated(size, tensor_of("repeat_interleave", repeats), output_size)
             where = (slice(None),) * axis + (self.backend.asarray(at),)
             return in_order(index.getitem(x, index=where))
-        size = x.array.shape
-        wide = x.unsqueeze(axis + 1).expand(*size[: axis + 1], repeats, *size[axis + 1 :])
-        size = (*size[:axis], size[axis] * repeats, *size[axis + 1 :])
-        return shape.reshape(elementwise.contiguous(wide), shape=size)
+        size_argument("repeat_interleave", "repeats", repeats)
+        _check_output_size(size * repeats, output_size)
+        sizes = x.array.shape
+        wide = x.unsqueeze(axis + 1).expand(*sizes[: axis + 1], repeats, *sizes[axis + 1 :])
+        sizes = (*sizes[:axis], size * repeats, *sizes[axis + 1 :])
+        return shape.reshape(elementwise.contiguous(wide), shape=sizes)
 
     def tril(self, diagonal: int = 0) -> Tensor:
         """Return the lower triangle of the last two dimensions, with zeros above."""
@@ -426,3 +416,32 @@ def _inferred(own: Sequence[int], target: tuple[int, ...]) -> tuple[int, ...]:
 
 def _misfit(target: Sequence[int], own: Sequence[int]) -> ShapeError:
     return ShapeError(f"shape '{list(target)}' is invalid for input of size {math.prod(own)}")
+
+
+def _repeated(size: int, repeats: Tensor, output_size: int | None) -> np.ndarray:
+    """The indices of `size` elements, each as often as `repeats` says."""
+    import numpy as np
+
+    if repeats.array.dtype.kind not in "iu":
+        raise DTypeError(sentence("repeat_interleave", "ints as repeats", repeats.dtype))
+    if repeats.ndim > 1 or repeats.numel() not in (1, size):
+        raise ShapeError(
+            f"repeat_interleave: expected 1 or {size} ints as repeats, got {repeats.dtype} of "
+            f"shape {tuple(repeats.shape)}"
+        )
+    if not repeats.backend.has_values:
+        if output_size is None:
+            found = f"repeats on the device {repeats.device}, which has no values"
+            raise NoNumbers(sentence("repeat_interleave", "output_size", found))
+        return np.zeros(output_size, np.int64)
+    counts = repeats.backend.to_numpy(repeats.array)
+    if counts.size and counts.min() < 0:
+        raise ArgumentError(sentence("repeat_interleave", "repeats of at least 0", counts.min()))
+    at = np.repeat(np.arange(size), counts)
+    _check_output_size(at.size, output_size)
+    return at
+
+
+def _check_output_size(size: int, output_size: int | None) -> None:
+    if output_size is not None and size != output_size:
+        raise ArgumentError(sentence("repeat_interleave", f"output_size {size}", output_size))

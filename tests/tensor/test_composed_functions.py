@@ -261,3 +261,13 @@ def test_what_is_joined_has_a_graph_where_graphs_are_recorded(join):
         assert join([x, x]).is_inference()
     assert join([gradient.ones(2), x]).requires_grad
     assert not join([x.detach(), x.detach()]).requires_grad
+
+
+def test_the_output_size_of_repetitions_is_checked(device) -> None:
+    x = gradient.tensor([3.0, 4.0, 5.0], device=device)
+    times = gradient.tensor([1, 0, 2], device=device)
+    assert x.repeat_interleave(times, output_size=3).tolist() == [3, 5, 5]
+    assert x.repeat_interleave(2, output_size=6).shape == (6,)
+    for repeats in (times, 2):
+        with pytest.raises(RuntimeError, match="repeat_interleave: expected output_size"):
+            x.repeat_interleave(repeats, output_size=4)

@@ -7,6 +7,7 @@ import pytest
 import gradient
 import gradient.nn.functional as F
 from gradient import nn
+from gradient.errors import DTypeError, ShapeError
 from gradient.testing.op_table import TABLE
 from gradient.testing.row import Row
 
@@ -141,3 +142,48 @@ def test_how_it_prints():
     empty = gradient.empty(0, 2, device="meta", dtype=gradient.int64)
     assert repr(empty) == "tensor(..., device='meta', size=(0, 2), dtype=gradient.int64)"
     assert repr(gradient.device("meta")) == "device(type='meta')"
+
+
+OPERATIONS = {
+    "cumprod": lambda x: x.cumprod(0),
+    "neg": lambda x: -x,
+    "bitwise_not": lambda x: ~x,
+    "fmod": lambda x: x.fmod(2),
+    "repeat_interleave": lambda x: x.repeat_interleave(2, 0),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float32", "bfloat16"])
+def test_dtypes_and_refusals_are_those_of_the_cpu(name: str, dtype: str):
+    x = gradient.ones(2, 3, dtype=getattr(gradient, dtype))
+    try:
+        expected = OPERATIONS[name](x)
+    except DTypeError as error:
+        with pytest.raises(DTypeError) as found:
+            OPERATIONS[name](x.to("meta"))
+        assert str(found.value) == str(error)
+    else:
+        found = OPERATIONS[name](x.to("meta"))
+        assert found.is_meta and (found.shape, found.dtype) == (expected.shape, expected.dtype)
+
+
+def test_a_number_of_repetitions_for_each_element_needs_the_size_of_the_result():
+    x, times = gradient.ones(3, 2, device="meta"), gradient.tensor([1, 0, 2])
+    assert x.repeat_interleave(times, 0).shape == (3, 2)
+    with pytest.raises(RuntimeError, match="repeat_interleave: expected output_size"):
+        x.repeat_interleave(times.to("meta"), 0)
+    found = x.requires_grad_().repeat_interleave(times.to("meta"), 0, output_size=5)
+    assert found.is_meta and found.shape == (5, 2)
+    found.sum().backward()
+    assert x.grad.shape == (3, 2)
+    with pytest.raises(ShapeError, match="expected 1 or 2 ints as repeats"):
+        x.repeat_interleave(times.to("meta"), 1, output_size=5)
+
+
+def test_they_are_saved_without_data(tmp_path):
+    state = {"w": gradient.empty(LARGE, LARGE, dtype=gradient.bfloat16, device="meta"), "b": X}
+    gradient.save(state, tmp_path / "state")
+    found = gradient.load(tmp_path / "state")
+    assert found["w"].is_meta and gradient.equal(found["b"], X)
+    assert (found["w"].shape, found["w"].dtype) == ((LARGE, LARGE), gradient.bfloat16)

@@ -84,7 +84,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     def fmod(self, a: Array, b: Array) -> Array:
         """The remainder with the sign of a."""
-        size = self.abs(a) % self.abs(b)
+        size = self.abs(a) % (self.abs(b) if hasattr(b, "dtype") else abs(b))
         return self.where(a < 0, -size, size)
 
     def remainder(self, a: Array, b: Array) -> Array:

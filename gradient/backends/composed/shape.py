@@ -19,6 +19,8 @@ from gradient.backends.required import Array, Axis, Index, RequiredMethods, Shap
 from gradient.dtypes import int64
 from gradient.errors import ArgumentError
 
+INT64 = int64.numpy
+
 
 class ShapeDefaults(RequiredMethods[Array]):
     """Methods of `Backend` that make, reduce and move elements."""
@@ -239,6 +241,8 @@ class ShapeDefaults(RequiredMethods[Array]):
 
     def cumprod(self, x: Array, axis: int) -> Array:
         axis %= len(x.shape)
+        if x.dtype.kind in "biu":
+            x = self.astype(x, INT64)
         before: tuple[Index, ...] = (slice(None),) * axis
         parts: list[Array] = []
         for i in range(x.shape[axis]):

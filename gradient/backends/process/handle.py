@@ -413,7 +413,8 @@ def _operator(name: str, reflected: bool) -> Callable[[Handle, Any], Any]:
 
 def _unary(name: str) -> Callable[[Handle], Handle]:
     def method(self: Handle) -> Handle:
-        return op(self.client, name, self.shape, self.dtype, (self,))
+        _, dtype = shapes.operator_dtypes(name, self.dtype, None)  # raises where NumPy does
+        return op(self.client, name, self.shape, dtype, (self,))
 
     return method
 
