@@ -350,3 +350,19 @@ def test_a_norm_of_infinite_order_beside_nan_has_gradient_zero(ord: float) -> No
     x = gradient.tensor([[math.nan, 3.0, -3.0], [2.0, -2.0, 2.0]], requires_grad=True)
     gradient.linalg.vector_norm(x, ord, dim=1).sum().backward()
     assert x.grad.flatten().tolist() == pytest.approx([0, 0, 0, 1 / 3, -1 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("dtype", [gradient.float64, gradient.complex128])
+def test_triangular_systems_are_solved_by_substitution(batch: tuple[int, ...], dtype):
+    """Row exchanges would let large numbers below the diagonal spoil the first rows."""
+    for size in (3, 70):
+        a = gradient.randn(*batch, size, size, dtype=dtype) * 1e9
+        b = gradient.randn(*batch, size, 2, dtype=dtype)
+        for unit in (True, False):
+            for upper in (False, True):
+                given = a / 1e9 if size > 3 else a
+                x = linalg.solve_triangular(given, b, upper=upper, unitriangular=unit)
+                end = slice(-1, None) if upper else slice(0, 1)
+                first = b[..., end, :] / (1 if unit else given[..., end, end])
+                assert gradient.allclose(x[..., end, :], first, rtol=1e-13, atol=0)

@@ -57,8 +57,12 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def solve_triangular(self, a: Array, b: Array, lower: bool) -> Array:
-        """`solve` for a triangular a, whose other triangle is 0."""
-        return self.asarray(np.linalg.solve(self.to_numpy(a), self.to_numpy(b)))
+        """`solve` for a triangular a, whose other triangle is 0, by substitution."""
+        matrix, right = self.to_numpy(a), self.to_numpy(b)
+        if not lower:  # LAPACK finds no rows to exchange
+            return self.asarray(np.linalg.solve(matrix, right))
+        turned = np.linalg.solve(matrix[..., ::-1, ::-1], right[..., ::-1, :])
+        return self.asarray(np.ascontiguousarray(turned[..., ::-1, :]))
 
     @in_float32
     @lapack
