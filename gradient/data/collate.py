@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.dtypes import BY_NUMPY, float64, int64
+from gradient.dtypes import BY_NUMPY, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.io.arrays import tensor_of
 from gradient.tensor import Tensor
@@ -20,8 +20,8 @@ def default_collate(batch: Sequence[Any]) -> Any:
     """Stack the samples of a batch along a new first dimension, in any nested structure.
 
     Tensors and NumPy arrays of shape S become a tensor of shape (B, *S); numbers a tensor of shape
-    (B,), float64 for floats, int64 for ints; strings and bytes stay a list. Tuples and lists are
-    collated element by element, dicts key by key.
+    (B,), float64 for floats, int64 for ints (the default dtype for floats after an int); strings
+    and bytes stay a list. Tuples and lists are collated element by element, dicts key by key.
 
     Raises:
         ShapeError: tensors of different shapes; pad them in your own `collate_fn`.
@@ -79,7 +79,10 @@ def _numbers(batch: Sequence[Any]) -> Tensor:
         return tensor_of(np.asarray(batch, int64.numpy))
     if kinds <= {bool}:
         return tensor_of(np.asarray(batch, np.bool_))
-    dtype = int64 if all(isinstance(item, int) for item in batch) else float64
+    if all(isinstance(item, int) for item in batch):
+        return tensor_of(np.asarray(batch, int64.numpy))
+    # PyTorch takes float64 if the first is a float.
+    dtype = float64 if isinstance(batch[0], float) else get_default_dtype()
     return tensor_of(np.asarray(batch, dtype.numpy))
 
 

@@ -95,6 +95,10 @@ class RandomSampler(Sampler[int]):
     def _draw(self, generator: Generator) -> Iterator[int]:
         size, wanted = len(self.data_source), self.num_samples
         if not size:
+            if self._num_samples is not None:
+                raise ArgumentError(
+                    f"RandomSampler: expected samples to draw {wanted} of, got an empty dataset"
+                )
             return
         if self.replacement:
             for start in range(0, wanted, 1024):

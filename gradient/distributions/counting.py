@@ -250,6 +250,6 @@ class Poisson(ExponentialFamily):
     def log_prob(self, value: Tensor) -> Tensor:
         self._validate_sample(value)
         rate, value = broadcast_tensors(self.rate, value)
-        nothing = (value == 0) & (rate == 0)  # 0 log 0 = 0
+        nothing = (value == 0) & ((rate == 0) | (rate == math.inf))  # 0 log 0 = 0 log inf = 0
         product = where(nothing, 0.0, value * where(nothing, 1.0, rate).log())
         return product - rate - lgamma(value + 1)

@@ -52,8 +52,8 @@ class Gamma(ExponentialFamily):
     def log_prob(self, value: Tensor) -> Tensor:
         self._validate_sample(value)
         a, rate = self.concentration, self.rate
-        # (a - 1) log x, and 0 where both are 0
-        first = (a == 1) & (value == 0)
+        # (a - 1) log x, and 0 where a is 1 and the logarithm is infinite
+        first = (a == 1) & ((value == 0) | (value == math.inf))
         power = where(first, 0.0, (a - 1) * where(first, 1.0, value).log())
         return a * rate.log() + power - rate * value - lgamma(a)
 

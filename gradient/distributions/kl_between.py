@@ -19,9 +19,15 @@ from gradient.distributions.counting import Bernoulli, Binomial, Poisson
 from gradient.distributions.distribution import Distribution
 from gradient.distributions.gamma import Beta, Gamma
 from gradient.distributions.kl import between_normals, register_kl
-from gradient.distributions.multivariate_normal import LowRankMultivariateNormal, MultivariateNormal
+from gradient.distributions.matrices import Wishart
+from gradient.distributions.multivariate_normal import (
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    half_log_det,
+)
 from gradient.distributions.normal import Normal
 from gradient.distributions.of_simpler import Pareto
+from gradient.linalg.solving import solve_triangular
 from gradient.ops.elementwise import erf
 from gradient.ops.special import digamma, lgamma, xlogy
 from gradient.tensor import Tensor
@@ -193,8 +199,10 @@ DISJOINT: list[tuple[type, type]] = [
 
 
 def _crossed(expectation: Expectation, condition: Condition, p: Distribution, q: Any) -> Tensor:
-    found = -p.entropy() - expectation(p, q)
     beyond = condition(p, q)
+    if beyond is not None and isinstance(p, Pareto):  # moments are infinite, their gradients NaN
+        p = Pareto(p.scale, where(beyond, 3.0, p.alpha), validate_args=False)
+    found = -p.entropy() - expectation(p, q)
     return found if beyond is None else where(beyond, math.inf, found)
 
 
@@ -229,3 +237,14 @@ def _low_rank(p: Any, q: Any) -> Tensor:
 register_kl(LowRankMultivariateNormal, LowRankMultivariateNormal)(_low_rank)
 register_kl(LowRankMultivariateNormal, MultivariateNormal)(_low_rank)
 register_kl(MultivariateNormal, LowRankMultivariateNormal)(_low_rank)
+
+
+@register_kl(Wishart, Wishart)
+def _wishart(p: Wishart, q: Wishart) -> Tensor:
+    if p.event_shape != q.event_shape:
+        raise ValueError("kl_divergence: the event shapes of two Wishart distributions differ")
+    n, own, other = p.event_shape[-1], p.scale_tril, q.scale_tril
+    trace = (solve_triangular(other, own, upper=False) ** 2).sum((-2, -1))
+    sizes = q.df * (half_log_det(other) - half_log_det(own)) + p.df / 2 * (trace - n)
+    norms = (q.df / 2).mvlgamma(n) - (p.df / 2).mvlgamma(n)
+    return sizes + norms + (p.df - q.df) / 2 * p._slope()

@@ -151,9 +151,12 @@ class Wishart(ExponentialFamily):
         norm = df * (n * math.log(2) / 2 + half_log_det(factor)) + (df / 2).mvlgamma(n)
         return (df - n - 1) / 2 * slogdet(value).logabsdet - trace / 2 - norm
 
+    def _slope(self) -> Tensor:
+        """The derivative of `mvlgamma` at df / 2."""
+        places = arange(self.event_shape[-1], dtype=self.df.dtype, device=self.df.device)
+        return digamma((self.df / 2).unsqueeze(-1) - places / 2).sum(-1)
+
     def entropy(self) -> Tensor:
-        n, df = self.event_shape[-1], self.df
-        places = arange(n, dtype=df.dtype, device=df.device)
-        slope = digamma((df / 2).unsqueeze(-1) - places / 2).sum(-1)
+        n, df, slope = self.event_shape[-1], self.df, self._slope()
         size = (n + 1) * (n * math.log(2) / 2 + half_log_det(self.scale_tril))
         return size + (df / 2).mvlgamma(n) - (df - n - 1) / 2 * slope + df * n / 2

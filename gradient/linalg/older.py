@@ -79,8 +79,11 @@ def slogdet(input: Tensor) -> LogDeterminant:
 
 @forwarded
 def logdet(input: Tensor) -> Tensor:
-    """log det A: NaN if the determinant is negative, -inf if it is 0."""
+    """log det A: NaN if the determinant is negative, -inf if it is 0; of complex matrices complex,
+    with the determinant's angle as imaginary part."""
     sign, size = solving.slogdet(input)
+    if sign.is_complex():
+        return size + sign.log()
     return size.masked_fill(sign < 0, float("nan"))
 
 

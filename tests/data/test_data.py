@@ -247,6 +247,9 @@ def test_samplers_cover_what_they_should():
     assert sorted(order) == list(data)
     assert order != list(RandomSampler(data)), "another order each time"
     twice = list(RandomSampler(data, num_samples=25))
+    for replacement in (False, True):
+        with pytest.raises(ValueError, match="RandomSampler: .* an empty dataset"):
+            list(RandomSampler([], replacement, num_samples=3))
     assert len(twice) == 25
     assert sorted(twice[:10]) == sorted(twice[10:20]) == list(data)
     drawn = list(RandomSampler(data, replacement=True, num_samples=3000))
@@ -355,6 +358,10 @@ def test_collates_any_structure():
     assert isinstance(out["p"], Point)
     assert out["p"].x.tolist() == [0, 1, 2]
     assert out["p"].y[1] == ["x", "x", "x"]
+    assert (default_collate([1, 2.5]).dtype, default_collate([1.5, 2]).dtype) == (
+        gradient.float32,
+        gradient.float64,
+    )
 
 
 @pytest.mark.parity
@@ -365,7 +372,15 @@ def test_collates_as_pytorch_does():
     def dtype_name(value):
         return str(value.dtype).split(".")[-1]
 
-    for batch in ([1, 2], [1.5, 2], [True, False], [np.int8(3), np.int8(4)], [np.zeros(2)] * 2):
+    for batch in (
+        [1, 2],
+        [1.5, 2],
+        [1, 2.5],
+        [True, 2.5],
+        [True, False],
+        [np.int8(3), np.int8(4)],
+        [np.zeros(2)] * 2,
+    ):
         ours, other = default_collate(batch), theirs(batch)
         assert ours.tolist() == other.tolist()
         assert dtype_name(ours) == dtype_name(other)

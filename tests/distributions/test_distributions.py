@@ -199,3 +199,38 @@ def test_repr() -> None:
     assert repr(d.Normal(0.0, gradient.ones(2))) == (
         "Normal(loc: gradient.Size([2]), scale: gradient.Size([2]))"
     )
+
+
+def test_divergences_of_wishart_distributions() -> None:
+    a, b = double([2.0, 0.3], [0.3, 1.0]), double([1.0, -0.2], [-0.2, 0.7])
+
+    def divergence(*given: Any) -> Any:
+        n, scale, m, other = given
+        p, q = (d.Wishart(k, scale_tril=x.tril()) for k, x in ((n, scale), (m, other)))
+        return d.kl_divergence(p, q)
+
+    own, other = (gradient.linalg.cholesky(x).requires_grad_() for x in (a, b))
+    n, m = (gradient.tensor(k, dtype=a.dtype, requires_grad=True) for k in (4.5, 3.5))
+    assert divergence(n, own, n, own).item() == pytest.approx(0, abs=1e-14)
+    gradient.manual_seed(0)
+    p, q = d.Wishart(n.detach(), a), d.Wishart(m.detach(), b)
+    x = p.sample((DRAWS,))
+    estimate = (p.log_prob(x) - q.log_prob(x)).mean().item()
+    assert divergence(n, own, m, other).item() == pytest.approx(estimate, rel=0.05)
+    assert gradient.autograd.gradcheck(divergence, (n, own, m, other))
+
+
+def test_an_infinite_divergence_has_no_gradient() -> None:
+    alpha = double(0.5, 1.5, 3.0).requires_grad_()
+    scale = double(1.0, 2.0, 1.5).requires_grad_()
+    for q in (d.Exponential(double(2.0)), d.Normal(double(1.0), double(2.0))):
+        found = d.kl_divergence(d.Pareto(scale, alpha), q)
+        for grad in gradient.autograd.grad(found.sum(), (scale, alpha)):
+            assert grad.isfinite().all() and grad[0] == 0 and grad[2] != 0
+
+
+def test_densities_at_infinity() -> None:
+    infinity = double(math.inf)
+    assert d.Gamma(double(1.0), double(2.0)).log_prob(infinity).item() == -math.inf
+    poisson = d.Poisson(infinity, validate_args=False)
+    assert poisson.log_prob(double(0.0)).item() == -math.inf

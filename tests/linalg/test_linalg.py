@@ -366,3 +366,9 @@ def test_triangular_systems_are_solved_by_substitution(batch: tuple[int, ...], d
                 end = slice(-1, None) if upper else slice(0, 1)
                 first = b[..., end, :] / (1 if unit else given[..., end, end])
                 assert gradient.allclose(x[..., end, :], first, rtol=1e-13, atol=0)
+
+
+def test_the_logarithm_of_a_complex_determinant():
+    x = gradient.randn(2, 3, 3, dtype=gradient.complex128).requires_grad_()
+    assert gradient.allclose(gradient.logdet(x).exp(), linalg.det(x))
+    assert gradcheck(gradient.logdet, x)
