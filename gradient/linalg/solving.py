@@ -17,7 +17,6 @@ from gradient.tensor import Tensor
 from gradient.tensor.arguments import all_samples
 from gradient.tensor.complex_numbers import polar
 from gradient.tensor.creation import eye, ones_like, zeros
-from gradient.tensor.joining import cat
 from gradient.tensor.reductions import return_type
 
 __all__ = [
@@ -167,25 +166,8 @@ def solve_triangular(
     b = matrices("linalg.solve_triangular", B, takes_complex=True)
     if not left:
         a, b, upper = a.mT, b.mT, not upper
-    try:
-        found = ops.solve_triangular(a, b, lower=not upper)
-    except LinAlgError:  # a 0 on the diagonal: the division gives inf
-        found = _substituted(a, b, upper)
+    found = ops.solve_triangular(a, b, lower=not upper)
     return found if left else found.mT
-
-
-def _substituted(a: Tensor, b: Tensor, upper: bool) -> Tensor:
-    """`solve_triangular` by back substitution, row by row."""
-    n = a.shape[-1]
-    found: Tensor | None = None  # the rows so far
-    for k in reversed(range(n)) if upper else range(n):
-        row, rest = slice(k, k + 1), b[..., k : k + 1, :]
-        if found is not None:
-            rest = rest - a[..., row, slice(k + 1, n) if upper else slice(0, k)] @ found
-        rest = rest / a[..., row, row]
-        found = rest if found is None else cat([rest, found] if upper else [found, rest], -2)
-    assert found is not None
-    return found
 
 
 def pinv(

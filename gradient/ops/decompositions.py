@@ -18,11 +18,13 @@ arbitrary, so a loss must not depend on them.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradient.autograd.op import op
+from gradient.errors import LinAlgError
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
@@ -122,16 +124,17 @@ def _lu_grad(g: Any, be: Be, x_shape: Any, out: Any) -> Any:
     g_lower, g_upper = be.triangle(g_square, -1, True), be.triangle(g_square, 0, False)
     parts = []  # the part to the right of the square, or below it
     if n > m:
-        beside = be.solve(_t(be, lower), _columns(be, g, k, None))
+        beside = be.solve_triangular(_t(be, lower), _columns(be, g, k, None), False)
         g_lower = g_lower - be.matmul(beside, _t(be, _columns(be, out, k, None)))
         parts = [beside]
     if m > n:
-        below = _t(be, be.solve(upper, _t(be, _rows(be, g, k, None))))
+        below = _t(be, be.solve_triangular(upper, _t(be, _rows(be, g, k, None)), False))
         g_upper = g_upper - be.matmul(_t(be, _rows(be, out, k, None)), below)
         parts = [below]
     inner = be.triangle(be.matmul(_t(be, lower), g_lower), -1, True)
     inner = inner + be.triangle(be.matmul(g_upper, _t(be, upper)), 0, False)
-    found = be.solve(_t(be, lower), _t(be, be.solve(upper, _t(be, inner))))
+    found = _t(be, be.solve_triangular(upper, _t(be, inner), False))
+    found = be.solve_triangular(_t(be, lower), found, False)
     return be.concatenate([found, *parts], -1 if n > m else -2)
 
 
@@ -153,7 +156,18 @@ def _matrix(be: Be, g: Any) -> Any:
     return be.reshape(g, (*g.shape, 1, 1))
 
 
-@op(lambda g, be, x: _matrix(be, g) * _t(be, be.inv(x)),
+def _inverse(be: Be, x: Any) -> Any:
+    """x^-1; for singular matrices NaN, not an error."""
+    try:
+        return be.inv(x)
+    except LinAlgError:
+        size = be.logabsdet(x)
+        singular = _matrix(be, (be.real(size) if x.dtype.kind == "c" else size) == -math.inf)
+        one = be.asarray(np.eye(x.shape[-1]), x.dtype)
+        return be.where(singular, math.nan, be.inv(be.where(singular, one, x)))
+
+
+@op(lambda g, be, x: _matrix(be, g) * _t(be, _inverse(be, x)),
     promotion="same_float", core_dims=2, takes_complex=True)  # fmt: skip
 def logabsdet(be: Backend[Array], x: Array, /) -> Array:
     """log |det x| for x (..., N, N); for complex x log det x, whose imaginary part is an angle."""
@@ -281,7 +295,7 @@ def _qr_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     inner = be.matmul(_t(be, across), _h(be, gr)) - be.matmul(_h(be, gq), q)
     half = inner * _mask(be, np.tril(np.ones((n, n))) - np.eye(n) / 2, x)
     total = gq + be.matmul(q, half + _h(be, half))
-    return be.conj(_h(be, be.solve(_t(be, across), _h(be, total))))
+    return be.conj(_h(be, be.solve_triangular(_t(be, across), _h(be, total), False)))
 
 
 @op(_qr_grad, promotion="same_float", core_dims=2, takes_complex=True)

@@ -372,3 +372,34 @@ def test_the_logarithm_of_a_complex_determinant():
     x = gradient.randn(2, 3, 3, dtype=gradient.complex128).requires_grad_()
     assert gradient.allclose(gradient.logdet(x).exp(), linalg.det(x))
     assert gradcheck(gradient.logdet, x)
+
+
+@pytest.mark.parametrize("dtype", [gradient.float64, gradient.complex128])
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: linalg.slogdet(x)[1], lambda x: linalg.qr(x)[0], lambda x: linalg.lu(x)[2]],
+    ids=["slogdet", "qr", "lu"],
+)
+def test_the_gradient_of_a_singular_matrix_is_no_number_and_no_error(function, dtype):
+    whole = gradient.randn(2, 2, dtype=dtype)
+    x = gradient.stack([gradient.zeros_like(whole), whole]).requires_grad_()
+    alone = whole.clone().requires_grad_()
+    for values in (x, alone):
+        (function(values).abs() * 2).sum().backward()
+    assert x.grad[0].isnan().any()
+    assert gradient.allclose(x.grad[1], alone.grad)
+
+
+def test_the_gradient_of_a_determinant_without_a_number_is_none():
+    x = gradient.tensor([[[NAN, 1.0], [1.0, 2.0]], [[3.0, 1.0], [1.0, 2.0]]], requires_grad=True)
+    linalg.det(x).sum().backward()
+    assert x.grad[0].isnan().all()
+    assert gradient.allclose(x.grad[1], gradient.tensor([[2.0, -1.0], [-1.0, 3.0]]))
+
+
+def test_a_triangular_system_with_a_0_on_the_diagonal_has_infinite_solutions():
+    a = gradient.tensor([[2.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    x = linalg.solve_triangular(a, gradient.ones(2, 1), upper=False)
+    assert x.tolist() == [[0.5], [math.inf]]
+    x[0].sum().backward()
+    assert a.grad[1].isnan().any()

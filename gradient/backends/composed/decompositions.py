@@ -23,12 +23,14 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def lapack(method: Method) -> Method:
-    """Decorator: replace errors of LAPACK by our error class, with the method's name."""
+    """Decorator: replace errors of LAPACK by our error class, with the method's name, and let NaN
+    pass without a warning."""
 
     @functools.wraps(method)
     def run(*args: Any) -> Any:
         try:
-            return method(*args)
+            with np.errstate(invalid="ignore"):  # of NaN
+                return method(*args)
         except np.linalg.LinAlgError as error:
             raise LinAlgError(f"linalg.{method.__name__}: {error}") from None
 
@@ -57,12 +59,16 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def solve_triangular(self, a: Array, b: Array, lower: bool) -> Array:
-        """`solve` for a triangular a, whose other triangle is 0, by substitution."""
+        """`solve` for a triangular a, whose other triangle is 0, by substitution; infinite or NaN
+        where a has a 0 on its diagonal."""
         matrix, right = self.to_numpy(a), self.to_numpy(b)
-        if not lower:  # LAPACK finds no rows to exchange
-            return self.asarray(np.linalg.solve(matrix, right))
-        turned = np.linalg.solve(matrix[..., ::-1, ::-1], right[..., ::-1, :])
-        return self.asarray(np.ascontiguousarray(turned[..., ::-1, :]))
+        if lower:  # of upper triangular matrices LAPACK exchanges no rows
+            matrix, right = matrix[..., ::-1, ::-1], right[..., ::-1, :]
+        try:
+            found = np.linalg.solve(matrix, right)
+        except np.linalg.LinAlgError:  # a 0 on the diagonal
+            found = _substituted(matrix, right)
+        return self.asarray(np.ascontiguousarray(found[..., ::-1, :]) if lower else found)
 
     @in_float32
     @lapack
@@ -114,11 +120,14 @@ class DecompositionDefaults(RequiredMethods[Array]):
     def cofactor(self, x: Array) -> Array:
         """The matrix of cofactors of x (..., N, N), det(x) x^-T, also for singular matrices:
         det(U V^H) times the conjugate of U diag(the product of the other singular values) V^H."""
-        u, s, vh = np.linalg.svd(self.to_numpy(x))
+        host = self.to_numpy(x)
+        numbers = np.isfinite(host).all((-2, -1), keepdims=True)
+        u, s, vh = np.linalg.svd(np.where(numbers, host, 0))
         n = s.shape[-1]
         others = np.where(np.eye(n, dtype=bool), s.dtype.type(1), s[..., None, :]).prod(-1)
         sign = np.linalg.det(u) * np.linalg.det(vh)
-        return self.asarray(sign[..., None, None] * (u.conj() * others[..., None, :]) @ vh.conj())
+        found = sign[..., None, None] * (u.conj() * others[..., None, :]) @ vh.conj()
+        return self.asarray(np.where(numbers, found, host.dtype.type(np.nan)))
 
     @in_float32
     @lapack
@@ -163,6 +172,18 @@ class DecompositionDefaults(RequiredMethods[Array]):
         factors = np.where(large, 1 / np.where(large, s, 1), 0).astype(s.dtype)
         v, across = vh.conj().swapaxes(-1, -2), u.conj().swapaxes(-1, -2)
         return self.asarray((v * factors[..., None, :]) @ across)
+
+
+def _substituted(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """x of a x = b by back substitution, for an upper triangular a (..., N, N)."""
+    n = a.shape[-1]
+    found = np.empty(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + b.shape[-2:], b.dtype)
+    with np.errstate(all="ignore"):
+        for k in reversed(range(n)):
+            row = slice(k, k + 1)
+            rest = b[..., row, :] - a[..., row, k + 1 :] @ found[..., k + 1 :, :]
+            found[..., row, :] = rest / a[..., row, row]
+    return found
 
 
 def _size(x: np.ndarray) -> np.ndarray:
