@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts, float32_on_cpu
-from gradient.dtypes import DType, finfo, float32, float64
+from gradient.dtypes import HALF_PRECISION, DType, finfo, float32, float64, promote_types
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.functional.padding import pad
@@ -37,11 +37,28 @@ def layer_norm(
 ) -> Tensor:
     """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016).
 
-    `normalized_shape` holds their sizes. The variance has no Bessel correction.
+    `normalized_shape` holds their sizes. The variance has no Bessel correction. An input of 16 bits
+    may have a weight and a bias of float32.
     """
     _check_tail("layer_norm", input, normalized_shape, weight, bias)
     if type(eps) is not float:
         eps = number_of("layer_norm", "eps", eps)
+    try:
+        return _layer_norm(input, normalized_shape, weight, bias, eps)
+    except DTypeError:
+        parameters = [p.dtype for p in (weight, bias) if p is not None]
+        if input.dtype not in HALF_PRECISION or any(dtype != float32 for dtype in parameters):
+            raise
+    return _layer_norm(input.float(), normalized_shape, weight, bias, eps).to(input.dtype)
+
+
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
     if len(normalized_shape) == 1:
         given = (input,) if weight is None and bias is None else (input, weight, bias)
         return in_order(fused.layer_norm(*given, eps=eps))
@@ -59,12 +76,26 @@ def rms_norm(
 ) -> Tensor:
     """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions (Zhang and Sennrich 2019).
 
-    `eps=None` is the machine epsilon of the dtype that it is computed in: float32 for 16 bits.
+    `eps=None` is the machine epsilon of the dtype that it is computed in: float32 for 16 bits. The
+    weight may have another dtype than the input, which is the result's.
     """
     _check_tail("rms_norm", floats("rms_norm", input), normalized_shape, weight)
     if eps is None:
         eps = finfo(float64 if input.dtype is float64 else float32).eps
     eps = number_of("rms_norm", "eps", eps)
+    try:
+        return _rms_norm(input, normalized_shape, weight, eps)
+    except DTypeError:
+        if weight is None or weight.dtype.is_complex:
+            raise
+    common = promote_types(input.dtype, weight.dtype)
+    found = _rms_norm(input.to(common), normalized_shape, weight.to(common), eps)
+    return found.to(input.dtype)
+
+
+def _rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, eps: float
+) -> Tensor:
     if len(normalized_shape) == 1:
         return fused.rms_norm(input, weight, eps=eps)
     kept = input.ndim - len(normalized_shape)

@@ -805,3 +805,27 @@ def test_a_loss_of_a_number_and_a_vector_has_the_wider_dtype() -> None:
     for loss in (F.mse_loss, F.l1_loss, F.smooth_l1_loss):
         with pytest.warns(UserWarning, match="broadcast"):
             assert loss(number, vector).dtype == gradient.float64
+
+
+@pytest.mark.parametrize("half", [gradient.bfloat16, gradient.float16])
+def test_norms_of_16_bits_take_parameters_of_float32(half) -> None:
+    x = tensor([[1.0, 2.0, 4.0], [0.0, 3.0, 1.0]], dtype=half, requires_grad=True)
+    weight, bias = tensor([0.5, 1.0, 2.0], requires_grad=True), tensor([0.25, 0.0, 1.0])
+    for norm in (
+        lambda x: F.layer_norm(x, (3,), weight, bias),
+        lambda x: F.layer_norm(x, (3,), weight),
+        lambda x: F.layer_norm(x, (2, 3), None, bias.expand(2, 3)),
+        lambda x: F.rms_norm(x, (3,), weight),
+        lambda x: F.rms_norm(x, (2, 3), weight.expand(2, 3)),
+    ):
+        found, expected = norm(x), norm(x.detach().float())
+        assert found.dtype == half
+        assert gradient.equal(found, expected.to(half))
+    grad_x, grad_weight = gradient.autograd.grad(norm(x).sum(), (x, weight))
+    assert (grad_x.dtype, grad_weight.dtype) == (half, gradient.float32)
+    for wrong in (weight.double(), weight.to(half)):
+        with pytest.raises(DTypeError, match="layer_norm: expected inputs of one dtype"):
+            F.layer_norm(x, (3,), wrong, bias)
+    assert F.rms_norm(x, (3,), tensor([1, 0, 2])).dtype == half
+    with pytest.raises(DTypeError, match="layer_norm"):
+        F.layer_norm(x.float(), (3,), weight.to(half))
