@@ -29,9 +29,10 @@ def save(obj: Any, f: Source) -> None:
     The file is in the safetensors format, so other programs read its tensors; the structure around
     them is JSON in its header. A flat dict of tensors is written as such. The write is atomic: a
     crash or a full disk leaves an older file unchanged. A tensor that occurs twice (tied weights)
-    is stored once. As in PyTorch, values are stored, not graphs. For a module or another object
-    with a `state_dict`, the `state_dict` is written, with a warning, because a file stores no
-    classes. So a run that ends with `save(model)` loses nothing.
+    is stored once; of one on the device meta, only its shape and dtype are. As in PyTorch, values
+    are stored, not graphs. For a module or another object with a `state_dict`, the `state_dict` is
+    written, with a warning, because a file stores no classes. So a run that ends with `save(model)`
+    loses nothing.
 
     Raises:
         TypeMismatch: `obj` contains something else (an object, a function).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,8 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     def fmod(self, a: Array, b: Array) -> Array:
         """The remainder with the sign of a."""
-        size = self.abs(a) % (self.abs(b) if hasattr(b, "dtype") else abs(b))
+        number: Any = b
+        size = self.abs(a) % (self.abs(b) if hasattr(b, "dtype") else abs(number))
         return self.where(a < 0, -size, size)
 
     def remainder(self, a: Array, b: Array) -> Array:
