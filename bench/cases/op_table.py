@@ -1,8 +1,8 @@
-"""89 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
+"""107 operations at the shapes of common models, and their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP, a GPT and a graph network, and of their
-optimizers.
+optimizers; and special functions of a million numbers.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def scattered(reduce: str) -> Callable[..., Any]:
 
 SETTLE = 0.02
 IMAGES, MAPS, TOKENS = (16, 64, 32, 32), (16, 128, 16, 16), (512, 256)
+MILLION = (1000, 1000)
 HEADS, SCORES, GPT_LOGITS = (8, 4, 128, 64), (8, 4, 128, 128), (1024, 1024)
 
 OPS = [
@@ -139,6 +140,20 @@ OPS = [
     Op("mul", lambda p, a, b: a * b, ((1024, 256),) * 2),
     Op("a * b + c * 2", lambda p, a, b, c: a * b + c * 2.0, ((1024, 256),) * 3),
     Op("where", lambda p, a, b: p.where(a > 0, a, b), ((1024, 256),) * 2),
+    # special functions and remainders
+    *[Op(name, lambda p, x, name=name: getattr(p, name)(x), (MILLION,))
+      for name in ("erf", "erfc")],
+    Op("erfinv", lambda p, x: p.erfinv(x.tanh()), (MILLION,)),
+    *[Op(name, lambda p, x, name=name: getattr(p, name)(x.abs() + 0.01), (MILLION,))
+      for name in ("lgamma", "digamma")],
+    Op("polygamma, 1", lambda p, x: p.polygamma(1, x.abs() + 0.01), (MILLION,), None, False),
+    *[Op(f"special.{name}", lambda p, x, name=name: getattr(p.special, name)(x), (MILLION,))
+      for name in ("ndtr", "log_ndtr", "erfcx", "i0", "i0e", "i1", "i1e")],
+    Op("special.ndtri", lambda p, x: p.special.ndtri(x.sigmoid()), (MILLION,)),
+    *[Op(name, lambda p, a, b, name=name: getattr(p, name)(a, b), (MILLION,) * 2)
+      for name in ("fmod", "remainder")],
+    Op("floor_divide", lambda p, a, b: a // b, (MILLION,) * 2, None, False),
+    Op("remainder, int64", lambda p, i: i % 7, (), (MILLION, 1000), False),
     # reductions and orders
     Op("sum", lambda p, x: x.sum(), ((1024, 1024),)),
     Op("sum, rows", lambda p, x: x.sum(-1), ((1024, 1024),)),

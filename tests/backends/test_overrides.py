@@ -89,6 +89,8 @@ def kernel_overrides() -> list[str]:
         "rope",
         "optimizers",
         "reductions",
+        "remainders",
+        "special",
     )
     families = {f"gradient.backends.numpy.{name}" for name in names}
     return [

@@ -1140,7 +1140,11 @@ CASES: dict[str, list[Case]] = {
         *each(-3, 3),
         lambda a: (np.arange(-2.5, 3, 0.5).astype(a.dtype),),
     ],
-    "fmod": [lambda a: (3 * a(a.rows, 7), a(7))],
+    "fmod": [
+        lambda a: (3 * a(a.rows, 7), a(7)),
+        lambda a: (a(a.rows, 7), number(a, -0.75)),
+        lambda a: (3 * a(5, 9), with_ties(a(5, 9))),
+    ],
     **{
         method: [
             lambda a: (3 * a(a.rows, 7), a(7)),
@@ -1256,12 +1260,15 @@ CASES: dict[str, list[Case]] = {
     "xlog1py": [lambda a: (a(a.rows, 7), a(a.rows, 7, low=-0.9, high=4))],
     "lgamma": [*each(0.1, 30), *each(-3, -0.1)],
     "digamma": [*each(0.1, 30), *each(-2.9, -2.1)],
-    "polygamma": [lambda a: (a(a.rows, 7, low=0.1, high=30), 2)],
+    "polygamma": [
+        *(lambda a, n=n: (a(a.rows, 7, low=0.1, high=30), n) for n in (0, 1, 2)),
+        lambda a: (a(a.rows, 7, low=-2.9, high=-2.1), 1),
+    ],
     "gammainc": [lambda a: (a(a.rows, 7, low=0.1, high=30), a(a.rows, 7, low=0.1, high=30))],
     "gammaincc": [lambda a: (a(a.rows, 7, low=0.1, high=30), a(a.rows, 7, low=0.1, high=30))],
     "zeta": [lambda a: (a(a.rows, 7, low=1.5, high=6), a(a.rows, 7, low=0.2, high=30))],
-    "bessel_i": [lambda a, n=n: (a(a.rows, 7, low=-30, high=30), n) for n in (0, 1)],
-    "bessel_ie": [lambda a, n=n: (a(a.rows, 7, low=-30, high=30), n) for n in (0, 1)],
+    "bessel_i": [lambda a, n=n: (a(a.rows, 7, low=-30, high=30), n) for n in (0, 1, 2, 3)],
+    "bessel_ie": [lambda a, n=n: (a(a.rows, 7, low=-30, high=30), n) for n in (0, 1, 2, 3)],
     "power": [lambda a: (a(a.rows, 7, low=0, high=4), a(a.rows, 7))],
     "reciprocal_power": [lambda a: (a.integers(-3, 4, a.rows, 7), a.integers(-3, 4, 7))],
     # Activations

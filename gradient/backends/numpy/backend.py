@@ -45,10 +45,12 @@ from gradient.backends.numpy.panels import PanelKernels
 from gradient.backends.numpy.pooling import PoolingKernels
 from gradient.backends.numpy.recurrent import RecurrentKernels
 from gradient.backends.numpy.reductions import ReductionKernels
+from gradient.backends.numpy.remainders import RemainderKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.rope import RopeKernels
 from gradient.backends.numpy.selection import SelectionKernels, rows_of, takes_rows
 from gradient.backends.numpy.small_products import SmallProducts
+from gradient.backends.numpy.special import SpecialKernels
 from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.packed import PackedArray
 from gradient.backends.required import Axis, Index, Shape
@@ -79,6 +81,8 @@ class NumpyBackend(
     RecurrentKernels,
     AlignmentKernels,
     ElementwiseKernels,
+    RemainderKernels,
+    SpecialKernels,
     LossKernels,
     LogSumKernels,
     NormKernels,

@@ -90,12 +90,6 @@ class ElementwiseKernels(TurnedArrays):
         threads.parallel_for(*where_launch(condition, a, b, out))
         return out
 
-    def remainder(self, a: Any, b: Any) -> np.ndarray:
-        rest = a % b
-        if rest.dtype.kind in "biu" or rest.all():  # no zeros, whose sign may have to change
-            return rest
-        return self.where(rest == 0, np.copysign(rest, a), rest)
-
     def power(self, a: Any, b: np.ndarray) -> np.ndarray:
         out = a**b
         if b.dtype.kind == "f" and (b == 0.5).any():  # NumPy may compute sqrt if an exponent is 0.5

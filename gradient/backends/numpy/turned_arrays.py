@@ -36,6 +36,17 @@ def _in_memory_order(count: int, name: str) -> Callable[..., Any]:
     return functools.wraps(getattr(ActivationDefaults, name))(method)
 
 
+def in_memory_order(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """function(*arrays) of arrays of one shape or one element each, in rows of memory: arrays of
+    one order of axes are turned before and back after; others are copied by the function."""
+    whole = [x for x in arrays if x.size > 1]
+    first = whole[0]
+    if first.flags.c_contiguous or any(x.strides != first.strides for x in whole):
+        return function(*arrays)
+    order, back = _orders(first.shape, first.strides)
+    return function(*(x.transpose(order) if x.size > 1 else x for x in arrays)).transpose(back)
+
+
 @functools.lru_cache(maxsize=1024)
 def _orders(
     shape: tuple[int, ...], strides: tuple[int, ...]

@@ -21,6 +21,7 @@ from numba.core import caching, lowering
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering
+from numba.extending import register_jitable
 
 from gradient.backends.numpy import compiler
 from gradient.backends.numpy.kernels.cpu import BYTES
@@ -131,6 +132,13 @@ def inlined(function: Callable[..., Any]) -> Kernel:
     """Compile a function as part of each kernel that calls it, with that kernel's options. This is
     for large functions: LLVM compiles a subroutine first alone, then again in the kernel."""
     return numba.njit(inline="always", _nrt=_makes_arrays(function))(function)
+
+
+def of_numbers(function: Callable[..., Any]) -> Kernel:
+    """Compile a function of numbers into the loops of kernels, however long it is: LLVM turns a
+    loop over it into vectors only if it has no call."""
+    made: Kernel = register_jitable(forceinline=True, **STRICT)(function)
+    return made
 
 
 def _subroutine(function: Callable[..., Any], options: Any) -> Kernel:

@@ -1,0 +1,78 @@
+"""Remainders and rounded quotients of large arrays by kernels, with NumPy's bits."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.base import Backend
+from gradient.backends.numpy import kernels, threads, workspace
+from gradient.backends.numpy.turned_arrays import in_memory_order
+
+INTEGERS = np.dtype(np.int32), np.dtype(np.int64)
+
+
+class RemainderKernels(Backend[np.ndarray]):
+    """Overrides `fmod`, `remainder` and `floor_divide`."""
+
+    def fmod(self, a: Any, b: Any) -> np.ndarray:
+        found = _computed("fmod", a, b)
+        return np.fmod(a, b) if found is None else found
+
+    def remainder(self, a: Any, b: Any) -> np.ndarray:
+        found = _computed("remainder", a, b)
+        if found is not None:
+            return found
+        rest: np.ndarray = a % b
+        if rest.dtype.kind in "biu" or rest.all():  # no zeros, whose sign may have to change
+            return rest
+        return self.where(rest == 0, np.copysign(rest, a), rest)
+
+    def floor_divide(self, a: Any, b: Any) -> np.ndarray:
+        found = _computed("floor_divide", a, b)
+        return super().floor_divide(a, b) if found is None else found
+
+
+def _computed(name: str, a: Any, b: Any) -> np.ndarray | None:
+    """The kernel's result; None if it does not take the operands, one of which may be a number."""
+    x = a if type(a) is np.ndarray and a.size >= kernels.MIN_SIZE else b
+    if type(x) is not np.ndarray or x.size < kernels.MIN_SIZE:
+        return None
+    dtype = x.dtype
+    if dtype in INTEGERS and name != "fmod":  # NumPy's of integers takes no longer
+        name = f"integer_{name}"
+    elif dtype not in kernels.FLOATS:
+        return None
+    a, b = _array(a, dtype), _array(b, dtype)
+    if a is None or b is None or not kernels.available():
+        return None
+    if a.shape != b.shape and a.size > 1 and b.size > 1:
+        try:
+            shape = np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:  # NumPy raises the error
+            return None
+        a, b = (x if x.shape == shape else np.broadcast_to(x, shape) for x in (a, b))
+    if a.ndim != b.ndim and max(a.ndim, b.ndim) > x.ndim:
+        return None  # a number of more axes
+    return in_memory_order(functools.partial(_each, name), a, b)
+
+
+def _array(x: Any, dtype: np.dtype) -> np.ndarray | None:
+    if type(x) is int or type(x) is float:
+        if dtype.kind == "i" and (type(x) is float or not -(2**31) <= x < 2**31):
+            return None
+        return np.array(x, dtype)
+    is_array = isinstance(x, (np.ndarray, np.generic)) and x.dtype == dtype
+    return np.asarray(x) if is_array else None
+
+
+def _each(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    family = kernels.load("remainders")
+    shape = a.shape if a.size > 1 else b.shape
+    out = workspace.result(shape, a.dtype)
+    flat = [workspace.contiguous(x).ravel() for x in (a, b)]
+    kernel, chunk = getattr(family, name), kernels.load("elementwise").CHUNK
+    threads.parallel_for(kernel, out.size, chunk, *flat, out.ravel())
+    return out
