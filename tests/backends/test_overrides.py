@@ -131,6 +131,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("gradient.backends.numpy.reductions.MANY", 1)
     monkeypatch.setattr("gradient.backends.numpy.elementwise.MANY_EXP", 1)
     monkeypatch.setattr("gradient.backends.numpy.elementwise.MANY_TANH", 1)
+    monkeypatch.setattr("gradient.backends.numpy.elementary.MANY", 1)
     monkeypatch.setattr("gradient.backends.numpy.losses.MANY", 1)
     monkeypatch.setattr("gradient.backends.numpy.fourier.MANY", 1)
     monkeypatch.setattr("gradient.backends.composed.packed.CHUNK", 2048)

@@ -23,6 +23,7 @@ from gradient.backends.numpy.casts import CastKernels
 from gradient.backends.numpy.convolution import ConvolutionKernels
 from gradient.backends.numpy.copies import CopyKernels
 from gradient.backends.numpy.decompositions import DecompositionsOnOneThread
+from gradient.backends.numpy.elementary import ElementaryKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.few_numbers import FewNumbers
 from gradient.backends.numpy.folding import FoldingKernels
@@ -81,6 +82,7 @@ class NumpyBackend(
     RecurrentKernels,
     AlignmentKernels,
     ElementwiseKernels,
+    ElementaryKernels,
     RemainderKernels,
     SpecialKernels,
     LossKernels,
@@ -148,10 +150,6 @@ class NumpyBackend(
     asarray: Any = staticmethod(np.asarray)
     empty: Any = staticmethod(np.empty)
     zeros: Any = staticmethod(np.zeros)
-    log: Any = staticmethod(np.log)
-    sqrt: Any = staticmethod(np.sqrt)
-    sin: Any = staticmethod(np.sin)
-    cos: Any = staticmethod(np.cos)
     maximum: Any = staticmethod(np.maximum)
     minimum: Any = staticmethod(np.minimum)
 

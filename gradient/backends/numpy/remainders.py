@@ -35,11 +35,17 @@ class RemainderKernels(Backend[np.ndarray]):
         return super().floor_divide(a, b) if found is None else found
 
 
+def takes(a: Any, b: Any) -> bool:
+    """Whether an operand is large enough for kernels."""
+    many = kernels.MIN_SIZE
+    return (type(a) is np.ndarray and a.size >= many) or (type(b) is np.ndarray and b.size >= many)
+
+
 def _computed(name: str, a: Any, b: Any) -> np.ndarray | None:
     """The kernel's result; None if it does not take the operands, one of which may be a number."""
-    x = a if type(a) is np.ndarray and a.size >= kernels.MIN_SIZE else b
-    if type(x) is not np.ndarray or x.size < kernels.MIN_SIZE:
+    if not takes(a, b):
         return None
+    x = a if type(a) is np.ndarray and a.size >= kernels.MIN_SIZE else b
     dtype = x.dtype
     if dtype in INTEGERS and name != "fmod":  # NumPy's of integers takes no longer
         name = f"integer_{name}"

@@ -21,12 +21,14 @@ from gradient.backends.expression import Expression, Input, Result
 from gradient.backends.numpy import (
     blas,
     copies,
+    elementary,
     elementwise,
     gemm,
     grouped,
     kernels,
     linear,
     reductions,
+    remainders,
     rng,
 )
 from gradient.backends.numpy import fused as numpy_fused
@@ -63,8 +65,8 @@ def _ufunc(name: str) -> Lowering:
     ufunc = UFUNCS[name]
 
     def lowering(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
-        if options or len(args) != ufunc.nin:
-            return None
+        if options or len(args) != ufunc.nin or _has_kernel(name, args):
+            return None  # by the backend's method
         if name in ARITHMETIC and (found := _in_one_pass(name, args, out)) is not None:
             return found
         numbers = tuple(_number(x, args) for x in args)
@@ -73,6 +75,12 @@ def _ufunc(name: str) -> Lowering:
         return [(ufunc, (*numbers, out))]
 
     return lowering
+
+
+def _has_kernel(name: str, args: tuple[Any, ...]) -> bool:
+    if name == "fmod":
+        return remainders.takes(*args)
+    return name in elementary.OF_ONE and elementary.takes(name, args[0])
 
 
 def _in_one_pass(name: str, args: tuple[Any, ...], out: np.ndarray) -> list[Step] | None:

@@ -77,6 +77,12 @@ def floored(builder, x):
 
 
 @emitted(lambda x: x)
+def raised(builder, x):
+    """The smallest integer that is at least x."""
+    return _of_numbers(builder, "ceil", x)
+
+
+@emitted(lambda x: x)
 def rounded(builder, x):
     """The nearest integer, of two the even one."""
     return _of_numbers(builder, "rint", x)
