@@ -156,14 +156,16 @@ class RealFunctions(TensorBase):
         fractional = exponent.is_floating_point() or exponent.is_complex()
         if fractional or not self.is_floating_point():
             return self * 2.0**exponent
-        # In float64, with three factors, each of which float64 can represent.
+        if self.dtype is not float64:  # one factor is enough: beyond these it is 0 or infinite
+            return (self.to(float64) * _power_of_2(exponent.long().clamp(-400, 400))).to(self.dtype)
+        # With three factors, each of which float64 can represent.
         whole = exponent.long().clamp(-2200, 2200)
         part = whole // 3
         rest = (whole - part) // 2
-        scaled = self.to(float64)
+        scaled = self
         for power in (part, rest, whole - part - rest):
-            scaled = scaled * 2.0 ** power.to(float64)
-        return scaled.to(self.dtype)
+            scaled = scaled * _power_of_2(power)
+        return scaled
 
     def frexp(self: Any) -> _MantissaAndExponent:
         """(mantissa, exponent) with self = mantissa * 2^exponent, elementwise, 0.5 <= |mantissa| <
@@ -201,6 +203,13 @@ class RealFunctions(TensorBase):
         if x.dtype in HALF_PRECISION:  # rounded once
             return x.float().logaddexp2(y.float()).to(x.dtype)
         return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
+
+
+def _power_of_2(exponent: Any) -> Tensor:
+    """2^exponent in float64, of int64 from -1022 to 1023, which stands in its bits."""
+    bits: Any = (exponent + 1023) * (1 << 52)
+    power: Tensor = bits.view(float64)
+    return power
 
 
 def _float(x: Any) -> Tensor:
@@ -331,12 +340,22 @@ def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Tensor:
     return wrap(found, backend)
 
 
+def _are_bits(by: Any, count: int) -> bool:
+    """Whether all are numbers of bits below `count`."""
+    return by.size > 0 and bool(by.min() >= 0) and bool(by.max() < count)
+
+
 def _shifted_left(x: Any, by: Any) -> np.ndarray:
+    if _are_bits(by, 8 * x.dtype.itemsize):
+        shifted: np.ndarray = x << by
+        return shifted
     inside = (by >= 0) & (by < 8 * x.dtype.itemsize)
     return np.where(inside, x << np.where(inside, by, 0), 0)
 
 
 def _shifted_right(x: Any, by: Any) -> np.ndarray:
     most = 8 * x.dtype.itemsize - 1
+    if _are_bits(by, most + 1):
+        return x >> by
     shifted = x >> np.where((by >= 0) & (by <= most), by, most)
     return shifted if x.dtype.kind == "i" else np.where((by >= 0) & (by <= most), shifted, 0)

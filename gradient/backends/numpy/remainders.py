@@ -18,11 +18,11 @@ class RemainderKernels(Backend[np.ndarray]):
     """Overrides `fmod`, `remainder` and `floor_divide`."""
 
     def fmod(self, a: Any, b: Any) -> np.ndarray:
-        found = _computed("fmod", a, b)
+        found = _computed("fmod", a, b) if takes(a, b) else None
         return np.fmod(a, b) if found is None else found
 
     def remainder(self, a: Any, b: Any) -> np.ndarray:
-        found = _computed("remainder", a, b)
+        found = _computed("remainder", a, b) if takes(a, b) else None
         if found is not None:
             return found
         rest: np.ndarray = a % b
@@ -31,8 +31,9 @@ class RemainderKernels(Backend[np.ndarray]):
         return self.where(rest == 0, np.copysign(rest, a), rest)
 
     def floor_divide(self, a: Any, b: Any) -> np.ndarray:
-        found = _computed("floor_divide", a, b)
-        return super().floor_divide(a, b) if found is None else found
+        found = _computed("floor_divide", a, b) if takes(a, b) else None
+        quotient: np.ndarray = a // b if found is None else found
+        return quotient
 
 
 def takes(a: Any, b: Any) -> bool:
@@ -42,9 +43,8 @@ def takes(a: Any, b: Any) -> bool:
 
 
 def _computed(name: str, a: Any, b: Any) -> np.ndarray | None:
-    """The kernel's result; None if it does not take the operands, one of which may be a number."""
-    if not takes(a, b):
-        return None
+    """The kernel's result; None if it does not take the operands, one of which is large; the other
+    may be a number."""
     x = a if type(a) is np.ndarray and a.size >= kernels.MIN_SIZE else b
     dtype = x.dtype
     if dtype in INTEGERS and name != "fmod":  # NumPy's of integers takes no longer
