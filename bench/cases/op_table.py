@@ -1,4 +1,4 @@
-"""107 operations at the shapes of common models, and their gradients, beside PyTorch's.
+"""120 operations at the shapes of common models, and their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP, a GPT and a graph network, and of their
@@ -152,6 +152,16 @@ OPS = [
     Op("special.ndtri", lambda p, x: p.special.ndtri(x.sigmoid()), (MILLION,)),
     *[Op(name, lambda p, a, b, name=name: getattr(p, name)(a, b), (MILLION,) * 2)
       for name in ("fmod", "remainder")],
+    *[Op(name, lambda p, a, b, name=name: getattr(p, name)(a, b), (MILLION,) * 2)
+      for name in ("hypot", "copysign")],
+    Op("nextafter", lambda p, a, b: p.nextafter(a, b), (MILLION,) * 2, None, False),
+    *[Op(name, lambda p, x, name=name: getattr(p, name)(x), (MILLION,))
+      for name in ("sin", "cos", "trunc", "round")],
+    Op("log", lambda p, x: p.log(x.abs() + 0.01), (MILLION,)),
+    *[Op(f"{name}, float64", lambda p, x, name=name: getattr(p, name)(x.double()), (MILLION,))
+      for name in ("exp", "sin", "erf")],
+    Op("ldexp", lambda p, x, i: p.ldexp(x, i), (MILLION,), (MILLION, 9)),
+    Op("left shift, int64", lambda p, i: i << 3, (), (MILLION, 1000), False),
     Op("floor_divide", lambda p, a, b: a // b, (MILLION,) * 2, None, False),
     Op("remainder, int64", lambda p, i: i % 7, (), (MILLION, 1000), False),
     # reductions and orders
