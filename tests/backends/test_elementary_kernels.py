@@ -101,5 +101,5 @@ def test_plans_have_the_bits_of_eager_mode(dtype: str) -> None:
         return gradient.fmod(y.floor() + gradient.erf(y), 0.7) + (x % 0.3) + gradient.lgamma(x)
 
     compiled = gradient.compile(step)
-    for _ in range(3):
+    for _ in range(6):  # the first are eager
         assert gradient.equal(compiled(x), step(x))
