@@ -10,9 +10,10 @@ from gradient.backends.numpy.kernels.arithmetic import choose, polynomial
 from gradient.backends.numpy.kernels.compilation import STRICT
 from gradient.backends.numpy.kernels.functions import F4, I4
 
-# Those of (log((1 + s) / (1 - s)) - 2s) / s^3 in s^2, by Remez exchange, as all in these files.
+# Of (log(1 + f) - f + f^2 / 2) / f^3 in f, and of (log((1 + s) / (1 - s)) - 2s) / s^3 in s^2.
 LOG4 = (
-    0.23330999568, 0.28550797894, 0.40000122082, 0.66666666554,
+    0.069177133404, -0.11790972774, 0.11872416611, -0.12384085611, 0.14218716692, -0.16669270735,
+    0.20002223331, -0.24999986104, 0.33333310514,
 )  # fmt: skip
 LOG8 = (
     0.1308702514822905, 0.132687321437391, 0.1538624135659661, 0.18181795607068982,
@@ -30,8 +31,9 @@ LEAST4, LEAST8 = F4(2.0**-126), 2.0**-1022  # that are normal
 
 
 def log(x: float) -> float:
-    """log(x) within 1 ulp: -inf at 0, NaN below. With x = 2^k (1 + f) and s = f / (2 + f) it is
-    k log(2) + f - s (f - s^2 P(s^2)), whose first part has so few bits that it is exact."""
+    """log(x) within 1 ulp: -inf at 0, NaN below. With x = 2^k (1 + f) it is k log(2) + log(1 + f),
+    whose first part has so few bits that it is exact; log(1 + f) is f - f^2 / 2 + f^3 P(f), or in
+    float64 f - s (f - s^2 P(s^2)) with s = f / (2 + f)."""
     raise NotImplementedError("kernels only")
 
 
@@ -42,10 +44,8 @@ def _log4(x):
     exponent = I4(I4(bits - ROOT4) & EXPONENT_BITS4)
     k = F4(I4(exponent >> I4(23))) - choose(is_small, F4(25), F4(0))
     f = I4(bits - exponent).view(F4) - F4(1)
-    s = f / (F4(2) + f)
-    q = s * s
-    half = F4(0.5) * f * f
-    log = k * LOG_2_HIGH4 - ((half - (s * (half + q * _series4(q)) + k * LOG_2_LOW4)) - f)
+    q = f * f
+    log = k * LOG_2_HIGH4 - ((F4(0.5) * q - (f * q * _series4(f) + k * LOG_2_LOW4)) - f)
     log = choose(x < F4(np.inf), log, x)  # NaN too
     log = choose(x < F4(0), F4(np.nan), log)
     return choose(x == F4(0), F4(-np.inf), log)
