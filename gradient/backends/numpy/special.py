@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,35 +15,32 @@ from gradient.dtypes import HALF_PRECISION, float32
 BESSEL = {0: ("i0", "i0e"), 1: ("i1", "i1e"), 2: ("i2", "i2e")}
 """Kernels, by the order."""
 
+POLYGAMMA = {0: "digamma", 1: "trigamma"}
+"""Kernels, by the number of derivatives."""
+
 
 def _by_kernel(name: str) -> Any:
     """Override the method of this name, of one array."""
-    default: Callable[..., np.ndarray] = getattr(Backend, name)
 
-    @functools.wraps(default)
+    @functools.wraps(getattr(Backend, name))
     def method(self: Backend[np.ndarray], x: np.ndarray) -> np.ndarray:
-        return _computed(self, x, name, default)
+        found = _computed(self, x, name)
+        return getattr(super(SpecialKernels, self), name)(x) if found is None else found
 
     return method
 
 
-def _computed(
-    be: Backend[np.ndarray],
-    x: np.ndarray,
-    name: str,
-    default: Callable[..., np.ndarray],
-    *options: Any,
-) -> np.ndarray:
-    """The kernel's result, if it takes the array; else the default's, with its options."""
+def _computed(be: Backend[np.ndarray], x: np.ndarray, name: str) -> np.ndarray | None:
+    """The kernel's result; None if it does not take the array."""
     if kernels.supports(x):
         return _each(name, x)
     if x.size < kernels.MIN_SIZE or type(x) is not np.ndarray or not kernels.available():
-        return default(be, x, *options)
+        return None
     if x.dtype in HALF_PRECISION:
-        wide = _computed(be, be.astype(x, float32.numpy), name, default, *options)
-        return be.astype(wide, x.dtype)
+        wide = _computed(be, be.astype(x, float32.numpy), name)
+        return None if wide is None else be.astype(wide, x.dtype)
     if x.dtype not in kernels.FLOATS:
-        return default(be, x, *options)
+        return None
     return in_memory_order(functools.partial(_each, name), x)
 
 
@@ -67,18 +63,13 @@ class SpecialKernels(Backend[np.ndarray]):
     lgamma, digamma = _by_kernel("lgamma"), _by_kernel("digamma")
 
     def polygamma(self, x: np.ndarray, n: int) -> np.ndarray:
-        if n == 0:
-            return self.digamma(x)
-        if n != 1:
-            return super().polygamma(x, n)
-        return _computed(self, x, "trigamma", Backend.polygamma, n)
+        found = _computed(self, x, POLYGAMMA[n]) if n in POLYGAMMA else None
+        return super().polygamma(x, n) if found is None else found
 
     def bessel_i(self, x: np.ndarray, order: int = 0) -> np.ndarray:
-        if order not in BESSEL:
-            return super().bessel_i(x, order)
-        return _computed(self, x, BESSEL[order][0], Backend.bessel_i, order)
+        found = _computed(self, x, BESSEL[order][0]) if order in BESSEL else None
+        return super().bessel_i(x, order) if found is None else found
 
     def bessel_ie(self, x: np.ndarray, order: int = 0) -> np.ndarray:
-        if order not in BESSEL:
-            return super().bessel_ie(x, order)
-        return _computed(self, x, BESSEL[order][1], Backend.bessel_ie, order)
+        found = _computed(self, x, BESSEL[order][1]) if order in BESSEL else None
+        return super().bessel_ie(x, order) if found is None else found
