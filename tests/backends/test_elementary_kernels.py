@@ -44,6 +44,8 @@ def test_numbers_of_numpy(dtype: str) -> None:
         assert (np.signbit(y) == np.signbit(expected))[known].all()
     wide = x.astype(np.longdouble)
     for name, function in NEAR.items():
+        if name in elementary.OF_FLOAT64 and dtype == "float32":
+            continue
         exact = function(wide)
         y, nearest = computed(name, x), exact.astype(dtype)
         rounded = np.isfinite(nearest)
@@ -85,9 +87,11 @@ def test_large_arrays_go_to_kernels() -> None:
             call()
         return names
 
-    for name in sorted(elementary.OF_ONE - {"exp"}):
+    for name in sorted(elementary.OF_ONE - elementary.OF_FLOAT64):
         assert launched(getattr(x, name)) == [name]
     assert launched(x.double().exp) == ["exp_of"]
+    assert launched(x.double().sin) == ["sin"]
+    assert launched(x.sin) == []
     assert launched(lambda: x.hypot(x)) == ["hypot"]
     assert launched(x[:9].log) == []
 

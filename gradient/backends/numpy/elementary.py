@@ -35,10 +35,10 @@ class ElementaryKernels(ArrayAPIBackend):
         return _sqrt(x) if x.size < MANY else _computed("sqrt", _sqrt, x)
 
     def sin(self, x: np.ndarray) -> np.ndarray:
-        return _sin(x) if x.size < MANY else _computed("sin", _sin, x)
+        return _sin(x) if not takes("sin", x) else _computed("sin", _sin, x)
 
     def cos(self, x: np.ndarray) -> np.ndarray:
-        return _cos(x) if x.size < MANY else _computed("cos", _cos, x)
+        return _cos(x) if not takes("cos", x) else _computed("cos", _cos, x)
 
     def floor(self, x: np.ndarray) -> np.ndarray:
         return _floor(x) if x.size < MANY else _computed("floor", _floor, x)
@@ -70,13 +70,15 @@ class ElementaryKernels(ArrayAPIBackend):
 
 OF_ONE = {"exp", "log", "sqrt", "sin", "cos", "floor", "ceil", "trunc", "round"}
 """Required methods of one array that kernels compute."""
+OF_FLOAT64 = {"exp", "sin", "cos"}
+"""Those that NumPy computes of float32 as fast in one thread, or a kernel of `elementwise`."""
 
 
 def takes(name: str, x: np.ndarray) -> bool:
     """Whether a kernel computes this method of OF_ONE."""
-    if name == "exp" and x.dtype.char != "d":
+    if x.size < MANY or (name in OF_FLOAT64 and x.dtype.char != "d"):
         return False
-    return x.size >= MANY and kernels.supports(x)
+    return kernels.supports(x)
 
 
 def _computed(name: str, default: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def round(start, stop, x, y):
 
 @inlined
 def _waves(start, stop, x, y, quick, full):
-    """Blocks with larger numbers are computed by the C library."""
+    """Of float64. Blocks with larger numbers are computed by the C library."""
     for first in range(start, stop, BLOCK):
         a, b = x[first : min(first + BLOCK, stop)], y[first : min(first + BLOCK, stop)]
         others = 0
@@ -82,13 +82,10 @@ def _waves(start, stop, x, y, quick, full):
             others |= not _is_moderate(a[i])
         if others:
             for i in range(a.size):
-                b[i] = full(F8(a[i]))
-        elif x.itemsize == 4:
-            for i in range(a.size):
-                b[i] = quick(F8(a[i]), 4)
+                b[i] = full(a[i])
         else:
             for i in range(a.size):
-                b[i] = quick(F8(a[i]), 8)
+                b[i] = quick(a[i])
 
 
 @strict_kernel

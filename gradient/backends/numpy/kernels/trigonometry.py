@@ -10,8 +10,7 @@ from gradient.backends.numpy.kernels.arithmetic import choose, polynomial, produ
 from gradient.backends.numpy.kernels.compilation import of_numbers
 from gradient.backends.numpy.kernels.functions import ROUND8
 
-# Of (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in r^2, for r up to pi / 4; and the same to
-# the digits of float32.
+# Of (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in r^2, for r up to pi / 4.
 SINE8 = (
     1.5896847179777186e-10, -2.505075909017149e-08, 2.7557313698803449e-06, -0.0001984126982982975,
     0.008333333333322443, -0.16666666666666632,
@@ -20,11 +19,7 @@ COSINE8 = (
     -1.1359681237507141e-11, 2.0875723914931163e-09, -2.7557314357031668e-07,
     2.4801587289498434e-05, -0.001388888888887415, 0.0416666666666666,
 )  # fmt: skip
-SINE4 = (2.7183097473304961e-06, -0.00019839334731377, 0.0083333293861468, -0.16666666641642151)
-COSINE4 = (2.443840841288342e-05, -0.0013887367231583129, 0.041666646862704406)
-
 _sine8, _cosine8 = polynomial(SINE8), polynomial(COSINE8)
-_sine4, _cosine4 = polynomial(SINE4), polynomial(COSINE4)
 MODERATE = 2.0**20
 """The numbers up to which a multiple of pi / 2 in three parts is near enough."""
 
@@ -35,29 +30,25 @@ def is_moderate(x):
 
 
 @of_numbers
-def _wave(x, quarters, digits):
+def _wave(x, quarters):
     """The sine of a moderate number plus so many quarters of a turn."""
     shifted = x * (2 / math.pi) + ROUND8
     k = shifted - ROUND8
     r = product_sum(-k, 1.5707963267948966, x)
     r = product_sum(-k, 6.123233995736766e-17, r)
-    if digits == 8:
-        r = product_sum(-k, -1.4973849048591698e-33, r)
+    r = product_sum(-k, -1.4973849048591698e-33, r)
     q = r * r
-    if digits == 4:
-        sine, cosine = r + r * (q * _sine4(q)), 1.0 - q * (0.5 - q * _cosine4(q))
-    else:
-        sine, cosine = r + r * (q * _sine8(q)), 1.0 - q * (0.5 - q * _cosine8(q))
+    sine, cosine = r + r * (q * _sine8(q)), 1.0 - q * (0.5 - q * _cosine8(q))
     turn = np.float64(shifted).view(np.int64) + quarters
     y = choose((turn & 1) == 0, sine, cosine)
     return choose((turn & 2) == 0, y, -y)
 
 
 @of_numbers
-def sine(x, digits):
-    return choose(x == 0.0, x, _wave(x, 0, digits))  # 0 keeps its sign
+def sine(x):
+    return choose(x == 0.0, x, _wave(x, 0))  # 0 keeps its sign
 
 
 @of_numbers
-def cosine(x, digits):
-    return _wave(x, 1, digits)
+def cosine(x):
+    return _wave(x, 1)
