@@ -52,6 +52,8 @@ def l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
     """`|x - t|`, elementwise; shapes and arguments as in `mse_loss`."""
+    if are_added_up(input, target, weight, reduction):
+        return _added_up(input, target, reduction, 0.0, 1.0)
     return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
 
 
@@ -68,6 +70,8 @@ def smooth_l1_loss(
         raise ArgumentError(f"smooth_l1_loss: beta must be 0 or more, got {beta}")
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
+    if are_added_up(input, target, None, reduction):
+        return _added_up(input, target, reduction, beta, beta)
 
     def losses(gap: Tensor) -> Tensor:
         return _huber(gap, beta) / beta
@@ -89,11 +93,20 @@ def huber_loss(
     delta = number_of("huber_loss", "delta", delta)
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
+    if are_added_up(input, target, weight, reduction):
+        return _added_up(input, target, reduction, delta, 1.0)
 
     def losses(gap: Tensor) -> Tensor:
         return _huber(gap, delta).to(input.dtype)
 
     return _regression("huber_loss", floats("huber_loss", input), target, reduction, weight, losses)
+
+
+def _added_up(
+    input: Tensor, target: Tensor, reduction: str, delta: float, divisor: float
+) -> Tensor:
+    count = input.numel() if reduction == "mean" else 1
+    return loss.huber_error(input, target, delta=delta, divisor=divisor, count=count)
 
 
 def _huber(gap: Tensor, delta: float) -> Tensor:

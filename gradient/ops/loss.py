@@ -42,6 +42,19 @@ def squared_error(be: Backend[Array], x: Array, target: Array, /, *, count: int)
     return be.squared_error(x, target) / count
 
 
+@op(lambda g, be, x, target, delta, divisor, count:
+        be.huber_error_grad(g / count, x, target, delta, divisor),
+    lambda g, be, x, target, delta, divisor, count:
+        be.huber_error_grad(g / count, target, x, delta, divisor),
+    promotion="float_only")  # fmt: skip
+def huber_error(
+    be: Backend[Array], x: Array, target: Array, /, *, delta: float, divisor: float, count: int
+) -> Array:
+    """The sum of `F.huber_loss`, divided by `divisor`, for arrays of one shape, divided by `count`;
+    with delta 0 that of |x - t|."""
+    return be.huber_error(x, target, delta, divisor) / count
+
+
 @op(lambda g, be, x, target, count: be.logistic_error_grad(g / count, x, target),
     lambda g, x, count: -((g / count) * x), promotion="float_only")  # fmt: skip
 def logistic_error(be: Backend[Array], x: Array, target: Array, /, *, count: int) -> Array:

@@ -24,6 +24,11 @@ def reduction(op: str, reference: Any, axis: Any, keepdims: bool = False, **more
     return Row(op, run, expected, ((3, 4, 2),), note=note, **more)
 
 
+def huber(gap: np.ndarray, delta: float) -> np.ndarray:
+    size = abs(gap)
+    return np.where(size <= delta, size**2 / 2, delta * (size - delta / 2))
+
+
 ROWS = [
     reduction("sum", np.sum, None),
     reduction("sum", np.sum, 1, empty=((3, 0, 2),)),
@@ -40,6 +45,14 @@ ROWS = [
         "squared_error",
         lambda x, t: loss.squared_error(x, t, count=3),
         lambda x, t: np.sum((x - t) ** 2) / 3,
+        ((3, 4), (3, 4)),
+        empty=((3, 0), (3, 0)),
+        scalar=True,
+    ),
+    Row(
+        "huber_error",
+        lambda x, t: loss.huber_error(x, t, delta=0.7, divisor=0.7, count=3),
+        lambda x, t: np.sum(huber(x - t, 0.7)) / 2.1,
         ((3, 4), (3, 4)),
         empty=((3, 0), (3, 0)),
         scalar=True,

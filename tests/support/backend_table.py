@@ -955,6 +955,10 @@ PAIRS: list[Case] = [
 ]
 
 
+HUBER = (1.0, 1.0), (0.25, 0.25), (0.0, 1.0)
+"""`delta` and `divisor` of `huber_loss`, `smooth_l1_loss` and `l1_loss`."""
+
+
 def number(a: Draw, value: float) -> Any:
     """Python's, which takes the dtype of what stands beside it; but NumPy has a float64 of it and
     bfloat16."""
@@ -1618,6 +1622,10 @@ CASES: dict[str, list[Case]] = {
     ],
     "squared_error": PAIRS,
     "scaled_gap": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],
+    "huber_error": [lambda a, pair=pair, o=o: (*pair(a), *o) for pair in PAIRS for o in HUBER],
+    "huber_error_grad": [
+        lambda a, pair=pair, o=o: (a(), *pair(a), *o) for pair in PAIRS for o in HUBER
+    ],
     "logistic_error": PAIRS,
     "logistic_error_grad": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],
     "cumsum": [

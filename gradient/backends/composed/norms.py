@@ -78,6 +78,34 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         `squared_error` for x."""
         return (x - target) * scale
 
+    @in_float32
+    def huber_error(self, x: Array, target: Array, delta: float, divisor: float) -> Array:
+        """The sum of d^2 / 2 where d = |x - target| <= delta, else of delta (d - delta / 2),
+        divided by `divisor`; with delta 0 the sum of d.
+
+        Beyond delta, it is c (d - c / 2) with c the nearer of -delta and delta, and c is what is
+        squared, too: 0 inf would be NaN. No d within it: the derivative of |d| at 0 is 0, which
+        would hide the second one."""
+        gap = x - target
+        if delta == 0:
+            return self.sum(self.abs(gap))
+        cut = self.detach(self.hardtanh(gap, -delta, delta))
+        inside = self.abs(cut) < delta
+        near = self.where(inside, gap, cut)
+        losses = self.where(inside, 0.5 * near * near, cut * (gap - 0.5 * cut))
+        return self.sum(losses / divisor)
+
+    @in_float32
+    def huber_error_grad(
+        self, g: Array, x: Array, target: Array, delta: float, divisor: float
+    ) -> Array:
+        """The gradient of `huber_error` for x; g is a number."""
+        gap = x - target
+        if delta == 0:
+            return self.sign(gap) * g
+        cut = self.detach(self.hardtanh(gap, -delta, delta))
+        return self.where(self.abs(cut) < delta, gap, cut) / divisor * g
+
     def logistic_error(self, x: Array, target: Array) -> Array:
         """The sum of -(t log s + (1 - t) log(1 - s)), where s = sigmoid(x). As log(1 - s) = log(s)
         - x, this is the sum of (1 - t) x - log(s), which cannot overflow."""

@@ -32,6 +32,22 @@ class LossKernels(NormDefaults[np.ndarray]):
             return super().scaled_gap(scale, x, target)
         return _each(kernels.load("losses").scaled_gap, scale, x, target)
 
+    def huber_error(
+        self, x: np.ndarray, target: np.ndarray, delta: float, divisor: float
+    ) -> np.ndarray:
+        if not _takes(x, target):
+            return super().huber_error(x, target, delta, divisor)
+        numbers = float(delta), float(divisor)
+        return _sum(kernels.load("losses").huber_error, x, target, *numbers)
+
+    def huber_error_grad(
+        self, g: np.ndarray, x: np.ndarray, target: np.ndarray, delta: float, divisor: float
+    ) -> np.ndarray:
+        if not (_takes(x, target) and _is_number(g, x)):
+            return super().huber_error_grad(g, x, target, delta, divisor)
+        numbers = float(delta), float(divisor)
+        return _each(kernels.load("losses").huber_error_grad, g, x, target, *numbers)
+
     def logistic_error(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
         if not _takes(x, target):
             return super().logistic_error(x, target)
@@ -61,17 +77,19 @@ def _is_number(scale: Any, x: np.ndarray) -> bool:
     return scale.shape == () and scale.dtype == x.dtype
 
 
-def _sum(kernel: Any, x: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _sum(kernel: Any, x: np.ndarray, target: np.ndarray, *numbers: float) -> np.ndarray:
     part = kernels.load("reductions").PART
     parts = -(-x.size // part)
     sums = np.empty(parts, x.dtype)
     flat = contiguous(x).ravel(), contiguous(target).ravel()
-    threads.parallel_for(kernel, parts, max(1, CHUNK // part), *flat, sums)
+    threads.parallel_for(kernel, parts, max(1, CHUNK // part), *flat, sums, *numbers)
     return sum_of_parts(sums) if parts > 1 else sums[0]
 
 
-def _each(kernel: Any, scale: np.ndarray, x: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _each(
+    kernel: Any, scale: np.ndarray, x: np.ndarray, target: np.ndarray, *numbers: float
+) -> np.ndarray:
     out = np.empty(x.shape, x.dtype)
     arrays = contiguous(scale), contiguous(x), contiguous(target), out
-    threads.parallel_for(kernel, x.size, 2 * CHUNK, *[a.ravel() for a in arrays])
+    threads.parallel_for(kernel, x.size, 2 * CHUNK, *[a.ravel() for a in arrays], *numbers)
     return out

@@ -52,3 +52,45 @@ def logistic_error_grad(start, stop, scale, x, target, y):
     factor, one = scale[0], x.dtype.type(1)
     for i in range(x.size):
         y[i] = ((one - target[i]) - sigmoid(-x[i])) * factor
+
+
+@strict_kernel
+def huber_error(start, stop, x, target, out, delta, divisor):
+    """out = the sums of c (d - c / 2) / divisor of PART numbers, of the parts start to stop, where
+    d = x - target and c is d cut to -delta and delta; with delta 0, of |d|."""
+    losses = np.empty(PART, x.dtype)
+    delta, divisor = x.dtype.type(delta), x.dtype.type(divisor)
+    half, low = x.dtype.type(0.5), -delta
+    for part in range(start, stop):
+        a, t = x[part * PART : (part + 1) * PART], target[part * PART : (part + 1) * PART]
+        y = losses[: a.size]
+        if low == delta:
+            for i in range(a.size):
+                y[i] = abs(a[i] - t[i])
+        else:
+            for i in range(a.size):
+                d = a[i] - t[i]
+                c = low if d < low else d  # NaN stays NaN
+                c = delta if c > delta else c
+                y[i] = c * (d - half * c) / divisor
+        out[part] = total(y)
+
+
+@strict_kernel
+def huber_error_grad(start, stop, scale, x, target, y, delta, divisor):
+    """y = c / divisor scale[0], for the elements start to stop; with delta 0, the sign of d."""
+    x, target, y = x[start:stop], target[start:stop], y[start:stop]
+    factor, zero, one = scale[0], x.dtype.type(0), x.dtype.type(1)
+    delta, divisor = x.dtype.type(delta), x.dtype.type(divisor)
+    low = -delta
+    if low == delta:
+        for i in range(x.size):
+            d = x[i] - target[i]
+            sign = one if d > zero else zero
+            y[i] = (-one if d < zero else sign) * factor
+    else:
+        for i in range(x.size):
+            d = x[i] - target[i]
+            c = low if d < low else d
+            c = delta if c > delta else c
+            y[i] = c / divisor * factor
