@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradient import backends
-from gradient.backends.numpy import casts, kernels
+from gradient.backends.numpy import casts, filling, kernels
 from gradient.dtypes import bfloat16, float16, float32
 
 pytestmark = pytest.mark.cpu_only
@@ -65,3 +65,14 @@ def test_a_cast_is_no_view() -> None:
         got = be.astype(x, half)
         assert got.flags.writeable
         assert be.astype(got, half) is got
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_one_number_repeated_is_cast_once(half: np.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the gradient of a sum is, in memory of its own."""
+    monkeypatch.setattr(filling, "MANY_BYTES", 64)
+    for number, to in ((np.float32(0.3), half), (half.type(0.3), float32.numpy)):
+        x = np.broadcast_to(np.asarray(number), (5, 300))
+        got = be.astype(x, to)
+        assert got.dtype == to and got.flags.c_contiguous and got.flags.writeable
+        np.testing.assert_array_equal(got.astype("f"), x.astype(to).astype("f"))

@@ -76,6 +76,25 @@ def test_operators_give_numpys_bits(call: Any, dtype: str, started: list[Any]) -
     assert len(started) == 12 + len(SHAPES) - 1  # not an empty one
 
 
+@pytest.mark.parametrize("call", FUNCTIONS, ids=lambda call: call.__name__)
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_operators_of_16_bits_give_numpys_bits(call: Any, half: str, started: list[Any]) -> None:
+    dtype: Any = getattr(gradient, half).numpy
+    if not kernels.computes(dtype):
+        pytest.skip("no instruction converts them")
+    function = call.op.function
+    for own, other in SHAPES:
+        with np.errstate(all="ignore"):
+            a, b = drawn(own, dtype, 0), drawn(other, dtype, 1)
+            found, expected = in_one_pass(function, a, b), function(None, a, b)
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        assert_same(found.astype(np.float32), expected.astype(np.float32))
+    assert len(started) == len(SHAPES) - 1
+    x = np.ones((4, 70), dtype)  # beside numbers, NumPy computes
+    assert in_one_pass(function, x, 2.5).dtype == function(None, x, 2.5).dtype
+    assert len(started) == len(SHAPES) - 1
+
+
 @pytest.mark.parametrize("name", ["mul", "div", "exp", "log", "sqrt", "rsqrt", "tanh"])
 def test_rules_give_numpys_bits(name: str, started: list[Any]) -> None:
     from gradient.autograd.op import _behind_backend, registry

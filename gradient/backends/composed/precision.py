@@ -15,7 +15,8 @@ def in_float32(method: Method) -> Method:
     """Decorator: let a composed default compute 16-bit float arguments in float32.
 
     The result (of several, the first) is rounded to the dtype of the first 16-bit argument. Other
-    results (statistics such as a mean, or further gradients) stay in float32.
+    results (statistics such as a mean, or further gradients) stay in float32. The backend's own
+    method of this name gets the float32 arguments, so a kernel for float32 serves 16 bits, too.
     """
 
     @functools.wraps(method)
@@ -30,7 +31,7 @@ def in_float32(method: Method) -> Method:
             be.astype(a, float32.numpy) if getattr(a, "dtype", None) in HALF_PRECISION else a
             for a in args
         ]
-        result = method(be, *converted, **options)
+        result = getattr(be, method.__name__)(*converted, **options)
         if isinstance(result, tuple):
             return be.astype(result[0], half), *result[1:]
         return be.astype(result, half)

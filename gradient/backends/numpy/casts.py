@@ -5,15 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.base import LARGE, Backend
-from gradient.backends.numpy import fused, kernels, threads
+from gradient.backends.numpy import filling, fused, kernels, threads
 from gradient.dtypes import HALF_PRECISION, float32
+
+FLOATS = (*kernels.FLOATS, *HALF_PRECISION)
 
 
 class CastKernels(Backend[np.ndarray]):
     """Overrides `astype`."""
 
     def astype(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        if x.size < LARGE or not _takes(x, dtype):
+        if x.size < LARGE:
+            return super().astype(x, dtype)
+        if x.dtype != dtype and dtype in FLOATS and x.dtype in FLOATS and filling.repeats_one(x):
+            out = np.empty(x.shape, dtype)
+            filling.fill(out, super().astype(x[(0,) * x.ndim], dtype))
+            return out
+        if not _takes(x, dtype):
             return super().astype(x, dtype)
         if not x.flags.c_contiguous:
             return self.astype(x.T, dtype).T

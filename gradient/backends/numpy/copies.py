@@ -10,11 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.backends.base import LARGE, Backend
-from gradient.backends.numpy import fused, kernels, memory, one_pass, threads, transposes
+from gradient.backends.numpy import filling, fused, kernels, memory, one_pass, threads, transposes
 from gradient.backends.required import Index, Shape
-
-CLEARED = 1 << 19
-"""Bytes from which two threads clear quicker than one; they take a quarter of them at a time."""
 
 _concatenate: Any = getattr(np.concatenate, "_implementation", np.concatenate)
 """NumPy's function without its look for other libraries' arrays, a seventh of its time if small."""
@@ -34,11 +31,11 @@ class CopyKernels(Backend[np.ndarray]):
         are cleared at their first use, so unused ones cost nothing. Only blocks that the process
         keeps are cleared here."""
         nbytes = math.prod(shape) * dtype.itemsize
-        is_kept = CLEARED <= nbytes < memory.LARGEST
+        is_kept = filling.MANY_BYTES <= nbytes < memory.LARGEST
         if not is_kept or dtype not in kernels.FLOATS or not kernels.available():
             return np.zeros(shape, dtype)
-        out, chunk = np.empty(shape, dtype), CLEARED // 4 // dtype.itemsize
-        threads.parallel_for(kernels.load("copies").clear, out.size, chunk, out.reshape(-1))
+        out = np.empty(shape, dtype)
+        filling.fill(out, 0)
         return out
 
     def copy(self, x: np.ndarray) -> np.ndarray:

@@ -9,9 +9,11 @@ from typing import Any, Concatenate, ParamSpec
 import numpy as np
 
 from gradient.backends import small_calls
+from gradient.backends.array_api import FLOAT32
 from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 from gradient.backends.numpy.turned_arrays import TurnedArrays
+from gradient.dtypes import HALF_PRECISION
 
 MANY_EXP, MANY_TANH = kernels.MIN_SIZE, 1 << 14
 """Elements from which kernels compute `exp` and `tanh` of float32 quicker than NumPy, whose `tanh`
@@ -70,11 +72,15 @@ class ElementwiseKernels(TurnedArrays):
             return _at_once(kernel, x)
         if takes_complex_exp(x):
             return complex_exp(x, np.empty(x.shape, x.dtype))
+        if _are_halves(x):
+            return self.astype(self.exp(self.astype(x, FLOAT32)), x.dtype)
         return _function("exp", x) if takes_function("exp", x) else super().exp(x)
 
     def tanh(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY_TANH:
             return tanh(x)
+        if _are_halves(x):
+            return self.astype(self.tanh(self.astype(x, FLOAT32)), x.dtype)
         return _function("tanh", x) if takes_function("tanh", x) else super().tanh(x)
 
     def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
@@ -106,12 +112,12 @@ class ElementwiseKernels(TurnedArrays):
             and not small_calls.are_repeated()
         ):
             return np.maximum(0, x)  # one call, as fast as starting a kernel
-        if not kernels.supports(x):
+        if not (kernels.supports(x) or _are_halves(x)):
             return super().relu(x)
         return _each(kernels.load("elementwise").relu, x)
 
     def relu_grad(self, g: np.ndarray, out: np.ndarray) -> np.ndarray:
-        if not kernels.supports(out, g):
+        if not (kernels.supports(out, g) or _are_halves(out, g)):
             return super().relu_grad(g, out)
         return _each(kernels.load("elementwise").relu_grad, g, out)
 
@@ -250,6 +256,20 @@ def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, 
     family = kernels.load("elementwise")
     arrays = contiguous(condition).ravel(), contiguous(a).ravel(), contiguous(b).ravel()
     return (family.where, out.size, family.CHUNK, *arrays, out.ravel())
+
+
+def _are_halves(x: Any, *others: Any) -> bool:
+    """Whether kernels take these arrays of one 16-bit float dtype: the first is large and in
+    row-major order."""
+    return (
+        type(x) is np.ndarray
+        and x.itemsize == 2
+        and x.size >= kernels.MIN_SIZE
+        and x.dtype in HALF_PRECISION
+        and x.flags.c_contiguous
+        and all(other.dtype == x.dtype for other in others)
+        and kernels.computes(x.dtype)
+    )
 
 
 def _at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradient.backends.expression import ElementwiseCall, Expression, Fusing, Input, Layout, Result
 from gradient.backends.numpy import kernels
+from gradient.dtypes import bfloat16
 
 CHUNK = 1 << 15
 """Elements, in whole rows, that a thread takes at a time."""
@@ -45,11 +46,21 @@ TEXTS = {
 }  # fmt: skip
 """Elementwise calls of a plan in the words of a kernel; T is the type of the result."""
 
-TYPES = {"f": "F4", "d": "F8", "?": "bool"}
+TYPES = {"f": "F4", "d": "F8", "?": "bool", "e": "as_float16", "E": "as_bfloat16"}
+"""Functions that round a result to its type; 16-bit floats are computed in float32."""
+
+HALVES = "eE"
+
+
+def dtype_of(char: str) -> np.dtype:
+    """The dtype of one of TYPES."""
+    return bfloat16.numpy if char == "E" else np.dtype(char)
+
 
 HEAD = """import numpy as np
 from gradient.backends.numpy.kernels.compilation import {kind}_kernel
 from gradient.backends.numpy.kernels.functions import exp, gelu, normal, sigmoid, tanh
+from gradient.backends.numpy.kernels.half_precision import as_bfloat16, as_float16, get, put
 
 F4, F8 = np.float32, np.float64
 
@@ -175,18 +186,27 @@ def source(expression: Expression, walk: Rows, exact: bool = False) -> str:
         parameters += [name, *strides]
         at = " + ".join(f"{stride[0]} * {stride}" for stride in strides)
         # Slice the row first: then LLVM knows that no index is negative, and vectorises.
-        loads.append(f"r_{name} = {name}[{at} : {at} + columns]" if move else
+        is_half = name[0] == "x" and expression.inputs[int(name[1:])] in HALVES
+        length = "columns" if move else "1" if is_half else ""
+        loads.append(f"r_{name} = {name}[{at} : {at} + {length}]" if length else
                      f"r_{name} = {name}[{at}]")  # fmt: skip
 
     def operand(x: Input | Result | float, dtype: str) -> str:
         if isinstance(x, Input):
+            if expression.inputs[x] in HALVES:
+                return f"get(r_x{int(x)}, {'m' if moves[x] else 0})"
             return f"r_x{int(x)}[m]" if moves[x] else f"r_x{int(x)}"
         if isinstance(x, Result):
             return f"v{int(x)}"
         return f"{TYPES[dtype]}({_number(x)})"
 
     body = [f"v{n} = {_text(expression, step, operand)}" for n, step in enumerate(expression.steps)]
-    body += [f"r_y{i}[m] = v{int(step)}" for i, step in enumerate(expression.kept)]
+    body += [
+        f"put(r_y{i}, m, v{int(step)})"
+        if expression.steps[step].dtype in HALVES
+        else f"r_y{i}[m] = v{int(step)}"
+        for i, step in enumerate(expression.kept)
+    ]
     lines = [" " * 8 + line for line in (*loads, "for m in range(columns):")]
     lines += [" " * 12 + line for line in body]
     head = HEAD.format(kind="ordered" if exact else "strict", parameters=", ".join(parameters)) + (
@@ -251,4 +271,4 @@ class _Memory:
 
 def flat(x: np.ndarray, size: int) -> np.ndarray:
     """The first `size` elements of the memory of an array, as one dimension."""
-    return np.asarray(_Memory(x, size))
+    return np.asarray(_Memory(x, size)).view(x.dtype)  # bfloat16 has no name of its own there

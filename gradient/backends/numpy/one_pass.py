@@ -56,6 +56,8 @@ class OnePass(Backend[np.ndarray]):
         flat = [
             _flat(x, span, dtype) for x, span in zip((*operands, out), found.spans, strict=True)
         ]
+        if found.halves:
+            flat = list(map(kernels.load("half_precision").stored, flat))
         threads.parallel_for(kernel, found.walk.rows, found.chunk, *found.walk.arguments(flat))
         return out
 
@@ -92,7 +94,8 @@ class _Pass:
         self.source = fused.source(expression, walk, exact=True)
         self.walk, self.shape, self.spans = walk, shape, walk.spans()
         self.chunk = max(1, fused.CHUNK // walk.columns)
-        self.dtype = np.dtype(expression.steps[-1].dtype)
+        self.dtype = fused.dtype_of(expression.steps[-1].dtype)
+        self.halves = expression.inputs[0] in fused.HALVES
         self._kernel: Any = None
 
     def kernel(self) -> Any:
@@ -107,24 +110,34 @@ class _Pass:
 @functools.lru_cache(maxsize=1024)
 def _pass_of(function: Callable[..., Any], char: str, given: Layouts) -> _Pass | None:
     """The pass of a function; None if NumPy computes it, for other dtypes, steps, or strides."""
-    expression = _expression(function, char, len(given)) if char in "fd" else None
-    if expression is None:
+    expression = _expression(function, char, len(given)) if char in "fdeE" else None
+    if expression is None or (
+        char in fused.HALVES and (None in given or not _of_arrays(expression))
+    ):
         return None
     arrays = [layout for layout in given if layout is not None]
     try:
         shape = np.broadcast_shapes(*(own for own, _ in arrays))
     except ValueError:  # NumPy raises the error
         return None
-    itemsize = np.dtype(char).itemsize
+    itemsize = fused.dtype_of(char).itemsize
     if 0 in shape or _order(shape, arrays, itemsize) != _strides(shape, itemsize):
         return None
     layouts = [(*(layout or ((), ())), itemsize) for layout in given]
     size = expression.steps[-1].dtype
-    layouts.append((shape, _strides(shape, n := np.dtype(size).itemsize), n))
+    layouts.append((shape, _strides(shape, n := fused.dtype_of(size).itemsize), n))
     walk = fused.rows_of(shape, layouts)
     if walk is None or not walk.moves[-1] or not kernels.available():
         return None
     return _Pass(expression, walk, shape)
+
+
+def _of_arrays(expression: Expression) -> bool:
+    """Whether kernels compute an expression of 16-bit floats: without Python numbers, whose dtype
+    would be another one."""
+    return all(
+        isinstance(x, (Input, Result)) for step in expression.steps for x in step.operands
+    ) and kernels.computes(fused.dtype_of(expression.inputs[0]))
 
 
 def _order(shape: tuple[int, ...], arrays: Sequence[Any], itemsize: int) -> tuple[int, ...]:

@@ -40,6 +40,8 @@ class ReductionKernels(ArrayAPIBackend):
         # The ufunc's method, without NumPy's wrapper function.
         if x.dtype.char not in "fd":
             if x.dtype in HALF_PRECISION:
+                if x.size >= MANY:
+                    return self.sum(self.astype(x, FLOAT32), axis, keepdims).astype(x.dtype)
                 return _added(x, axis, keepdims, FLOAT32).astype(x.dtype)
             if x.dtype.kind not in "biu":
                 return _added(x, axis, keepdims)

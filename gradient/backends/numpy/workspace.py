@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.numpy import kernels, memory, transposes
+from gradient.backends.numpy import filling, kernels, memory, transposes
 from gradient.backends.required import Shape
 
 ALIGNMENT = 64
@@ -103,7 +103,9 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     if type(x) is np.ndarray and x.flags.carray:
         return x
     made = empty(x.shape, x.dtype)
-    if type(x) is not np.ndarray or not transposes.copied(x, made):
+    if filling.repeats_one(x):
+        filling.fill(made, x[(0,) * x.ndim])
+    elif type(x) is not np.ndarray or not transposes.copied(x, made):
         np.copyto(made, x)
     return made
 

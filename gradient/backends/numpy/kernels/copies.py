@@ -11,15 +11,15 @@ four side by side, takes as long to begin as to copy 64."""
 
 
 @strict_kernel
-def clear(start, stop, out):
-    """out[start:stop] = 0."""
-    width, zero = lanes(out), out.dtype.type(0)
-    nothing, i = fill(zero), start
+def fill_all(start, stop, out, value):
+    """out[start:stop] = value."""
+    width, number = lanes(out), out.dtype.type(value)
+    vector, i = fill(number), start
     while i + width <= stop:
-        store(out, i, nothing)
+        store(out, i, vector)
         i += width
     while i < stop:
-        out[i] = zero
+        out[i] = number
         i += 1
 
 

@@ -18,7 +18,7 @@ from gradient.backends.numpy.kernels.functions import (
     tanh,
 )
 from gradient.backends.numpy.kernels.functions import gelu as gelu_of
-from gradient.backends.numpy.kernels.half_precision import get, put
+from gradient.backends.numpy.kernels.half_precision import get, put, real
 
 BLOCK = 4096
 """Elements that are tried together by a quicker way, and stay in the first cache."""
@@ -35,20 +35,22 @@ CHUNK = 1 << 15
 
 @strict_kernel
 def relu(start, stop, x, y):
+    """x and y as `half_precision.stored`."""
     x, y = x[start:stop], y[start:stop]
-    zero = x.dtype.type(0)
+    zero = real(x, 0)
     for i in range(x.size):
-        y[i] = zero if x[i] < zero else x[i]
+        v = get(x, i)
+        put(y, i, zero if v < zero else v)
 
 
 @strict_kernel
 def relu_grad(start, stop, g, out, y):
-    """`out` is what relu gave."""
+    """`out` is what relu gave; all are as `half_precision.stored`."""
     g, out, y = g[start:stop], out[start:stop], y[start:stop]
-    zero = g.dtype.type(0)
+    zero = real(g, 0)
     for i in range(out.size):
-        slope = g[i]
-        y[i] = zero if out[i] <= zero else slope
+        slope = get(g, i)
+        put(y, i, zero if get(out, i) <= zero else slope)
 
 
 @strict_kernel

@@ -44,6 +44,26 @@ def real(x: np.ndarray, value: float) -> float:
     raise NotImplementedError("kernels only")
 
 
+def as_bfloat16(value: float) -> float:
+    """A float32 number rounded to bfloat16."""
+    raise NotImplementedError("kernels only")
+
+
+def as_float16(value: float) -> float:
+    """A float32 number rounded to float16."""
+    raise NotImplementedError("kernels only")
+
+
+@overload(as_bfloat16, jit_options=STRICT)
+def _as_bfloat16(value):
+    return lambda value: _from_bfloat16(_to_bfloat16(value))
+
+
+@overload(as_float16, jit_options=STRICT)
+def _as_float16(value):
+    return lambda value: _from_float16(_to_float16(value))
+
+
 @overload(get, jit_options=STRICT)
 def _get(x, i):
     if x.dtype == types.uint16:
