@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from gradient.autograd.autocast import autocasts
@@ -12,7 +13,7 @@ from gradient.ops import activation, fused, trigonometry
 from gradient.random import rand_like
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import number_of, tensor_of
+from gradient.tensor.arguments import fitting, number_of, tensor_of
 from gradient.tensor.creation import empty_like, zeros_like
 from gradient.tensor.generator import Generator
 from gradient.tensor.joining import where
@@ -107,9 +108,15 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     """`input` where `input > threshold`, else `value`, elementwise. `inplace` overwrites input.
     Raises DTypeError for bools and complex numbers."""
     numbers("threshold", input)
-    return _apply(
-        "threshold", lambda x: x.masked_fill(x <= threshold, value), input, inplace, ops=2
-    )
+
+    def replaced(x: Tensor) -> Tensor:
+        if not (x.dtype.is_floating_point and isinstance(threshold, (int, float))
+                and isinstance(value, (int, float))):  # fmt: skip
+            return x.masked_fill(x <= threshold, value)
+        held = fitting("masked_fill", "value", value, x.dtype)
+        return activation.hardshrink(x, low=-math.inf, high=threshold, value=held)
+
+    return _apply("threshold", replaced, input, inplace, ops=2)
 
 
 @composite
@@ -142,8 +149,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         )
     per_channel = (1,) * (input.ndim - 2)
     weight = weight.reshape(-1, *per_channel) if weight.numel() > 1 else weight.reshape(())
-    positive = input > 0  # where what the slope multiplies is 0: 0 * inf would be nan
-    return where(positive, input, input.masked_fill(positive, 0.0) * weight)
+    return activation.prelu(input, weight)
 
 
 @composite
@@ -273,8 +279,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     lambd = float(number_of("softshrink", "lambd", lambd))
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must be 0 or more, got {lambd}")
-    moved = where(input > lambd, input - lambd, input + lambd)
-    return moved.masked_fill(input.abs() <= lambd, 0.0)
+    return activation.softshrink(input, lambd=lambd)
 
 
 @composite
@@ -282,7 +287,9 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """`input` where `|input| > lambd`, else 0, elementwise. Raises DTypeError for integers, bools
     and complex numbers."""
     floats("hardshrink", input)
-    return input.masked_fill(input.abs() <= lambd, 0.0)
+    if not isinstance(lambd, (int, float)) or lambd < 0:
+        return input.masked_fill(input.abs() <= lambd, 0.0)
+    return activation.hardshrink(input, low=-lambd, high=lambd)
 
 
 @composite
@@ -310,9 +317,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
         raise ShapeError(sentence("glu", "at least one dimension", "a 0-d tensor"))
     if input.size(dim) % 2:
         raise ShapeError(f"glu: dimension {dim} must have an even size, got {input.shape[dim]}")
-    half = input.shape[dim] // 2
-    halves = input.narrow(dim, 0, half), input.narrow(dim, half, half)
-    return rounded_once(activation.glu, *halves)
+    return activation.glu(input, axis=dim % input.ndim)
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:

@@ -77,15 +77,30 @@ def mish_slope(be: Backend, x: Any) -> Any:
     return t + x * be.sigmoid(x) * (1 - t * t)
 
 
-@op(lambda g, be, a, b: glu_grad(be, g, a, b), promotion="float_only")
-def glu(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a sigmoid(b)"""
-    return a * be.sigmoid(b)
+@op(lambda g, be, x, axis: be.glu_grad(g, x, axis), promotion="float_only")
+def glu(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
+    """a sigmoid(b), with a and b the halves of x along `axis`, which is not negative."""
+    return be.glu(x, axis)
 
 
-def glu_grad(be: Backend, g: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    gate = be.sigmoid(b)
-    return g * gate, be.sigmoid_grad(g, gate) * a
+@op(lambda g, be, x, low, high: be.hardshrink_grad(g, x, low, high), promotion="float_only")
+def hardshrink(
+    be: Backend[Array], x: Array, /, *, low: float, high: float, value: float = 0.0
+) -> Array:
+    """`value` where low <= x <= high, else x"""
+    return be.hardshrink(x, low, high, value)
+
+
+@op(lambda g, be, x, lambd: be.hardshrink_grad(g, x, -lambd, lambd), promotion="float_only")
+def softshrink(be: Backend[Array], x: Array, /, *, lambd: float) -> Array:
+    """sign(x) max(|x| - lambd, 0)"""
+    return be.softshrink(x, lambd)
+
+
+@op(lambda g, be, x, weight: be.prelu_grad(g, x, weight), promotion="same_dtype")
+def prelu(be: Backend[Array], x: Array, weight: Array, /) -> Array:
+    """x where x > 0, else weight x, for a weight that broadcasts to the shape of x"""
+    return be.prelu(x, weight)
 
 
 @op(lambda g, be, s: be.sigmoid_grad(g, s),

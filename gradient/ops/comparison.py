@@ -7,7 +7,6 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import binary_op, op
-from gradient.backends.composed.shared import at_least, at_most
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
@@ -144,14 +143,12 @@ def where(be: Backend[Array], a: Array, b: Array, /, *, condition: Any) -> Array
     return be.where(condition, a, b)
 
 
-@op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)))
+@op(lambda g, be, x, min, max: be.clamp_grad(g, x, min, max))
 def clamp(
     be: Backend[Array], x: Array, /, *, min: float | None = None, max: float | None = None
 ) -> Array:
     """x clamped to [min, max]; if min > max, the result is `max`. At a bound g goes through."""
-    if min is not None:
-        x = at_least(be, x, min)
-    return x if max is None else at_most(be, x, max)
+    return be.clamp(x, min, max)
 
 
 @op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)),

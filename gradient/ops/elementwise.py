@@ -170,8 +170,14 @@ def addcdiv(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: compl
     lambda g, x, end: g * (end - x), takes_complex=True)  # fmt: skip
 def lerp(be: Backend[Array], x: Array, end: Array, weight: Array, /) -> Array:
     """x + weight (end - x), computed from the nearer of x and end."""
-    gap = end - x
-    return be.where(be.abs(weight) < 0.5, x + gap * weight, end - gap * (1 - weight))
+    return be.lerp(x, end, weight)
+
+
+@op(lambda g, weight: g * (1 - weight),
+    lambda g, weight: g * weight, public_name="lerp", takes_complex=True)  # fmt: skip
+def lerp_by(be: Backend[Array], x: Array, end: Array, /, *, weight: complex) -> Array:
+    """`lerp` by a number."""
+    return be.lerp(x, end, weight)
 
 
 @op(lambda g: -g, bool_fix="invert a mask with ~", takes_complex=True)

@@ -259,11 +259,8 @@ class Arithmetic(TensorBase):
                 by = float32.rounded(number_of("lerp", "weight", weight))
             return self.double().lerp(end.double(), by).float().to(self.dtype)
         if not isinstance(weight, Variable):
-            gap = elementwise.sub(end, self)
             by = number_of("lerp", "weight", weight, takes_complex=True)
-            if builtins.abs(by) < 0.5:
-                return elementwise.add(self, elementwise.mul(gap, by))
-            return elementwise.sub(end, elementwise.mul(gap, 1 - by))
+            return elementwise.lerp_by(self, end, weight=by)
         return elementwise.lerp(self, end, weight)
 
     def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:

@@ -64,6 +64,12 @@ ROWS = [
     binary("div", np.divide, 0.5, 2),
     binary("pow", np.power, 0.5, 2, tolerance=64),
     Row("addcmul", elementwise.addcmul, lambda x, a, b: x + a * b, ((3, 4),) * 3),
+    Row(
+        "lerp_by",
+        lambda x, end: elementwise.lerp_by(x, end, weight=0.7),
+        lambda x, end: x + (end - x) * 0.7,
+        ((3, 4), (4,)),
+    ),
     Row("lerp", elementwise.lerp, lambda x, end, w: x + (end - x) * w, ((3, 4), (4,), (3, 1))),
     Row(
         "addcmul",
@@ -134,7 +140,26 @@ ROWS = [
     unary("logsigmoid", lambda x: np.log(sigmoid(x))),
     unary("relu", lambda x: np.maximum(x, 0)),
     unary("mish", lambda x: x * np.tanh(np.log1p(np.exp(x)))),
-    binary("glu", lambda a, b: a * sigmoid(b)),
+    Row(
+        "glu",
+        lambda x: activation.glu(x, axis=1),
+        lambda x: x[:, :2] * sigmoid(x[:, 2:]),
+        ((3, 4, 2),),
+        empty=((3, 0),),
+    ),
+    Row("prelu", activation.prelu, lambda x, w: np.where(x > 0, x, w * x), ((2, 3, 4), (3, 1))),
+    Row(
+        "hardshrink",
+        lambda x: activation.hardshrink(x, low=-0.4, high=0.3, value=2.0),
+        lambda x: np.where((x >= -0.4) & (x <= 0.3), 2.0, x),
+        ONE,
+    ),
+    Row(
+        "softshrink",
+        lambda x: activation.softshrink(x, lambd=0.3),
+        lambda x: x - np.clip(x, -0.3, 0.3),
+        ONE,
+    ),
     unary("softplus", lambda x: np.log1p(np.exp(x))),
     Row(
         "hardtanh",

@@ -531,6 +531,8 @@ AT_OFFSETS: dict[str, Any] = {
     "logistic_error_grad": lambda o: (
         *(o.plain(), both_signs(o), abs(o.plain(2 * o.ROWS, o.COLUMNS))),
     ),
+    "clamp": lambda o: (o.rows(), 0.5, 1e4),
+    "clamp_grad": lambda o: (o.rows(), o.rows(), 0.5, 1e4),
     "prod": lambda o: (1 + o.plain(o.ROWS, o.COLUMNS) / 1000, -1),
     "prod_of_others": lambda o: (1 + o.plain(o.ROWS, o.COLUMNS) / 1000, -1),
     "argmax": lambda o: (o.rows(), 0),

@@ -8,6 +8,7 @@ needs a line here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -955,6 +956,16 @@ PAIRS: list[Case] = [
 ]
 
 
+BOUNDS: list[Any] = [(-3.0, 3.0), (0.0, None), (None, -0.1), (1.0, -1.0), (-0.0, 2)]
+"""`min` and `max` of `clamp`."""
+
+WEIGHTS: list[Any] = [(), (1,), (67,)]
+
+
+def half_of(x: np.ndarray, axis: int) -> np.ndarray:
+    return np.split(x, [x.shape[axis] // 2], axis)[0]
+
+
 HUBER = (1.0, 1.0), (0.25, 0.25), (0.0, 1.0)
 """`delta` and `divisor` of `huber_loss`, `smooth_l1_loss` and `l1_loss`."""
 
@@ -1207,8 +1218,19 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 12), (a.rows, 1, 3, 4, 1)),
         lambda a: (a(1), ()),
     ],
-    "addcmul": [lambda a: (a(a.rows, 7), a(7), a(a.rows, 7), 0.3)],
-    "addcdiv": [lambda a: (a(a.rows, 7), a(7), a(a.rows, 7, low=0.5), 0.3)],
+    "addcmul": [
+        lambda a: (a(a.rows, 7), a(7), a(a.rows, 7), 0.3),
+        *(lambda a, v=v: (a(a.rows, 67), a(a.rows, 67), a(a.rows, 67), v) for v in (1, -0.3)),
+    ],
+    "addcdiv": [
+        lambda a: (a(a.rows, 7), a(7), a(a.rows, 7, low=0.5), 0.3),
+        *(lambda a, v=v: (*(a(a.rows, 67, low=0.5) for _ in range(3)), v) for v in (1, -0.3)),
+    ],
+    "lerp": [
+        *(lambda a, w=w: (a(a.rows, 67), a(a.rows, 67), number(a, w)) for w in (0.3, 0.5, 1.0)),
+        *(lambda a: (a(a.rows, 67), a(a.rows, 67), a(a.rows, 67, low=-1, high=2)),),
+        *(lambda a: (a(a.rows, 67), a(67), a(a.rows, 1)), lambda a: (a(7), a(7), a())),
+    ],
     "where": [
         lambda a: (a.bools(a.rows, 67), a(a.rows, 67), with_nan(a(a.rows, 67))),
         lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a(7)),
@@ -1287,6 +1309,22 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 7), a(a.rows, 7, low=-9, high=9), 2.0, 4.0),
     ],
     "relu_grad": [lambda a: (a(a.rows, 67), np.maximum(a(a.rows, 67), 0))],
+    "clamp": [lambda a, o=o: (at_kinks(a), *o) for o in BOUNDS],
+    "clamp_grad": [lambda a, o=o: (a(a.rows, 67), at_kinks(a), *o) for o in BOUNDS],
+    "hardshrink": [lambda a, o=o: (at_kinks(a), *o) for o in ((-3.0, 3.0, 0.5), (0.0, 0.0, 0.0))],
+    "hardshrink_grad": [lambda a: (a(a.rows, 67), at_kinks(a), -math.inf, 3.0)],
+    "softshrink": [lambda a, lambd=lambd: (at_kinks(a), lambd) for lambd in (0.0, 3.0, 0.5)],
+    "prelu": [lambda a, n=n: (at_kinks(a).reshape(-1, 67), a(*n)) for n in WEIGHTS] + [
+        lambda a, n=n: (a(a.rows, 5, 7), a(n, 1)) for n in (1, 5)],
+    "prelu_grad": [
+        *(lambda a, n=n: (a(a.rows, 67), at_kinks(a), a(*n)) for n in WEIGHTS),
+        *(lambda a, n=n: (a(a.rows, 5, 7), a(a.rows, 5, 7), a(n, 1)) for n in (1, 5)),
+    ],
+    "glu": [lambda a, k=k: (3 * a(6, a.rows, 6, 34), k) for k in (0, 2, 3)],
+    "glu_grad": [
+        lambda a, k=k: (half_of(a(6, a.rows, 6, 34), k), 3 * a(6, a.rows, 6, 34), k)
+        for k in (0, 2, 3)
+    ],
     "hardtanh": [lambda a: (at_kinks(a), -3.0, 3.0), lambda a: (at_kinks(a), 0.0, 0.0)],
     "hardtanh_grad": [lambda a: (a(a.rows, 67), at_kinks(a), -3.0, 3.0)],
     "leaky_relu": [lambda a, slope=slope: (at_kinks(a), slope) for slope in (0.01, -2.0, 0.0)],

@@ -20,7 +20,8 @@ BROADCASTING = (
     "round", "sign", "signbit", "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "where", "xlog1py",
     "xlogy", "zeta", "polygamma", "bessel_i", "bessel_ie", "sigmoid", "logsigmoid", "relu",
     "hardtanh", "leaky_relu", "hardsigmoid", "hardswish", "elu", "softplus", "silu", "gelu",
-    "addcdiv", "addcmul", "bitcast", "view_as_real", "view_as_complex", "unpack",
+    "addcdiv", "addcmul", "lerp", "clamp", "hardshrink", "softshrink", "bitcast", "view_as_real",
+    "view_as_complex", "unpack",
 )  # fmt: skip
 """Methods that broadcast, given arrays and then numbers or words. (Those that read two numbers as
 one work on the last axis, which is one of the samples.)"""
@@ -28,7 +29,7 @@ one work on the last axis, which is one of the samples.)"""
 OF_EQUAL_SHAPES = (
     "sigmoid_grad", "logsigmoid_grad", "relu_grad", "hardtanh_grad", "leaky_relu_grad",
     "hardsigmoid_grad", "hardswish_grad", "elu_grad", "softplus_grad", "silu_grad", "gelu_grad",
-    "complex",
+    "clamp_grad", "hardshrink_grad", "complex",
 )  # fmt: skip
 """Methods that are given arrays of one shape, so that shared ones must be repeated."""
 

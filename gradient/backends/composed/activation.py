@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from gradient.backends.composed import complex_numbers
 from gradient.backends.composed.elementwise import SQRT_HALF, ElementwiseDefaults
 from gradient.backends.composed.precision import in_float32
-from gradient.backends.composed.shared import at_least, at_most, is_complex
+from gradient.backends.composed.shared import at_least, at_most, is_complex, sliced
 from gradient.backends.required import Array
 
 GELU_SCALE = math.sqrt(2 / math.pi)
@@ -55,6 +56,61 @@ class ActivationDefaults(ElementwiseDefaults[Array]):
     def hardtanh_grad(self, g: Array, x: Array, low: float, high: float) -> Array:
         """g where x is strictly between `low` and `high`, or NaN; else 0."""
         return self.where((x <= low) | (x >= high), self.full((), 0, g.dtype), g)
+
+    def clamp(self, x: Array, low: float | None, high: float | None) -> Array:
+        """x clamped to `low` and `high`; if low > high, `high`."""
+        if low is not None:
+            x = at_least(self, x, low)
+        return x if high is None else at_most(self, x, high)
+
+    def clamp_grad(self, g: Array, x: Array, low: float | None, high: float | None) -> Array:
+        """g where x is between `low` and `high` or one of them, else 0. (A product with 0 would be
+        NaN if g is infinite.)"""
+        if low is None:
+            inside = x <= high
+        else:
+            inside = x >= low if high is None else (x >= low) & (x <= high)
+        return self.where(inside, g, self.full((), 0, g.dtype))
+
+    @in_float32
+    def hardshrink(self, x: Array, low: float, high: float, value: float) -> Array:
+        """`value` where x is between `low` and `high` or one of them, else x."""
+        return self.where((x >= low) & (x <= high), self.full((), value, x.dtype), x)
+
+    @in_float32
+    def hardshrink_grad(self, g: Array, x: Array, low: float, high: float) -> Array:
+        return self.where((x >= low) & (x <= high), self.full((), 0, g.dtype), g)
+
+    @in_float32
+    def softshrink(self, x: Array, lambd: float) -> Array:
+        """x moved by `lambd` towards 0; 0 where that is not so far, NaN where x is."""
+        moved = self.where(x > lambd, x - lambd, x + lambd)
+        return self.where((x >= -lambd) & (x <= lambd), self.full((), 0, x.dtype), moved)
+
+    @in_float32
+    def prelu(self, x: Array, weight: Array) -> Array:
+        """x where x > 0, else weight x. (What the weight multiplies is 0 there: 0 inf is NaN.)"""
+        positive = x > 0
+        low = self.where(positive, self.full((), 0, x.dtype), x)
+        return self.where(positive, x, low * weight)
+
+    def prelu_grad(self, g: Array, x: Array, weight: Array) -> tuple[Array, Array]:
+        """The gradients for x, and for the weight at each element of x."""
+        positive, zero = x > 0, self.full((), 0, g.dtype)
+        below = self.where(positive, zero, g)
+        return self.where(positive, g, below * weight), below * self.where(positive, zero, x)
+
+    @in_float32
+    def glu(self, x: Array, axis: int) -> Array:
+        """a sigmoid(b), with a and b the halves of x along an axis."""
+        a, b = _halves(self, x, axis)
+        return a * self.sigmoid(b)
+
+    @in_float32
+    def glu_grad(self, g: Array, x: Array, axis: int) -> Array:
+        a, b = _halves(self, x, axis)
+        gate = self.sigmoid(b)
+        return self.concatenate([g * gate, self.sigmoid_grad(g, gate) * a], axis)
 
     @in_float32
     def leaky_relu(self, x: Array, slope: float) -> Array:
@@ -143,3 +199,8 @@ class ActivationDefaults(ElementwiseDefaults[Array]):
             return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
         density = self.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
         return g * (0.5 * (1 + self.erf(x * SQRT_HALF)) + x * density)
+
+
+def _halves(be: Any, x: Array, axis: int) -> tuple[Array, Array]:
+    half = x.shape[axis] // 2
+    return sliced(be, x, axis, 0, half), sliced(be, x, axis, half, 2 * half)

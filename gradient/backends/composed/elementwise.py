@@ -130,6 +130,14 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return self.where((a == inf) | (b == inf), inf, size)
 
     @in_float32
+    def lerp(self, x: Array, end: Array, weight: Array | complex) -> Array:
+        """x + weight (end - x), computed from the nearer of x and end."""
+        gap = end - x
+        if isinstance(weight, (int, float, complex)):
+            return x + gap * weight if abs(weight) < 0.5 else end - gap * (1 - weight)
+        return self.where(self.abs(weight) < 0.5, x + gap * weight, end - gap * (1 - weight))
+
+    @in_float32
     def addcmul(self, x: Array, a: Array, b: Array, value: complex = 1) -> Array:
         return x + (a * b if value == 1 else value * a * b)
 

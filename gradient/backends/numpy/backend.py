@@ -20,6 +20,7 @@ from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.cached_attention import CachedAttentionKernels
 from gradient.backends.numpy.casts import CastKernels
+from gradient.backends.numpy.combinations import CombinationKernels
 from gradient.backends.numpy.convolution import ConvolutionKernels
 from gradient.backends.numpy.copies import CopyKernels
 from gradient.backends.numpy.decompositions import DecompositionsOnOneThread
@@ -85,6 +86,7 @@ class NumpyBackend(
     ElementaryKernels,
     RemainderKernels,
     SpecialKernels,
+    CombinationKernels,
     LossKernels,
     LogSumKernels,
     NormKernels,

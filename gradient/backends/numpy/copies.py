@@ -41,6 +41,9 @@ class CopyKernels(Backend[np.ndarray]):
     def copy(self, x: np.ndarray) -> np.ndarray:
         if x.size >= transposes.MANY and type(x) is np.ndarray and x.dtype in kernels.FLOATS:
             out = np.empty(x.shape, x.dtype)
+            if filling.repeats_one(x):
+                filling.fill(out, x[(0,) * x.ndim])
+                return out
             if _copied(x, out) or transposes.copied(x, out):
                 return out
         return np.array(x, order="C")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
@@ -133,8 +134,32 @@ class ElementwiseKernels(TurnedArrays):
 
     logsigmoid = _by_kernel(TurnedArrays.logsigmoid, "elementwise")
     logsigmoid_grad = _by_kernel(TurnedArrays.logsigmoid_grad, "elementwise")
-    hardtanh = _by_kernel(TurnedArrays.hardtanh, "piecewise")
+
+    def hardtanh(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().hardtanh(x, low, high)
+        return _each(kernels.load("piecewise").clamp, x, scalars=(float(low), float(high)))
+
+    def clamp(self, x: np.ndarray, low: float | None, high: float | None) -> np.ndarray:
+        bounds = _bounds(x, low, high)
+        if bounds is None:
+            return super().clamp(x, low, high)
+        if x.itemsize == 2:
+            bounds = float(x.dtype.type(bounds[0])), float(x.dtype.type(bounds[1]))
+        return _each(kernels.load("piecewise").clamp, x, scalars=bounds)
+
+    def clamp_grad(
+        self, g: np.ndarray, x: np.ndarray, low: float | None, high: float | None
+    ) -> np.ndarray:
+        bounds = _bounds(x, low, high)
+        if bounds is None or g.dtype != x.dtype or g.shape != x.shape:
+            return super().clamp_grad(g, x, low, high)
+        return _each(kernels.load("piecewise").clamp_grad, g, x, scalars=bounds)
+
     hardtanh_grad = _by_kernel(TurnedArrays.hardtanh_grad, "piecewise")
+    hardshrink = _by_kernel(TurnedArrays.hardshrink, "piecewise")
+    hardshrink_grad = _by_kernel(TurnedArrays.hardshrink_grad, "piecewise")
+    softshrink = _by_kernel(TurnedArrays.softshrink, "piecewise")
     leaky_relu = _by_kernel(TurnedArrays.leaky_relu, "piecewise")
     leaky_relu_grad = _by_kernel(TurnedArrays.leaky_relu_grad, "piecewise")
     hardsigmoid = _by_kernel(TurnedArrays.hardsigmoid, "piecewise")
@@ -256,6 +281,17 @@ def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, 
     family = kernels.load("elementwise")
     arrays = contiguous(condition).ravel(), contiguous(a).ravel(), contiguous(b).ravel()
     return (family.where, out.size, family.CHUNK, *arrays, out.ravel())
+
+
+def _bounds(x: Any, low: float | None, high: float | None) -> tuple[float, float] | None:
+    """The bounds for the kernels that clamp x; None if these do not take it. (`maximum` of a number
+    and NaN is NaN.) float16 is compared with rounded bounds, as by NumPy."""
+    if not (kernels.supports(x) or _are_halves(x)):
+        return None
+    least, most = -math.inf if low is None else low, math.inf if high is None else high
+    if x.dtype.char == "e":
+        least, most = x.dtype.type(least), x.dtype.type(most)
+    return None if least != least or most != most else (float(least), float(most))
 
 
 def _are_halves(x: Any, *others: Any) -> bool:

@@ -39,8 +39,9 @@ def relu(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     zero = real(x, 0)
     for i in range(x.size):
-        v = get(x, i)
-        put(y, i, zero if v < zero else v)
+        u = get(x, i)
+        v = zero if u < zero else u
+        put(y, i, v)
 
 
 @strict_kernel

@@ -5,15 +5,7 @@ Numbers that are options come after the arrays.
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel
 from gradient.backends.numpy.kernels.functions import exp, tanh
-
-
-@strict_kernel
-def hardtanh(start, stop, x, y, low, high):
-    x, y = x[start:stop], y[start:stop]
-    low_, high_ = x.dtype.type(low), x.dtype.type(high)
-    for i in range(x.size):
-        v = low_ if x[i] < low_ else x[i]
-        y[i] = high_ if v > high_ else v
+from gradient.backends.numpy.kernels.half_precision import get, put, real
 
 
 @strict_kernel
@@ -23,6 +15,56 @@ def hardtanh_grad(start, stop, g, x, y, low, high):
     for i in range(x.size):
         slope, outside = g[i], (x[i] <= low_) | (x[i] >= high_)
         y[i] = zero if outside else slope
+
+
+@strict_kernel
+def clamp(start, stop, x, y, low, high):
+    """Of `hardtanh`, too; x and y as `half_precision.stored`."""
+    x, y = x[start:stop], y[start:stop]
+    low_, high_ = real(x, low), real(x, high)
+    for i in range(x.size):
+        u = get(x, i)
+        v = low_ if u < low_ else u
+        put(y, i, high_ if v > high_ else v)
+
+
+@strict_kernel
+def clamp_grad(start, stop, g, x, y, low, high):
+    """All as `half_precision.stored`."""
+    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+    low_, high_, zero = real(x, low), real(x, high), real(x, 0)
+    for i in range(x.size):
+        slope, u = get(g, i), get(x, i)
+        put(y, i, slope if (u >= low_) & (u <= high_) else zero)
+
+
+@strict_kernel
+def hardshrink(start, stop, x, y, low, high, value):
+    x, y = x[start:stop], y[start:stop]
+    low_, high_, value_ = x.dtype.type(low), x.dtype.type(high), x.dtype.type(value)
+    for i in range(x.size):
+        v = x[i]
+        y[i] = value_ if (v >= low_) & (v <= high_) else v
+
+
+@strict_kernel
+def hardshrink_grad(start, stop, g, x, y, low, high):
+    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+    low_, high_, zero = x.dtype.type(low), x.dtype.type(high), x.dtype.type(0)
+    for i in range(x.size):
+        slope, inside = g[i], (x[i] >= low_) & (x[i] <= high_)
+        y[i] = zero if inside else slope
+
+
+@strict_kernel
+def softshrink(start, stop, x, y, lambd):
+    x, y = x[start:stop], y[start:stop]
+    far, zero = x.dtype.type(lambd), x.dtype.type(0)
+    for i in range(x.size):
+        v = x[i]
+        lower, upper = v - far, v + far
+        moved = lower if v > far else upper
+        y[i] = zero if (v >= -far) & (v <= far) else moved
 
 
 @strict_kernel
