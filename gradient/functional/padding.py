@@ -13,7 +13,6 @@ from gradient.functional.arguments import composite
 from gradient.ops import shape as ops
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import fitting, number_of, shown
-from gradient.tensor.creation import arange
 
 __all__ = ["pad"]
 
@@ -63,24 +62,24 @@ def pad(
     for place in range(len(pad) // 2):
         before, after = pad[2 * place], pad[2 * place + 1]
         dim = input.ndim - 1 - place
-        size = input.shape[dim] + before + after
-        if size < 0:
+        if input.shape[dim] + before + after < 0:
             raise ShapeError(
                 f"pad: widths {before} and {after} leave dimension {dim} of {tuple(input.shape)} "
                 "with a negative size"
             )
         if mode != "constant" and (before or after):
-            input = _pad_dim(input, dim, before, after, mode)
-        elif min(before, after) < 0:
+            _check_width(input, dim, before, after, mode)
+        if mode in ("constant", "circular") and min(before, after) < 0:
             first = max(-before, 0)
             input = input.narrow(dim, first, input.shape[dim] - first + min(after, 0))
-        around[dim] = max(before, 0), max(after, 0)
+            before, after = max(before, 0), max(after, 0)
+        around[dim] = before, after
     if mode != "constant":
-        return input
+        return ops.pad_around(input, widths=tuple(around), mode=mode)
     return ops.pad(input, widths=tuple(around), value=value or 0.0)
 
 
-def _pad_dim(input: Tensor, dim: int, before: int, after: int, mode: str) -> Tensor:
+def _check_width(input: Tensor, dim: int, before: int, after: int, mode: str) -> None:
     size = input.shape[dim]
     limit = {"reflect": size - 1, "circular": size}.get(mode)
     if limit is not None and max(before, after) > limit:
@@ -88,17 +87,3 @@ def _pad_dim(input: Tensor, dim: int, before: int, after: int, mode: str) -> Ten
             f"pad: mode {mode!r} can widen dimension {dim} of {tuple(input.shape)} by at most "
             f"{limit} on a side, got {before} and {after}"
         )
-    if mode == "circular" and min(before, after) < 0:
-        size += min(before, 0) + min(after, 0)
-        input = input.narrow(dim, max(-before, 0), size)
-        before, after = max(before, 0), max(after, 0)
-    places = arange(-before, size + after, device=input.device)
-    if mode == "circular":
-        places = places % size
-    elif mode == "replicate":
-        places = places.clamp(0, size - 1)
-    else:
-        # Mirror at 0, then at size - 1.
-        places = places.abs()
-        places = (size - 1) - ((size - 1) - places).abs()
-    return input.index_select(dim, places)

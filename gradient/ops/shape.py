@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends.composed.shared import diagonal_at, sliced, sliding_window_at, strided_at
+from gradient.backends.composed.shared import diagonal_at, sliding_window_at, strided_at
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
@@ -137,15 +137,10 @@ def flip(be: Backend[Array], x: Array, /, *, axis: tuple[int, ...]) -> Array:
     return be.copy(be.flip(x, axis))
 
 
-@op(lambda g, be, by, axis: rolled(be, g, g.shape[axis] - by, axis), takes_complex=True)
+@op(lambda g, be, by, axis: be.roll(g, g.shape[axis] - by, axis), takes_complex=True)
 def roll(be: Backend[Array], x: Array, /, *, by: int, axis: int) -> Array:
     """Rotated along `axis` by 0 < `by` < its size; a copy."""
-    return rolled(be, x, by, axis)
-
-
-def rolled(be: Backend, x: Any, by: int, axis: int) -> Any:
-    n = x.shape[axis]
-    return be.concatenate([sliced(be, x, axis, n - by, n), sliced(be, x, axis, 0, n - by)], axis)
+    return be.roll(x, by, axis)
 
 
 @op(lambda g, be, widths: be.getitem(g, unpadded(g.shape, widths)), takes_complex=True)
@@ -158,6 +153,15 @@ def pad(
 
 def unpadded(shape: tuple[int, ...], widths: Any) -> tuple[slice, ...]:
     return tuple(slice(a, n - b) for n, (a, b) in zip(shape, widths, strict=True))
+
+
+@op(lambda g, be, x_shape, widths, mode: be.pad_around_grad(g, x_shape, widths, mode),
+    public_name="pad", takes_complex=True)  # fmt: skip
+def pad_around(
+    be: Backend[Array], x: Array, /, *, widths: tuple[tuple[int, int], ...], mode: str
+) -> Array:
+    """Pad x with its own elements: `mode` is "reflect", "replicate" or "circular"."""
+    return be.pad_around(x, widths, mode)
 
 
 @op(

@@ -96,6 +96,9 @@ class Products(Arithmetic):
     def outer(self, vec2: Tensor) -> Tensor:
         """The outer product of two vectors: (M,) and (N,) -> (M, N)."""
         _expect("outer", (self, 1), (vec2, 1))
+        if 0 < self.backend.one_pass_from <= self.numel() * vec2.numel():
+            # An operator asks for one pass by the sizes of its operands.
+            return self.unsqueeze(1).expand(-1, vec2.numel()) * vec2
         return self.unsqueeze(1) * vec2.unsqueeze(0)
 
     ger = outer

@@ -84,6 +84,16 @@ ROWS = [
         ONE,
         empty=EMPTY,
     ),
+    *[
+        Row(
+            "pad_around",
+            lambda x, mode=mode: shape.pad_around(x, widths=((1, 0), (2, 1)), mode=mode),
+            lambda x, way=way: np.pad(x, ((1, 0), (2, 1)), way),
+            ONE,
+            note=mode,
+        )
+        for mode, way in (("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap"))
+    ],
     Row(
         "diagonal",
         lambda x: shape.diagonal(x, offset=1),

@@ -51,10 +51,22 @@ def test_copies_of_runs(dtype: Any, started: list[Any]) -> None:
 
 def test_copies_by_numpy(started: list[Any]) -> None:
     x = drawn(6, 7, 32)
-    for each in (x[..., ::2], x[..., ::-1], x[::-1], x[..., :8], x.astype(int), x[0, 0, 0]):
+    for each in (x[..., ::2], x[::-1, ::2], x[..., :8], x.astype(int), x[0, 0, 0]):
         out = backends.get("cpu").copy(each)
         assert out.flags.c_contiguous and out.dtype == each.dtype and np.array_equal(out, each)
     assert not started
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_copies_of_reversed_axes(dtype: Any, started: list[Any]) -> None:
+    x = drawn(5, 7, 1, 37, dtype=dtype)
+    taken = [x[..., ::-1], x[::-1], x[:, ::-1], x[::-1, ::-1], x[:, ::-1, :, ::-1], np.flip(x)]
+    for each in taken:
+        out = backends.get("cpu").copy(each)
+        assert out.flags.carray and np.array_equal(out, each)
+    assert len(started) == len(taken)
+    assert np.array_equal(backends.get("cpu").copy(x[::-1, :, :, ::-1]), x[::-1, :, :, ::-1])
+    assert len(started) == len(taken)  # by NumPy
 
 
 def test_copies_to_places_in_any_layout() -> None:

@@ -959,6 +959,25 @@ PAIRS: list[Case] = [
 BOUNDS: list[Any] = [(-3.0, 3.0), (0.0, None), (None, -0.1), (1.0, -1.0), (-0.0, 2)]
 """`min` and `max` of `clamp`."""
 
+AROUND = "reflect", "replicate", "circular"
+PADS: list[Any] = [
+    ((), ((1, 0), (2, 3))),
+    ((6, 5), ((0, 0), (0, 0), (5, 1), (0, 4))),
+    ((4, 3, 6), ((0, 0), (0, 0), (1, 2), (2, 0), (3, 3))),
+    ((6,), ((0, 0), (0, 0), (0, 5))),
+]
+"""Axes after (rows, 7), and the widths of a padding."""
+
+
+def pads(a: Draw, axes: Any, widths: Any) -> tuple[Any, ...]:
+    return a(a.rows, 7, *axes), widths
+
+
+def padded(a: Draw, axes: Any, widths: Any, mode: str) -> tuple[Any, ...]:
+    shape = (a.rows, 7, *axes)
+    return a(*(n + sum(w) for n, w in zip(shape, widths, strict=True))), shape, widths, mode
+
+
 WEIGHTS: list[Any] = [(), (1,), (67,)]
 
 
@@ -1776,6 +1795,11 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a(), ()), lambda a: (a.integers(-9, 9, 3, 4), ((0, 1), (2, 0)), 3)),
         lambda a: (a(a.rows, 4), ((0, 0), (0, 0))),
     ],
+    "pad_around": [lambda a, mode=mode, o=o: (*pads(a, *o), mode) for mode in AROUND for o in PADS],
+    "pad_around_grad": [
+        lambda a, mode=mode, o=o: padded(a, *o, mode) for mode in AROUND for o in PADS
+    ],
+    "roll": [lambda a, o=o: (a(a.rows, 5, 40), *o) for o in ((1, 0), (2, 1), (1, 2), (39, 2))],
     "place": [
         lambda a: (a(2, 3), (4, 3), (slice(1, 3),)),
         lambda a: (a(5, 3), (4, 3), (a.integers(0, 4, 5),)),

@@ -12,6 +12,7 @@ from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shared import (
     diagonal_at,
     prod_before,
+    sliced,
     sliding_window_at,
     strided_at,
 )
@@ -195,6 +196,13 @@ class ShapeDefaults(RequiredMethods[Array]):
         )
         return self.getitem(x, index)
 
+    def roll(self, x: Array, by: int, axis: int) -> Array:
+        """x rotated along an axis by 0 < `by` < its size."""
+        n = x.shape[axis]
+        return self.concatenate(
+            [sliced(self, x, axis, n - by, n), sliced(self, x, axis, 0, n - by)], axis
+        )
+
     def diagonal(self, x: Array, offset: int) -> Array:
         """The diagonal of the last two axes, as a last axis; above the main one if `offset` > 0."""
         return self.getitem(x, diagonal_at(self, x.shape, offset))
@@ -212,6 +220,37 @@ class ShapeDefaults(RequiredMethods[Array]):
         shape = tuple(a + size + b for size, (a, b) in zip(x.shape, widths, strict=True))
         inside = tuple(slice(a, a + size) for size, (a, _) in zip(x.shape, widths, strict=True))
         return self.assign(self.full(shape, value, x.dtype), inside, x)
+
+    def pad_around(self, x: Array, widths: tuple[tuple[int, int], ...], mode: str) -> Array:
+        """Pad x along each axis by `widths` (before, after) of its own elements: "reflect" mirrors
+        it at its edges, "replicate" repeats them, "circular" begins again. Negative ones crop."""
+        for axis, (before, after) in enumerate(widths):
+            if before or after:
+                x = self.getitem(x, self._around(x.shape[axis], axis, before, after, mode))
+        return x
+
+    def pad_around_grad(
+        self, g: Array, shape: Shape, widths: tuple[tuple[int, int], ...], mode: str
+    ) -> Array:
+        """The gradient for an input of `pad_around` of this shape."""
+        for axis, (before, after) in reversed(list(enumerate(widths))):
+            if before or after:
+                n = shape[axis]
+                smaller = (*g.shape[:axis], n, *g.shape[axis + 1 :])
+                g = self.place(g, smaller, self._around(n, axis, before, after, mode))
+        return g
+
+    def _around(self, n: int, axis: int, before: int, after: int, mode: str) -> tuple[Index, ...]:
+        """The index of the elements that stand along an axis of n, padded."""
+        places = self.arange(-before, n + after, 1, int64.numpy)
+        last = self.full((), n - 1, int64.numpy)
+        if mode == "circular":
+            places = places % n
+        elif mode == "replicate":
+            places = self.maximum(self.minimum(places, last), last * 0)
+        else:
+            places = last - self.abs(last - self.abs(places))  # mirrored at 0, then at n - 1
+        return (*(slice(None),) * axis, places)
 
     def check_indices(self, index: Array, axis: int, size: int) -> None:
         """Raise IndexError if an index of `axis` is not from 0 to size - 1. A backend checks only

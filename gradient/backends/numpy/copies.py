@@ -44,9 +44,27 @@ class CopyKernels(Backend[np.ndarray]):
             if filling.repeats_one(x):
                 filling.fill(out, x[(0,) * x.ndim])
                 return out
-            if _copied(x, out) or transposes.copied(x, out):
+            if _reversed(x, out) or _copied(x, out) or transposes.copied(x, out):
                 return out
         return np.array(x, order="C")
+
+    def roll(self, x: np.ndarray, by: int, axis: int) -> np.ndarray:
+        n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+        if (
+            x.size < LARGE
+            or x.dtype not in kernels.FLOATS
+            or not x.flags.carray
+            or min(by, n - by) * inner < 1
+            or not _is_asked_for()
+        ):
+            return super().roll(x, by, axis)
+        out, flat, row = np.empty(x.shape, x.dtype), x.reshape(-1), n * inner
+        moved = by * inner
+        threads.parallel_for(
+            *(kernels.load("copies").join, x.size, fused.CHUNK, flat[row - moved :], moved, row),
+            *(flat, row - moved, row, out.reshape(-1)),
+        )
+        return out
 
     def assign(self, x: np.ndarray, index: Index, value: Any) -> np.ndarray:
         if x.size >= LARGE and _is_whole(index) and _are_alike(x, value) and _copied(value, x):
@@ -103,6 +121,25 @@ class CopyKernels(Backend[np.ndarray]):
         return out
 
 
+def _reversed(x: np.ndarray, out: np.ndarray) -> bool:
+    """Copy x, in row-major order but that adjacent axes are reversed, by a kernel; return whether
+    it was done."""
+    backwards = [n > 1 and step < 0 for n, step in zip(x.shape, x.strides, strict=True)]
+    if True not in backwards or not kernels.available():
+        return False
+    first, stop = backwards.index(True), len(backwards) - backwards[::-1].index(True)
+    straight = np.flip(x, tuple(axis for axis, back in enumerate(backwards) if back))
+    between = zip(backwards[first:stop], x.shape[first:stop], strict=True)
+    if not straight.flags.carray or any(n > 1 and not back for back, n in between):
+        return False
+    n, inner = math.prod(x.shape[first:stop]), math.prod(x.shape[stop:])
+    threads.parallel_for(
+        *(kernels.load("copies").reverse, x.size // inner, max(1, fused.CHUNK // inner)),
+        *(straight.reshape(-1), out.reshape(-1), n, inner),
+    )
+    return True
+
+
 def _is_whole(index: Index) -> bool:
     return index is Ellipsis or (type(index) is tuple and not index)
 
@@ -136,7 +173,7 @@ def _joined(a: np.ndarray, b: np.ndarray, axis: int, out: np.ndarray) -> bool:
     n, m = (math.prod(x.shape[axis:]) for x in (a, b))
     if min(n, m) < SHORTEST or not _is_asked_for():
         return False
-    arguments = a.reshape(-1), n, b.reshape(-1), m, out.reshape(-1)
+    arguments = a.reshape(-1), n, n, b.reshape(-1), m, m, out.reshape(-1)
     threads.parallel_for(kernels.load("copies").join, out.size, fused.CHUNK, *arguments)
     return True
 

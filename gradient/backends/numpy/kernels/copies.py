@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel
-from gradient.backends.numpy.kernels.vectors import fill, lanes, load, store, transpose_square
+from gradient.backends.numpy.kernels.vectors import (
+    backwards,
+    fill,
+    lanes,
+    load,
+    store,
+    transpose_square,
+)
 
 SHORT = 256
 """Elements of a run up to which it is copied a vector at a time: LLVM's loop, whose vectors are
@@ -61,24 +68,47 @@ def copy_runs(start, stop, x, x0, x1, x2, y, y0, y1, y2, n1, n2, n, repeats):
 
 
 @strict_kernel
-def join(start, stop, a, n, b, m, out):
+def join(start, stop, a, n, a_row, b, m, b_row, out):
     """Elements start to stop of out (rows, n + m), whose rows are those of a (rows, n) and then
-    those of b (rows, m); all are flat."""
+    those of b (rows, m); all are flat. The rows of a and b begin a_row and b_row elements apart."""
     row, left = start // (n + m), start % (n + m)
     at = start
     while at < stop:
         if left < n:
             count = min(n - left, stop - at)
-            place, source = out[at : at + count], a[row * n + left : row * n + left + count]
+            place, source = out[at : at + count], a[row * a_row + left : row * a_row + left + count]
         else:
             count = min(n + m - left, stop - at)
-            begin = row * m + left - n
+            begin = row * b_row + left - n
             place, source = out[at : at + count], b[begin : begin + count]
         for i in range(count):
             place[i] = source[i]
         at, left = at + count, left + count
         if left == n + m:
             row, left = row + 1, 0
+
+
+@strict_kernel
+def reverse(start, stop, x, y, n, inner):
+    """y (rows, n, inner) = x with the order of the n reversed; start and stop count these."""
+    at = start
+    while at < stop:
+        row, left = at // n, at % n
+        count = min(n - left, stop - at)
+        source = (row * n + n - left - count) * inner
+        part, place = x[source : source + count * inner], y[at * inner : (at + count) * inner]
+        if inner == 1:
+            whole = count // lanes(x) * lanes(x)
+            for i in range(0, whole, lanes(x)):
+                store(place, i, backwards(load(part, count - lanes(x) - i)))
+            for i in range(whole, count):
+                place[i] = part[count - 1 - i]
+        else:
+            for i in range(count):
+                run, to = part[(count - 1 - i) * inner :][:inner], place[i * inner :][:inner]
+                for j in range(inner):
+                    to[j] = run[j]
+        at += count
 
 
 TILE = 32

@@ -119,6 +119,14 @@ def every_second(builder, a, b):
     return builder.shuffle_vector(a, b, numbers)
 
 
+@emitted(lambda vector: vector)
+def backwards(builder, vector):
+    """The vector with its elements in the opposite order."""
+    n = vector.type.count
+    order = ir.Constant(ir.VectorType(I32, n), list(reversed(range(n))))
+    return builder.shuffle_vector(vector, vector, order)
+
+
 @emitted()
 def transpose_square(builder, x, at, column, y, to, row):
     """y[to + i row + j] = x[at + j column + i] of flat arrays, for i and j up to a vector's lanes:
