@@ -1,4 +1,4 @@
-"""120 operations at the shapes of common models, and their gradients, beside PyTorch's.
+"""155 operations at the shapes of common models, and their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP, a GPT and a graph network, and of their
@@ -104,6 +104,8 @@ OPS = [
     Op("interpolate, bilinear", of_f("interpolate", scale_factor=2.0, mode="bilinear"), (MAPS,)),
     Op("interpolate, bicubic", of_f("interpolate", scale_factor=2.0, mode="bicubic"), (MAPS,)),
     Op("pad", of_f("pad", (1, 1, 1, 1)), (IMAGES,)),
+    *[Op(f"pad, {mode}", of_f("pad", (1, 1, 1, 1), mode=mode), (IMAGES,))
+      for mode in ("reflect", "replicate", "circular")],
     # normalization
     Op("batch_norm", norm, (IMAGES, (64,), (64,))),
     Op("group_norm", lambda p, x, *w: p.nn.functional.group_norm(x, 8, *w), (IMAGES, (64,), (64,))),
@@ -123,7 +125,29 @@ OPS = [
     Op("binary_cross_entropy_with_logits",
        lambda p, x: p.nn.functional.binary_cross_entropy_with_logits(x, p.zeros_like(x)),
        (TOKENS,)),
+    *[Op(name, of_f(name), ((1024, 1024),) * 2)
+      for name in ("huber_loss", "smooth_l1_loss", "l1_loss", "cosine_similarity",
+                   "pairwise_distance")],
+    Op("triplet_margin_loss", of_f("triplet_margin_loss"), ((1024, 1024),) * 3),
+    Op("normalize", of_f("normalize"), ((1024, 1024),)),
+    # 16-bit floats
+    *[Op(f"{name}, bfloat16", lambda p, a, b, f=f: f(p, a.bfloat16(), b.bfloat16()).float(),
+         ((1024, 1024),) * 2) for name, f in {
+        "add": lambda p, a, b: a + b, "mul": lambda p, a, b: a * b, "div": lambda p, a, b: a / b,
+        "relu": lambda p, a, b: a.relu(), "exp": lambda p, a, b: a.exp(),
+        "tanh": lambda p, a, b: a.tanh(), "sigmoid": lambda p, a, b: a.sigmoid(),
+        "gelu": lambda p, a, b: p.nn.functional.gelu(a), "softmax": lambda p, a, b: a.softmax(-1),
+        "layer_norm": lambda p, a, b: p.nn.functional.layer_norm(a, (1024,)),
+        "sum": lambda p, a, b: a.sum()}.items()],
     # elementwise
+    *[Op(name, of_f(name, *given), ((1024, 1024),)) for name, given in (
+        ("glu", ()), ("hardshrink", ()), ("softshrink", ()), ("threshold", (0.1, 20.0)))],
+    Op("prelu", of_f("prelu"), ((1024, 1024), (1024,))),
+    Op("clamp", lambda p, x: x.clamp(-1, 1), ((1024, 1024),)),
+    Op("lerp", lambda p, a, b: p.lerp(a, b, 0.3), ((1024, 1024),) * 2),
+    Op("lerp, tensors", lambda p, a, b, w: p.lerp(a, b, w), ((1024, 1024),) * 3),
+    Op("addcmul", lambda p, *x: p.addcmul(*x, value=0.5), ((1024, 1024),) * 3),
+    Op("addcdiv", lambda p, *x: p.addcdiv(*x, value=0.5), ((1024, 1024),) * 3),
     Op("relu", of_f("relu"), (IMAGES,)),
     Op("leaky_relu", of_f("leaky_relu", 0.1), (IMAGES,)),
     Op("relu6", of_f("relu6"), (IMAGES,)),
@@ -170,6 +194,7 @@ OPS = [
     Op("sum, columns", lambda p, x: x.sum(0), ((1024, 1024),)),
     Op("mean, planes", lambda p, x: x.mean((2, 3)), (IMAGES,)),
     Op("var", lambda p, x: x.var(-1), ((1024, 256),)),
+    Op("std, all", lambda p, x: x.std(), ((1024, 1024),)),
     Op("max, rows", lambda p, x: x.max(-1)[0], ((1024, 256),)),
     Op("argmax", lambda p, x: x.argmax(-1), (GPT_LOGITS,), None, False),
     Op("cumsum", lambda p, x: x.cumsum(-1), ((1024, 256),)),
@@ -199,6 +224,9 @@ OPS = [
     Op("scatter", lambda p, x, y, i: x.scatter(1, i, y), (GPT_LOGITS, (1024, 8)),
        ((1024, 8), 1024)),
     Op("index_select", lambda p, x, i: x.index_select(0, i), ((1024, 256),), ((512,), 1024)),
+    Op("outer", lambda p, a, b: p.outer(a, b), ((1024,),) * 2),
+    Op("flip", lambda p, x: x.flip(1), ((1024, 1024),)),
+    Op("roll", lambda p, x: x.roll(1, 1), ((1024, 1024),)),
     Op("cat", lambda p, a, b: p.cat([a, b], 1), (MAPS, MAPS)),
     Op("transpose, contiguous", lambda p, x: x.transpose(1, 2).contiguous(), (HEADS,)),
 ]  # fmt: skip

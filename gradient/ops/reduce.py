@@ -46,10 +46,22 @@ def sum(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = 
     return be.sum(x, axis, keepdims)
 
 
-@op(lambda g, x: x * (g * 2), promotion="float_only")
-def sum_of_squares(be: Backend[Array], x: Array, /) -> Array:
-    """The sum of the squares of all elements."""
-    return be.sum_of_squares(x)
+@op(
+    lambda g, be, x, axis, keepdims: squares_grad(be, g, x, axis, keepdims),
+    promotion="float_only",
+)
+def sum_of_squares(
+    be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False
+) -> Array:
+    """The sum of the squares."""
+    return be.sum_of_squares(x, axis, keepdims)
+
+
+def squares_grad(be: Backend, g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+    twice = g * 2
+    if axis is not None:
+        twice = expand_reduced(be, twice, tuple(x.shape), axis, keepdims)
+    return x * twice
 
 
 @op(promotion="none")

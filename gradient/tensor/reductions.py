@@ -190,9 +190,7 @@ class Reductions(Arithmetic):
             return self.to(float32).norm(p, dim, keepdim).to(self.dtype)
         axis = self._axis("norm", dim, keepdim)
         if p == 2:
-            if axis is None and not keepdim:
-                return _root(reduce.sum_of_squares(self), elementwise.sqrt)
-            squares = reduce.sum(self * self, axis=axis, keepdims=keepdim)
+            squares = reduce.sum_of_squares(self, axis=axis, keepdims=keepdim)
             return _root(squares, elementwise.sqrt)
         size = elementwise.abs(self)
         if p < 0:

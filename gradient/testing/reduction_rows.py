@@ -41,6 +41,12 @@ ROWS = [
         empty=((3, 0),),
         scalar=True,
     ),
+    reduction(
+        "sum_of_squares",
+        lambda x, axis, keepdims: np.sum(x * x, axis, keepdims=keepdims),
+        (0, 2),
+        True,
+    ),
     Row(
         "squared_error",
         lambda x, t: loss.squared_error(x, t, count=3),

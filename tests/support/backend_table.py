@@ -1676,6 +1676,8 @@ CASES: dict[str, list[Case]] = {
     "sum_of_squares": [
         *(lambda a: (a(a.rows, 67),), lambda a: (a(3, 5000),), lambda a: (a(0, 3),)),
         *(lambda a: (a(),), lambda a: (np.log(a(a.rows, 67)),)),
+        *(lambda a: (a(a.rows, 67), -1), lambda a: (a(a.rows, 67), 0, True)),
+        *(lambda a: (a(3, 9000), 1, True), lambda a: (a(a.rows, 8, 9), (1, 2))),
     ],
     "squared_error": PAIRS,
     "scaled_gap": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],

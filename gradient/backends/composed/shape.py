@@ -65,9 +65,8 @@ class ShapeDefaults(RequiredMethods[Array]):
         return total / count if count else total * float("nan")
 
     @in_float32
-    def sum_of_squares(self, x: Array) -> Array:
-        """The sum of squares of all elements."""
-        return self.sum(x * x)
+    def sum_of_squares(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        return self.sum(x * x, axis, keepdims)
 
     @in_float32
     def var(

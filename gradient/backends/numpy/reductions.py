@@ -26,6 +26,9 @@ FEW_COLUMNS = 8
 LONG = 128
 """Numbers of an axis that is not the fastest that NumPy may add up one after another."""
 
+SHORT_ROW = 64
+"""Numbers of a row from which its squares are added up without an array of them."""
+
 CHUNK = 1 << 14
 """Elements of whole rows that a thread takes at a time."""
 
@@ -78,13 +81,18 @@ class ReductionKernels(ArrayAPIBackend):
         total = self.sum(x, axis, keepdims)
         return total / (x.size if axis is None else x.size // total.size)
 
-    def sum_of_squares(self, x: np.ndarray) -> np.ndarray:
-        if x.size < MANY or not kernels.supports(x):
-            return super().sum_of_squares(x)
-        out = np.empty((), x.dtype)
+    def sum_of_squares(
+        self, x: np.ndarray, axis: Axis = None, keepdims: bool = False
+    ) -> np.ndarray:
+        if not takes(x, axis):
+            return super().sum_of_squares(x, axis, keepdims)
+        outer, n, inner = cast("tuple[int, int, int]", split(x.shape, axis))
+        if inner > 1 or n < SHORT_ROW:
+            return super().sum_of_squares(x, axis, keepdims)
+        out = np.empty(reduced(x.shape, axis, keepdims), x.dtype)
         family = kernels.load("reductions")
         for launch in _of_rows(
-            family.squares_of_parts, family.sum_of_parts, x.ravel(), 1, x.size, out
+            family.squares_of_parts, family.sum_of_parts, x.ravel(), outer, n, out
         ):
             threads.parallel_for(*launch)
         return out

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from gradient.backends.base import LARGE
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Axis
@@ -27,18 +30,29 @@ class VarianceKernels(ShapeDefaults[np.ndarray]):
         return super().std(x, axis, correction, keepdims) if found is None else np.sqrt(found)
 
 
+def _difference(be: Any, a: Any, b: Any) -> Any:
+    return a - b
+
+
 def _unscaled(
-    be: VarianceKernels, x: np.ndarray, axis: Axis, correction: float, keepdims: bool
+    be: Any, x: np.ndarray, axis: Axis, correction: float, keepdims: bool
 ) -> np.ndarray | None:
     """The composed variance without scaling; None if a square is out of range, there are no degrees
     of freedom, or all elements are equal or not finite."""
-    centred = x - be.mean(x, axis, True) if x.size else x
+    centred = x
+    if x.size >= LARGE:
+        centred = be.in_one_pass(_difference, x, be.mean(x, axis, True))
+    elif x.size:
+        centred = x - be.mean(x, axis, True)
     rest = be.sum(centred, axis, keepdims)  # not exactly 0, as the mean was rounded
     count = x.size // rest.size if rest.size else 0
     if count <= correction:
         return None
-    centred *= centred
-    squares = be.sum(centred, axis, keepdims)
+    if axis is None:
+        squares = be.sum_of_squares(centred, None, keepdims)
+    else:
+        centred *= centred
+        squares = be.sum(centred, axis, keepdims)
     found = (squares - rest * rest / count) / (count - correction)
     limits = np.finfo(x.dtype)
     safe = (found > limits.tiny / limits.eps) & (found < np.inf)
