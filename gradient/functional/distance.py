@@ -30,11 +30,11 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
         x1, x2 = broadcast_tensors(x1, x2)  # before the norms: `dim` counts in the common shape
     norm1 = at_least(_norm(x1, dim), eps)
     norm2 = at_least(_norm(x2, dim), eps)
-    return (x1 * x2).sum(dim) / (norm1 * norm2).squeeze(dim)
+    return (x1 * x2).sum(dim) / (norm1 * norm2)
 
 
 def _norm(input: Tensor, dim: int) -> Tensor:
-    return input.norm(2, dim, keepdim=True)
+    return input.norm(2, dim)
 
 
 @composite

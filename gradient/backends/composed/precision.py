@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from gradient.dtypes import HALF_PRECISION, float32
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+FEW = 1 << 12
+"""Elements below which a kernel is hardly quicker than the default, which is called directly."""
 
 
 def in_float32(method: Method) -> Method:
@@ -31,7 +36,10 @@ def in_float32(method: Method) -> Method:
             be.astype(a, float32.numpy) if getattr(a, "dtype", None) in HALF_PRECISION else a
             for a in args
         ]
-        result = getattr(be, method.__name__)(*converted, **options)
+        if math.prod(a.shape) < FEW:
+            result = method(be, *converted, **options)
+        else:
+            result = getattr(be, method.__name__)(*converted, **options)
         if isinstance(result, tuple):
             return be.astype(result[0], half), *result[1:]
         return be.astype(result, half)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends import small_calls
 from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import kernels, threads, workspace
 
@@ -15,6 +16,8 @@ class CombinationKernels(ActivationDefaults[np.ndarray]):
     """Overrides of `composed.elementwise` and `composed.activation`."""
 
     def lerp(self, x: np.ndarray, end: np.ndarray, weight: Any) -> np.ndarray:
+        if _is_small(x):
+            return SMALL_LERP(self, x, end, weight)
         number = isinstance(weight, (int, float))
         if not _are_alike(x, end) or not (
             number
@@ -31,6 +34,8 @@ class CombinationKernels(ActivationDefaults[np.ndarray]):
     def addcmul(
         self, x: np.ndarray, a: np.ndarray, b: np.ndarray, value: complex = 1
     ) -> np.ndarray:
+        if _is_small(x):
+            return SMALL_ADDCMUL(self, x, a, b, value)
         if not _are_alike(x, a, b) or isinstance(value, complex):
             return super().addcmul(x, a, b, value)
         return _each(kernels.load("combinations").addcmul, x, x, a, b, scalars=(value, False))
@@ -38,6 +43,8 @@ class CombinationKernels(ActivationDefaults[np.ndarray]):
     def addcdiv(
         self, x: np.ndarray, a: np.ndarray, b: np.ndarray, value: complex = 1
     ) -> np.ndarray:
+        if _is_small(x):
+            return SMALL_ADDCDIV(self, x, a, b, value)
         if not _are_alike(x, a, b) or isinstance(value, complex):
             return super().addcdiv(x, a, b, value)
         return _each(kernels.load("combinations").addcmul, x, x, a, b, scalars=(value, True))
@@ -94,6 +101,17 @@ class CombinationKernels(ActivationDefaults[np.ndarray]):
 
 CHUNK = 1 << 15
 """Elements a thread takes at a time."""
+
+
+_DEFAULTS: Any = ActivationDefaults
+SMALL_LERP = _DEFAULTS.lerp.__wrapped__
+SMALL_ADDCMUL = _DEFAULTS.addcmul.__wrapped__
+SMALL_ADDCDIV = _DEFAULTS.addcdiv.__wrapped__
+"""The defaults without their look for 16-bit floats."""
+
+
+def _is_small(x: Any) -> bool:
+    return x.size < kernels.MIN_SIZE and x.dtype.char in "fd" and not small_calls.are_repeated()
 
 
 def _are_alike(x: Any, *others: Any) -> bool:

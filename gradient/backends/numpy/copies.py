@@ -49,10 +49,11 @@ class CopyKernels(Backend[np.ndarray]):
         return np.array(x, order="C")
 
     def roll(self, x: np.ndarray, by: int, axis: int) -> np.ndarray:
+        if x.size < LARGE:
+            return super().roll(x, by, axis)
         n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
         if (
-            x.size < LARGE
-            or x.dtype not in kernels.FLOATS
+            x.dtype not in kernels.FLOATS
             or not x.flags.carray
             or min(by, n - by) * inner < 1
             or not _is_asked_for()

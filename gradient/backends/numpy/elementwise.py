@@ -11,6 +11,7 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.array_api import FLOAT32
+from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 from gradient.backends.numpy.turned_arrays import TurnedArrays
@@ -56,6 +57,8 @@ def _by_kernel(default: Method[P], family: str) -> Method[P]:
 
     return method
 
+
+SMALL_CLAMP: Any = ActivationDefaults.clamp
 
 GELU_GRADS = {"none": "gelu_grad", "tanh": "gelu_tanh_grad"}
 """Kernels, by the approximation."""
@@ -141,6 +144,8 @@ class ElementwiseKernels(TurnedArrays):
         return _each(kernels.load("piecewise").clamp, x, scalars=(float(low), float(high)))
 
     def clamp(self, x: np.ndarray, low: float | None, high: float | None) -> np.ndarray:
+        if x.size < kernels.MIN_SIZE and not small_calls.are_repeated():
+            return SMALL_CLAMP(self, x, low, high)
         bounds = _bounds(x, low, high)
         if bounds is None:
             return super().clamp(x, low, high)

@@ -16,6 +16,11 @@ MANY = 1 << 13
 """Elements from which a kernel is quicker than a difference and a dot product, each a call."""
 
 
+_DEFAULTS: Any = NormDefaults
+SMALL_HUBER = _DEFAULTS.huber_error.__wrapped__
+"""The default without its look for 16-bit floats."""
+
+
 class LossKernels(NormDefaults[np.ndarray]):
     """Overrides of losses of `composed.norms`."""
 
@@ -35,6 +40,11 @@ class LossKernels(NormDefaults[np.ndarray]):
     def huber_error(
         self, x: np.ndarray, target: np.ndarray, delta: float, divisor: float
     ) -> np.ndarray:
+        is_small = x.size < kernels.MIN_SIZE and not small_calls.are_repeated()
+        if is_small and _are_floats_alike(x, target):
+            if delta == 0:
+                return abs(x - target).sum()
+            return SMALL_HUBER(self, x, target, delta, divisor)
         if not _takes(x, target):
             return super().huber_error(x, target, delta, divisor)
         numbers = float(delta), float(divisor)

@@ -84,6 +84,8 @@ class ReductionKernels(ArrayAPIBackend):
     def sum_of_squares(
         self, x: np.ndarray, axis: Axis = None, keepdims: bool = False
     ) -> np.ndarray:
+        if x.size < MANY and x.dtype.char in "fd":
+            return _add(x * x, axis, None, None, keepdims)
         if not takes(x, axis):
             return super().sum_of_squares(x, axis, keepdims)
         outer, n, inner = cast("tuple[int, int, int]", split(x.shape, axis))
