@@ -210,6 +210,6 @@ def draw_integers(
     """Draw an array of integers from [low, high)."""
     source = generator_of(generator)
     array = source.draw(backend.integers, math.prod(shape), high - low)
-    array = backend.astype(array, int64.numpy)
+    array = backend.bitcast(array, int64.numpy)  # below 2**63
     array = array + low if low else array
     return backend.reshape(backend.astype(array, dtype), shape)

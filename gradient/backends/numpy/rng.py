@@ -55,6 +55,16 @@ class RandomKernels(RandomDefaults[np.ndarray]):
             kernel, out = rng.uniform4, np.empty((-(-n // 4), 4), np.float32)
         return _blocks(kernel, key, offset, out).reshape(-1)[:n], len(out)
 
+    def integers(self, key: int, offset: int, n: int, span: int) -> tuple[np.ndarray, int]:
+        if not _many(n):
+            return super().integers(key, offset, n, span)
+        out = np.empty((-(-n // 2), 2), np.uint64)
+        threads.parallel_for(
+            *(kernels.load("rng").integers, len(out), kernels.load("rng").CHUNK),
+            *(*_place(key, offset), np.uint64(span), out),
+        )
+        return out.reshape(-1)[:n], len(out)
+
     def dropout(self, key: int, offset: int, x: np.ndarray, p: float) -> tuple[np.ndarray, int]:
         if x.dtype != np.float32 or not _many(x.size):
             return super().dropout(key, offset, x, p)

@@ -7,6 +7,7 @@ import numpy as np
 from gradient.backends.base import LARGE
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.numpy import kernels, threads, workspace
+from gradient.backends.numpy.integer_order import order_of_integers
 from gradient.backends.numpy.kernels import INT64
 from gradient.dtypes import HALF_PRECISION
 
@@ -37,6 +38,10 @@ class SelectionKernels(ShapeDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`: top-k of 50,000 logits takes a tenth of the time of a sort."""
 
     def argsort(self, x: np.ndarray, axis: int) -> np.ndarray:
+        if x.size >= kernels.MIN_SIZE and x.dtype.kind in "iu":
+            found = order_of_integers(np.moveaxis(x, axis, -1))
+            if found is not None:
+                return np.ascontiguousarray(np.moveaxis(found, -1, axis))
         if not _sorts(x):
             return super().argsort(x, axis)
         rows = kernels.contiguous(np.moveaxis(x, axis, -1).astype(np.float32, copy=False))

@@ -40,10 +40,9 @@ IN_CACHE = 128
 """Such vectors of blocks that are made before they are used."""
 
 
-@emitted(None, types.uint64, types.uint64, ..., types.int64)
-def uniform_blocks(builder, counter, key, out, at):
-    """The numbers of `uniform4` for TOGETHER blocks, to a flat array from its element `at` on."""
-    n, i32, i64 = TOGETHER, ir.IntType(32), ir.IntType(64)
+def _words_of_blocks(builder: Any, counter: Any, key: Any) -> list[Any]:
+    """The four words of TOGETHER blocks from a counter on, each a vector of uint64."""
+    n, i64 = TOGETHER, ir.IntType(64)
     lanes = ir.VectorType(i64, n)
 
     def same(number: Any) -> Any:
@@ -67,23 +66,51 @@ def uniform_blocks(builder, counter, key, out, at):
         c1, c3 = builder.and_(p1, low), builder.and_(p0, low)
         k0 = builder.and_(builder.add(k0, constant(W0)), low)
         k1 = builder.and_(builder.add(k1, constant(W1)), low)
-    parts = [
-        builder.sitofp(
-            builder.trunc(builder.lshr(c, constant(8)), ir.VectorType(i32, n)),
-            ir.VectorType(ir.FloatType(), n),
-        )
-        for c in (c0, c1, c2, c3)
-    ]
+    return [c0, c1, c2, c3]
+
+
+def _by_block(builder: Any, parts: list[Any]) -> Any:
+    """Four vectors, of a number of each block, as one in which a block's four are adjacent."""
 
     def picked(a: Any, b: Any, numbers: list[int]) -> Any:
-        mask = ir.Constant(ir.VectorType(i32, len(numbers)), numbers)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)
         return builder.shuffle_vector(a, b, mask)
 
+    n = TOGETHER
     halves = [picked(parts[i], parts[i + 1], list(range(2 * n))) for i in (0, 2)]
-    together = picked(halves[0], halves[1], [word * n + i for i in range(n) for word in range(4)])
+    return picked(halves[0], halves[1], [word * n + i for i in range(n) for word in range(4)])
+
+
+@emitted(None, types.uint64, types.uint64, ..., types.int64)
+def uniform_blocks(builder, counter, key, out, at):
+    """The numbers of `uniform4` for TOGETHER blocks, to a flat array from its element `at` on."""
+    n, i32 = TOGETHER, ir.IntType(32)
+    parts = [
+        builder.sitofp(
+            builder.trunc(builder.lshr(c, ir.Constant(c.type, [8] * n)), ir.VectorType(i32, n)),
+            ir.VectorType(ir.FloatType(), n),
+        )
+        for c in _words_of_blocks(builder, counter, key)
+    ]
+    together = _by_block(builder, parts)
     together = builder.fmul(together, ir.Constant(together.type, [2.0**-24] * 4 * n))
     place = builder.bitcast(builder.gep(out, [at]), together.type.as_pointer())
     builder.store(together, place).align = 4
+
+
+@emitted(None, types.uint64, types.uint64, ..., types.int64)
+def integer_blocks(builder, counter, key, out, at):
+    """The two 64-bit numbers of TOGETHER blocks, to a flat array from its element `at` on."""
+    n = TOGETHER
+    words = _words_of_blocks(builder, counter, key)
+    shift = ir.Constant(words[0].type, [32] * n)
+    first, second = (builder.or_(builder.shl(words[i], shift), words[i + 1]) for i in (0, 2))
+    order = ir.Constant(
+        ir.VectorType(ir.IntType(32), 2 * n), [half * n + i for i in range(n) for half in range(2)]
+    )
+    together = builder.shuffle_vector(first, second, order)
+    place = builder.bitcast(builder.gep(out, [at]), together.type.as_pointer())
+    builder.store(together, place).align = 8
 
 
 @kernel
@@ -119,6 +146,38 @@ def uniform8(start, stop, key, offset, out):
         c0, c1, c2, c3 = philox4x32(offset + U8(start + i), key)
         out[i, 0] = (np.float64(c0 >> U8(5)) * 2.0**26 + np.float64(c1 >> U8(6))) * 2.0**-53
         out[i, 1] = (np.float64(c2 >> U8(5)) * 2.0**26 + np.float64(c3 >> U8(6))) * 2.0**-53
+
+
+@emitted(types.uint64, types.uint64, types.uint64)
+def high_product(builder, a, b):
+    """The high 64 of the 128 bits of a * b."""
+    wide = ir.IntType(128)
+    product = builder.mul(builder.zext(a, wide), builder.zext(b, wide))
+    return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+
+
+@kernel
+def integers(start, stop, key, offset, span, out):
+    """out uint64 (blocks, 2): 64-bit numbers modulo `span`; made as many as stay in the cache."""
+    out = out[start:stop]
+    is_power, mask = span & (span - U8(1)) == U8(0), span - U8(1)
+    factor = U8(2**64 - 1) // span  # of other spans, 2^64 // span
+    for first in range(0, out.shape[0], TOGETHER * IN_CACHE):
+        some = out[first : first + TOGETHER * IN_CACHE]
+        n, flat = some.shape[0], some.reshape(-1)
+        at, whole = offset + U8(start + first), some.shape[0] // TOGETHER * TOGETHER
+        for i in range(0, whole, TOGETHER):
+            integer_blocks(at + U8(i), key, flat, 2 * i)
+        for i in range(whole, n):
+            c0, c1, c2, c3 = philox4x32(at + U8(i), key)
+            some[i, 0], some[i, 1] = (c0 << WORD) | c1, (c2 << WORD) | c3
+        if is_power:
+            for i in range(flat.size):
+                flat[i] &= mask
+        else:
+            for i in range(flat.size):  # a product, and at most one span too many: no division
+                left = flat[i] - high_product(flat[i], factor) * span
+                flat[i] = left - span if left >= span else left
 
 
 @ordered_kernel

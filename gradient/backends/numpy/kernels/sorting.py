@@ -92,3 +92,41 @@ def _distribute(keys, other, counts):
             count[value] += 1
         keys, other, moved = other, keys, not moved
     return moved
+
+
+@ordered_kernel
+def count_leading(start, stop, x, part, least, shift, counts):
+    """counts (parts, digits) = how many numbers x - least of each part of x have each leading
+    digit, which `shift` leaves of them; for the parts start to stop. x is uint64."""
+    for p in range(start, stop):
+        own = counts[p]
+        own[:] = 0
+        some = x[p * part : min((p + 1) * part, x.size)]
+        for i in range(some.size):
+            own[(some[i] - least) >> shift] += 1
+
+
+@ordered_kernel
+def pack_places(start, stop, x, part, least, shift, dropped, bits, begins, out):
+    """Put each number x - least without its last `dropped` bits, and behind it, in `bits` bits, its
+    place in x, to where its leading digit begins in `out`; for the parts start to stop."""
+    for p in range(start, stop):
+        at = begins[p]
+        for i in range(p * part, min((p + 1) * part, x.size)):
+            number = x[i] - least
+            digit = number >> shift
+            out[np.uint64(at[digit])] = ((number >> dropped) << bits) | np.uint64(i)
+            at[digit] += 1
+
+
+@ordered_kernel
+def unpack_places(start, stop, keys, bits, places, tied):
+    """places[start:stop] = the last `bits` bits of the keys; a 1 in `tied` (1,) if two neighbours
+    have the same bits before these."""
+    mask, ties = (np.uint64(1) << bits) - np.uint64(1), 0
+    for i in range(start, stop):
+        places[i] = np.int64(keys[i] & mask)
+    for i in range(max(start, 1), stop):
+        ties |= (keys[i] >> bits) == (keys[i - 1] >> bits)
+    if ties > 0:
+        tied[0] = 1
