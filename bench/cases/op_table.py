@@ -1,4 +1,4 @@
-"""155 operations at the shapes of common models, and their gradients, beside PyTorch's.
+"""177 operations at the shapes of common models, and their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP, a GPT and a graph network, and of their
@@ -228,6 +228,33 @@ OPS = [
     Op("flip", lambda p, x: x.flip(1), ((1024, 1024),)),
     Op("roll", lambda p, x: x.roll(1, 1), ((1024, 1024),)),
     Op("cat", lambda p, a, b: p.cat([a, b], 1), (MAPS, MAPS)),
+    # a million numbers: searches, masks, random integers
+    Op("randperm", lambda p: p.randperm(1_000_000), (), None, False),
+    Op("randint", lambda p: p.randint(0, 100, (1000, 1000)), (), None, False),
+    Op("multinomial, with replacement",
+       lambda p, x: p.multinomial(x.abs(), 10, replacement=True), (MILLION,), None, False),
+    Op("searchsorted", lambda p, x, row: p.searchsorted(row.sort()[0], x), (MILLION, (1000,)),
+       None, False),
+    Op("histogram", lambda p, x: p.histogram(x, 100)[0], (MILLION,), None, False),
+    Op("histc", lambda p, x: p.histc(x, 100), (MILLION,), None, False),
+    Op("bincount", lambda p, i: p.bincount(i), (), ((1_000_000,), 100), False),
+    Op("sort, ints", lambda p, i: i.sort()[0], (), ((1_000_000,), 1000), False),
+    Op("nonzero", lambda p, x: (x > 0).nonzero(), (MILLION,), None, False),
+    Op("x[mask]", lambda p, x: x[x.detach() > 0].sum(), (MILLION,)),
+    Op("masked_scatter", lambda p, x, y: x.masked_scatter(y.detach() > 0, y), (MILLION, MILLION)),
+    Op("cummax", lambda p, x: x.cummax(1)[0], (MILLION,)),
+    Op("cumprod", lambda p, x: x.cumprod(1), (MILLION,)),
+    Op("amax, rows", lambda p, x: x.amax(1), (MILLION,)),
+    Op("amin, columns", lambda p, x: x.amin(0), (MILLION,)),
+    Op("index_copy, columns", lambda p, x, y: x.index_copy(1, p.arange(999, -1, -1), y),
+       (MILLION, MILLION)),
+    Op("index_select, columns", lambda p, x, i: x.index_select(1, i), (MILLION,),
+       ((1000,), 1000)),
+    Op("scatter, columns", lambda p, x, i: x.scatter(0, i, 1.0), (MILLION,), (MILLION, 1000)),
+    Op("repeat_interleave", lambda p, x: x.repeat_interleave(2, 1), (MILLION,)),
+    Op("combinations", lambda p, x: p.combinations(x), ((1000,),), None, False),
+    Op("trapezoid", lambda p, x: p.trapezoid(x, dim=1), (MILLION,)),
+    Op("one_hot", lambda p, i: p.nn.functional.one_hot(i, 1000), (), ((1000,), 1000), False),
     Op("transpose, contiguous", lambda p, x: x.transpose(1, 2).contiguous(), (HEADS,)),
 ]  # fmt: skip
 
