@@ -53,6 +53,7 @@ def embedding_bag(
         one_dtype(op, weight, per_sample_weights=per_sample_weights)
         per_sample_weights = per_sample_weights.reshape(-1)
     bag, count = _bags(op, input, offsets, include_last_offset)
+    size = input.shape[1] if input.ndim == 2 and padding_idx is None else 0  # if all have the same
     input = input.reshape(-1)
     if padding_idx is not None:
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
@@ -69,6 +70,9 @@ def embedding_bag(
         return _largest(rows, bag, count)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.unsqueeze(1)
+    if size:
+        bags = rows.reshape(count, size, rows.shape[1])
+        return bags.sum(1) if mode == "sum" else bags.mean(1)
     total = rows.new_zeros((count, rows.shape[1])).index_add(0, bag, rows)
     if mode == "sum":
         return total

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.variable import wrap
 from gradient.dtypes import int64
 from gradient.errors import (
     ArgumentError,
@@ -22,6 +23,9 @@ from gradient.tensor.arguments import INDICES, constant, int_of, tensor_of
 from gradient.tensor.creation import arange
 from gradient.tensor.einsum import einsum
 from gradient.tensor.joining import where
+
+MANY = 1 << 16
+"""Numbers of one-hot vectors from which ones are written to zeros, where that is checked."""
 
 __all__ = ["bilinear", "embedding", "grouped_linear", "linear", "one_hot"]
 
@@ -162,5 +166,10 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         num_classes = largest + 1
     else:
         tensor.backend.check_range(tensor.array, 0, num_classes - 1, "one_hot", "classes")
+    be = tensor.backend
+    if tensor.numel() * num_classes >= MANY and be.looks_along and be.reads_values:
+        at = be.unsqueeze(tensor.array, -1)
+        none = be.zeros((*tensor.shape, num_classes), int64.numpy)
+        return wrap(be.put_along(none, at, be.ones(at.shape, int64.numpy), -1, False), be)
     classes = arange(num_classes, device=tensor.device)
     return (tensor.unsqueeze(-1) == classes).long()

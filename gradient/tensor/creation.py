@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -384,7 +383,7 @@ def tril_indices(
     requires_grad: bool = False,
 ) -> Tensor:
     """Return the indices (2, N), rows and columns, of a matrix's lower triangle."""
-    found = _triangle_indices("tril_indices", np.tril_indices, row, col, offset, dtype)
+    found = _triangle_indices("tril_indices", True, row, col, offset, dtype)
     return finished(backend_of(device).asarray(found), backend_of(device), requires_grad)
 
 
@@ -399,13 +398,13 @@ def triu_indices(
     requires_grad: bool = False,
 ) -> Tensor:
     """Return the indices (2, N), rows and columns, of a matrix's upper triangle."""
-    found = _triangle_indices("triu_indices", np.triu_indices, row, col, offset, dtype)
+    found = _triangle_indices("triu_indices", False, row, col, offset, dtype)
     return finished(backend_of(device).asarray(found), backend_of(device), requires_grad)
 
 
 def _triangle_indices(
     caller: str,
-    indices: Callable[..., Any],
+    lower: bool,
     row: int,
     col: int,
     offset: int,
@@ -416,4 +415,19 @@ def _triangle_indices(
     if dtype_of(dtype).kind != "int":
         raise DTypeError(sentence(caller, "an integer dtype", dtype_of(dtype)))
     offset = int_of(caller, "offset", offset)
-    return np.stack(indices(row, offset, col)).astype(_dtype(dtype))
+    return triangle_places(row, col, offset, lower, _dtype(dtype))
+
+
+def triangle_places(row: int, col: int, offset: int, lower: bool, dtype: np.dtype) -> np.ndarray:
+    """Rows and columns (2, N) of the elements of a triangle."""
+    # How many columns of each row are below its part of the triangle, or in it if it is the lower.
+    row_numbers = np.arange(row)
+    counts = np.minimum(np.maximum(row_numbers + (offset + lower), 0), col)
+    first = 0 if lower else counts
+    counts = counts if lower else col - counts
+    ends = counts.cumsum()
+    out = np.empty((2, int(ends[-1]) if row else 0), dtype)
+    out[0] = row_numbers.repeat(counts)
+    shift = (ends - counts - first).repeat(counts)
+    np.subtract(np.arange(shift.size), shift, out=out[1], casting="unsafe")
+    return out

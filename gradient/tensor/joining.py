@@ -20,17 +20,22 @@ from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.backends.placement import device_contexts
+from gradient.dtypes import int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, copied, sentence
 from gradient.ops import comparison, shape
 from gradient.source_lines import user_frame
 from gradient.tensor.arguments import Size, axis_of, fitting, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
+from gradient.tensor.creation import triangle_places
 from gradient.tensor.float8 import where_float8
 
 if TYPE_CHECKING:
     from gradient.autograd.op import Op
     from gradient.autograd.variable import Number
     from gradient.tensor.core import Tensor
+
+FEW = 32
+"""Elements of which Python makes all pairs as fast as NumPy."""
 
 __all__ = [
     "atleast_1d",
@@ -382,5 +387,10 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     chosen = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     if r == 0:
         return wrap(input.backend.zeros((0,), input.array.dtype), input.backend)
-    rows = np.array(list(chosen(range(input.shape[0]), r)), np.int64).reshape(-1, r)
+    n = input.shape[0]
+    if r == 2 and n > FEW:
+        rows = triangle_places(n, n, 0 if with_replacement else 1, False, int64.numpy).T.copy()
+    else:
+        numbers = itertools.chain.from_iterable(chosen(range(n), r))
+        rows = np.fromiter(numbers, np.int64).reshape(-1, r)
     return input[wrap(input.backend.asarray(rows), input.backend)]

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from gradient.backends import Backend
     from gradient.tensor.core import Tensor
 
+COUNTED = 1 << 15
+"""Elements whose intervals are computed at a time."""
+
 __all__ = ["bucketize", "histc", "isin", "searchsorted"]
 
 
@@ -69,10 +72,15 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
             low, high = low - 1, high + 1
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ArgumentError(sentence("histc", "a finite range", f"{low} to {high}"))
-        inside = row[(row >= low) & (row <= high)]
         width = high - low or 1.0  # 0: the elements are so large that +-1 is lost
-        places = ((inside - low) * bins / width).astype(np.int64)
-        return np.bincount(np.minimum(places, bins - 1), minlength=bins)
+        found = np.zeros(bins, np.int64)
+        for first in range(0, row.size, COUNTED):  # as many as stay in the cache
+            part = row[first : first + COUNTED]
+            if min != max:
+                part = part[(part >= low) & (part <= high)]
+            places = ((part - low) * bins / width).astype(np.int64)
+            found += np.bincount(np.minimum(places, bins - 1), minlength=bins)
+        return found
 
     def counts(host: np.ndarray) -> np.ndarray:
         host = _as_numbers(host)

@@ -165,9 +165,11 @@ class Statistics(TensorBase):
             raise ArgumentError(sentence("renorm", expected, f"{p} and {maxnorm}"))
         axis = axis_of(dim, self.ndim)
         others = tuple(i for i in range(self.ndim) if i != axis)
-        beyond = self.detach().norm(p, others, True) > maxnorm
-        # Norms of the scaled slices only: those of the others may be NaN.
-        size = self.masked_fill(~beyond, 0.0).norm(p, others, True)
+        norms = self.detach().norm(p, others, True)
+        beyond = norms > maxnorm
+        size = norms
+        if self.requires_grad:  # gradients of norms of other slices may be NaN
+            size = self.masked_fill(~beyond, 0.0).norm(p, others, True)
         return self * where(beyond, maxnorm / (size + 1e-7), 1.0)
 
     def cov(
