@@ -111,7 +111,9 @@ def _counted(
     inside = np.full(len(points), bool(edges))
     places = np.zeros(len(points), np.int64)
     for column, e, n in zip(points.T, edges, counts, strict=True):
-        place = np.searchsorted(e, column, "right") - 1
+        be = x.backend
+        sought = be.asarray(np.ascontiguousarray(column))
+        place = be.to_numpy(be.searchsorted(be.asarray(e), sought, True)) - 1
         place[column == e[-1]] = n - 1  # the last bin has its end, too
         inside &= (column >= e[0]) & (column <= e[-1])
         places = places * n + place

@@ -24,6 +24,28 @@ def getitem(be: Backend[Array], x: Array, /, index: Any) -> Array:
     return be.getitem(x, index)
 
 
+@op(
+    lambda g, be, x_shape, mask: be.place(g, x_shape, (mask,)),
+    public_name="index",
+    moves="codes",
+    takes_complex=True,
+)
+def compress(be: Backend[Array], x: Array, /, *, mask: Any) -> Array:
+    """x[mask], for a mask of x's shape."""
+    return be.compress(x, mask)
+
+
+@op(
+    lambda g, be, x_shape, index, axis: be.place(g, x_shape, (slice(None),) * axis + (index,)),
+    public_name="index_select",
+    moves="codes",
+    takes_complex=True,
+)
+def select(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Array:
+    """The slices of an axis at a vector of int64 indices."""
+    return be.select(x, index, axis)
+
+
 @op(lambda g, be, index: be.getitem(g, index), takes_complex=True)
 def place(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...], index: Any) -> Array:
     """Zeros of `shape` with x added at `index`: the transpose of getitem."""

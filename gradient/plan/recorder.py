@@ -141,7 +141,9 @@ class Recorder:
             args, options = mapped((args, options), (RecordedArray, PackedArray), opened)
             return getattr(self.real.backend, name)(*args, **options)
         args, options = mapped((args, options), ARRAYS, self._lifted)
-        if name == "getitem" and any(x.dtype == bool for x in leaves(args[1:], RecordedArray)):
+        if name in ("getitem", "compress") and any(
+            x.dtype == bool for x in leaves(args[1:], RecordedArray)
+        ):
             self.stop("the shape of what a mask picks depends on its values")
         given = mapped((args, options), (RecordedArray, PackedArray), opened)
         packed = list(leaves((args, options), PackedArray))

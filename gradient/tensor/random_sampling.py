@@ -163,11 +163,10 @@ class RandomSampling(Arithmetic):
             _check_weights(host, num_samples, replacement)
         weights = backend.astype(weights, wide)
         if replacement or num_samples == 1:
-            u = draw(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
+            u = draw(generator, backend, "uniform", (*weights.shape[:-1], num_samples), wide)
             total = backend.cumsum(weights, len(weights.shape) - 1)
             last = backend.getitem(total, (..., slice(-1, None)))
-            below = backend.unsqueeze(total / last, -2) <= u
-            index = backend.sum(backend.astype(below, int64.numpy), len(below.shape) - 1)
+            index = backend.searchsorted(total / last, u, True)
             # By rounding, u may not be below the last edge: take the last index with a weight.
             top = backend.sum(backend.astype(total < last, int64.numpy), len(total.shape) - 1, True)
             return wrap(backend.minimum(index, top), backend)
@@ -175,9 +174,10 @@ class RandomSampling(Arithmetic):
             raise _too_few(num_samples, weights.shape[-1])
         u = draw(generator, backend, "uniform", weights.shape, wide)
         able, one = weights > 0, backend.ones((), wide)
-        clocks = -backend.log(1 - u) / backend.where(able, weights, one)
-        clocks = backend.where(able, clocks, backend.full((), math.inf, wide))
-        return wrap(backend.topk(clocks, num_samples, len(weights.shape) - 1, False), backend)
+        # The clocks' negatives, of which the largest are sought: for these there are kernels.
+        clocks = backend.log(1 - u) / backend.where(able, weights, one)
+        clocks = backend.where(able, clocks, backend.full((), -math.inf, wide))
+        return wrap(backend.topk(clocks, num_samples, len(weights.shape) - 1, True), backend)
 
     def bernoulli(self, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
         """Draw ones with the probabilities in self, else zeros; or, in self's shape, with

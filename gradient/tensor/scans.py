@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.forwarding import forwarded
-from gradient.autograd.modes import no_grad
 from gradient.autograd.promotion import refuse_complex
+from gradient.autograd.variable import wrap
 from gradient.dtypes import HALF_PRECISION, bool_, float32
 from gradient.errors import (
     ArgumentError,
@@ -21,7 +21,7 @@ from gradient.ops import reduce
 from gradient.tensor.arguments import axis_of, number_of, tensor_of
 from gradient.tensor.arithmetic import floating
 from gradient.tensor.base import TensorBase
-from gradient.tensor.joining import cat, where
+from gradient.tensor.joining import cat
 from gradient.tensor.reductions import ValuesAndIndices, returned
 from gradient.tensor.views import without_base
 
@@ -37,12 +37,12 @@ class Scans(TensorBase):
     def cummax(self: Any, dim: int) -> ValuesAndIndices:
         """(values, indices) of the running maximum along `dim`, in the shape of self; indices
         are int64, of the last one at ties."""
-        return _running("cummax", self, dim, lambda later, earlier: later >= earlier)
+        return _running("cummax", self, dim, True)
 
     def cummin(self: Any, dim: int) -> ValuesAndIndices:
         """(values, indices) of the running minimum along `dim`, in the shape of self; indices
         are int64, of the last one at ties."""
-        return _running("cummin", self, dim, lambda later, earlier: later <= earlier)
+        return _running("cummin", self, dim, False)
 
     def logcumsumexp(self: Any, dim: int) -> Tensor:
         """The logarithm of the running sum of exponentials along `dim`."""
@@ -55,31 +55,14 @@ class Scans(TensorBase):
         return reduce.logcumsumexp(self, axis=axis)
 
 
-def _running(name: str, x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndices:
-    """Compute a running extreme by a doubling scan of (value, index); NaN propagates."""
+def _running(name: str, x: Any, dim: int, largest: bool) -> ValuesAndIndices:
+    """Compute a running extreme; NaN propagates."""
     refuse_complex("cummax and cummin", [x.dtype])
     axis = axis_of(dim, x.ndim)
-    vector = x if x.ndim else x.reshape(1)
-    n, step = vector.shape[axis], 1
-    with no_grad():
-        values = vector.detach()
-        size = [1] * vector.ndim
-        size[axis] = n
-        ones = values.new_tensor([1] * n).long() if n else values.long()
-        places = (ones.cumsum(0) - 1).reshape(size).expand(values.shape) if n else ones
-        while step < n:
-            parts = [(t.narrow(axis, step, n - step), t.narrow(axis, 0, n - step))
-                     for t in (values, places)]  # fmt: skip
-            (later, earlier), (here, there) = parts
-            takes = wins(later, earlier)
-            if values.is_floating_point():
-                takes = later.isnan() | (takes & ~earlier.isnan())
-            values, places = (
-                cat([whole.narrow(axis, 0, step), where(takes, own, other)], axis)
-                for whole, (own, other) in zip((values, places), parts, strict=True)
-            )
-            step *= 2
-        places = without_base(places.reshape(x.shape).contiguous())
+    vector = x.detach() if x.ndim else x.detach().reshape(1)
+    backend = x.backend
+    places = wrap(backend.running_extreme(vector.array, axis, largest), backend)
+    places = without_base(places if x.ndim else places.reshape(()))
     return returned[name](x.gather(dim, places), places)
 
 
@@ -112,7 +95,7 @@ def cumulative_trapezoid(
 
 
 def _integral(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Tensor:
-    sums, widths, axis = _neighbours(caller, y, x, dx, dim)
+    sums, widths, axis = _neighbours(caller, y, x, dx, dim, summed=x is not None)
     if not y.shape[axis]:
         return y.detach().sum(axis, dtype=y.dtype)
     if isinstance(widths, TensorBase):
@@ -122,9 +105,9 @@ def _integral(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Tensor:
 
 
 def _neighbours(
-    caller: str, y: Any, x: Any, dx: Any, dim: int
+    caller: str, y: Any, x: Any, dx: Any, dim: int, summed: bool = True
 ) -> tuple[Tensor, Tensor | float, int]:
-    """Return the sums of neighbours, their distances, and the axis."""
+    """Return the sums of neighbours (if they are needed, else y), their distances, and the axis."""
     axis = axis_of(dim, tensor_of(caller, y).ndim)
     if not y.ndim:
         raise IndexOutOfRange(sentence(caller, "at least 1 dimension", "0"))
@@ -134,7 +117,7 @@ def _neighbours(
         raise ArgumentError(sentence(caller, "x or dx", "both"))
     step = 1 if dx is None else number_of(caller, "dx", dx)
     n = y.shape[axis]
-    if not n:
+    if not n or not summed:
         return y, step, axis
     sums = y.narrow(axis, 1, n - 1) + y.narrow(axis, 0, n - 1)
     if x is None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.promotion import cast
 from gradient.autograd.variable import Number, Variable, wrap
-from gradient.dtypes import float32, int32, int64
+from gradient.dtypes import float32, int32, int64, result_type
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.ops import comparison, index, reduce
 from gradient.tensor.arguments import (
@@ -27,8 +28,6 @@ from gradient.tensor.reductions import Reductions, ValuesAndIndices, returned
 from gradient.tensor.views import in_order, without_base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradient.tensor.core import Tensor
 
 INTERPOLATIONS: dict[str, Any] = {
@@ -199,12 +198,13 @@ class Sorting(Reductions):
                 f"shape {tuple(array.shape)} of {self.dtype}"
             )
         if weights is None:
-            value = backend.ones(array.shape, int64.numpy)
+            value = None
         else:  # integers are summed in float64, as in PyTorch
             value = weights.array if weights.dtype is float32 else weights.double().array
         top = int(self.max().item()) + 1 if array.shape[0] else 0
-        counts = zeros(max(top, minlength), dtype=value.dtype, device=backend.device).array
-        return wrap(backend.index_add(counts, (array,), value), backend)
+        dtype = int64 if value is None else value.dtype
+        counts = zeros(max(top, minlength), dtype=dtype, device=backend.device).array
+        return wrap(backend.bincount(counts, array, value), backend)
 
     def _below_zero(self) -> bool:
         return bool(self.array.shape[0] and self.min().item() < 0)
@@ -329,8 +329,13 @@ class Sorting(Reductions):
                 f"values, got {own_size} and {size}"
             )
         own = self.detach() if sorter is None else self._sorted_by(sorter)
-        goes_before = comparison.gt if right or side == "right" else comparison.ge
-        found = _first_place(own, values, size, goes_before)
+        dtype, backend = result_type(own, values), self.backend
+        if isinstance(values, Variable):
+            sought = values.detach().to(dtype).array
+        else:
+            sought = backend.full((), cast(backend, values, dtype), dtype.numpy)
+        rows = own.to(dtype).array
+        found = wrap(backend.searchsorted(rows, sought, right or side == "right"), backend)
         return found.to(dtype=int32) if out_int32 else found
 
     def _sorted_by(self, sorter: Tensor) -> Tensor:
@@ -338,21 +343,3 @@ class Sorting(Reductions):
             expected = f"a sorter of shape {tuple(self.array.shape)}"
             raise ShapeError(sentence("searchsorted", expected, tuple(sorter.shape)))
         return self.detach().gather(-1, sorter)
-
-
-def _first_place(
-    rows: Any, values: Any, size: tuple[int, ...], goes_before: Callable[[Any, Any], Tensor]
-) -> Tensor:
-    """Find, by bisection in the last dimension, the first position whose element does not go before
-    the value."""
-    backend, n = rows.backend, rows.array.shape[-1]
-    low = wrap(backend.zeros(size, int64.numpy), backend)
-    high = low + n
-    for _ in range(n.bit_length()):
-        middle = (low + high) // 2
-        places = (middle.reshape(-1) if rows.ndim == 1 else middle).clamp(max=n - 1)
-        element = rows.gather(-1, places).reshape(size)
-        before = goes_before(element, values) | (low == high)
-        low = comparison.where(low, middle + 1, condition=before.array)
-        high = comparison.where(middle, high, condition=before.array)
-    return low

@@ -83,6 +83,13 @@ ROWS = [
         note="mask",
     ),  # fmt: skip
     Row(
+        "select",
+        lambda x: index.select(x, index=constant(x, REPEATED), axis=1),
+        lambda x: x[:, REPEATED],
+        ONE,
+    ),
+    Row("compress", lambda x: index.compress(x, mask=constant(x, MASK)), lambda x: x[MASK], ONE),
+    Row(
         "place", lambda x: index.place(x, shape=(3, 4), index=(constant(x, REPEATED),)), placed, ONE
     ),
     Row(

@@ -686,6 +686,14 @@ def every_kind_of_number(a: Draw, n: int) -> np.ndarray:
         return x.astype(a.dtype)
 
 
+LARGE_EXTREMES: list[Case] = [
+    *[lambda a, axis=axis: (a(3, 70, 90), axis, True) for axis in (0, 1, 2, None, (0, 1))],
+    *[lambda a, n=n: (a(-(-20000 // n), n), 1) for n in (1, 3, 17, 64, 1000, 20000)],
+    lambda a: (with_ties(a(170, 100)), 0),
+    *[lambda a, axis=axis: (every_kind_of_number(a, 40000), axis) for axis in (0, 1)],
+]
+"""Of so many numbers that kernels compare them."""
+
 POOLS: list[tuple[Any, ...]] = [
     ((2, 2), 2),
     ((3, 3), 2, (1, 1)),
@@ -1208,6 +1216,12 @@ CASES: dict[str, list[Case]] = {
     "assign": [
         *(lambda a, case=case: (np.zeros(case(a)[0].shape, a.dtype), ..., *case(a))
           for case in COPIED),
+        *[lambda a, value=value: (a(300, 300), (a.bools(300, 300),), a.dtype.type(value))
+          for value in (2, np.nan)],
+        lambda a: (a(300, 300), (np.arange(90_000).reshape(300, 300) % 3 == 1,), a(30_000)),
+        lambda a: (a(40, 300, 7), (slice(None), a.integers(0, 300, 250)), a(40, 250, 7)),
+        lambda a: (a(300, 300), (slice(None), a.integers(0, 300, 400)), a(300, 400)),
+        lambda a: (a(300, 300), (slice(None), a.integers(-300, 300, 40)), a(300, 40)),
         lambda a: (a(a.rows, 67), (slice(None), slice(3, 35)), a(a.rows, 32)),
         lambda a: (a(a.rows, 67), (..., slice(None, None, -2)), a(a.rows, 34)),
         lambda a: (a(a.rows, 24), (slice(None), slice(8, 16)), a.wide(8)),
@@ -1582,6 +1596,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(3, a.rows, 9), a.integers(0, 9, 3, a.rows, 2), a(3, a.rows, 2), -1, False),
         lambda a: (a(5, 9, a.rows), a.integers(0, 9, 5, 3, a.rows), a(5, 3, a.rows), 1, False),
         lambda a: (a(11, 7), a.integers(0, 11, 20, 6), a(20, 6), 0, True),
+        lambda a: (a(70, 99), a.integers(0, 70, 80, 99), a(80, 99), 0, False),
+        lambda a: (a(3, 70, 9), a.integers(0, 70, 3, 60, 9), a(3, 60, 9), 1, False),
         lambda a: (a(4, 9, 3, 2), a.integers(0, 9, 3, 30, 3, 1), a(3, 30, 3, 1), 1, True),
     ],
     "rope": [
@@ -1697,11 +1713,13 @@ CASES: dict[str, list[Case]] = {
     ],
     "max": [
         lambda a: (a(601, 3, 4), 1),
+        *LARGE_EXTREMES,
         *(lambda a: (a(a.rows, 67),), *along(), lambda a: (a(2, 1500), 1)),
         lambda a: (a(0, 3, 2), (1, -1), True),
     ],
     "min": [
         lambda a: (a(601, 3, 4), 1),
+        *LARGE_EXTREMES,
         *(lambda a: (a(a.rows, 67),), *along(), lambda a: (a(2, 1500), 1)),
         lambda a: (a(0, 3, 2), -2),
     ],
@@ -1738,6 +1756,11 @@ CASES: dict[str, list[Case]] = {
             lambda a, kind=kind: (a.integers(0, 200, 4100, min(a.rows, 5)).astype(kind) - 100, 0)
             for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
         ],
+        *[lambda a, bits=bits: (a.integers(0, 2**bits, 70_000), 0) for bits in (3, 40, 63)],
+        lambda a: (a.integers(0, 2**63, 70_000) % 9000 << 50, 0),  # many ties of the first bits
+        lambda a: (np.repeat(a.integers(0, 2**63, 35_000), 2), 0),
+        lambda a: (a.integers(0, 2**63, 70_000).astype(np.uint64) * np.uint64(2), 0),
+        lambda a: (a.integers(-(2**62), 2**62, 4, 3000), 1),
         lambda a: (a.bools(2, 70), 1),
     ],
     "topk": [
@@ -1761,7 +1784,41 @@ CASES: dict[str, list[Case]] = {
         *[lambda a, k=k: (every_kind_of_number(a, 1500), k, 1, True) for k in (1, 10, 64)],
         lambda a: (a(4, 3), 0, 0, True),
     ],
-    "cumprod": [lambda a: (a(3, 4, 5), 1), lambda a: (a(3, 0), -1)],
+    "cumprod": [
+        *(lambda a: (a(3, 4, 5), 1), lambda a: (a(3, 0), -1), lambda a: (a(3, 7, 300), 1)),
+        *[lambda a, n=n: (a(n, 900), 1) for n in (5, 8)],
+        lambda a: (with_ties(a(70, 90)), 0),
+    ],
+    "running_extreme": [
+        *[lambda a, i=i, best=best: (with_ties(a(3, 7, 300)), i, best)
+          for i in range(3) for best in (True, False)],
+        *[lambda a, best=best: (every_kind_of_number(a, 1500), 1, best) for best in (True, False)],
+        lambda a: (a.integers(-9, 9, 70, 90), 0, True),
+        *(lambda a: (a(a.rows, 67), -1, True), lambda a: (a(0, 3), 0, True)),
+    ],
+    "searchsorted": [
+        *[lambda a, n=n, right=right: (np.sort(a(n)), a(50, 90), right)
+          for n in (1, 2, 7, 64, 300) for right in (True, False)],
+        lambda a: (np.sort(np.rint(a(3, 40))), np.rint(a(3, 1500)), True),
+        lambda a: (np.sort(with_ties(a(40))), with_ties(a(5000)), False),
+        lambda a: (np.sort(a.integers(-9, 9, 40)), a.integers(-9, 9, 5000), False),
+        *(lambda a: (np.sort(a(a.rows)), a(), True), lambda a: (a(0), a(3), False)),
+    ],
+    "bincount": [
+        lambda a: (a.integers(0, 9, 12), a.integers(0, 12, 70), None),
+        lambda a: (a.integers(0, 1, 9), a.integers(0, 9, 300_000).astype(np.int32), None),
+        lambda a: (a.wide(9), a.integers(0, 9, 70), a.wide(70)),
+        lambda a: (a.integers(0, 1, 0), a.integers(0, 9, 0), None),
+        lambda a: (a.integers(0, 1, 3), a.integers(0, 9, 0), None),
+    ],
+    "compress": [
+        *(lambda a: (a(a.rows, 67), a.bools(a.rows, 67)), lambda a: (a(70, 90), a.bools(70, 90))),
+        lambda a: (a(0, 3), a.bools(0, 3)),
+    ],
+    "select": [
+        *[lambda a, i=i: (a(7, 8, 9), a.integers(0, 7, 20), i) for i in range(3)],
+        lambda a: (a(3, 4), a.integers(0, 3, 0), 1),
+    ],
     "writable": [lambda a: (a(3),), lambda a: (a(),)],
     "squeeze": [lambda a: (a(1, 1), None), lambda a: (a(1, 3, 1), (-1,))],
     "unsqueeze": [lambda a: (a(3, 4), -1), lambda a: (a(3, 4), 0)],
@@ -1855,7 +1912,11 @@ CASES: dict[str, list[Case]] = {
         lambda a: (2**64 - 1, 3, with_ties(a(a.rows, 9)), 0.5),
         lambda a: (5, 1, a(), 0.5),
     ],
-    "integers": [lambda a: (5, ON, 67 * a.rows, 1000), lambda a: (5, 1, 3, 2**63)],
+    "integers": [
+        *(lambda a: (5, ON, 67 * a.rows, 1000), lambda a: (5, 1, 3, 2**63)),
+        *[lambda a, span=span: (5, ON, 70_001, span)
+          for span in (1, 2, 3, 2**32 - 1, 2**32 + 1, 2**63 - 1, 2**63)],
+    ],
     "categorical": [
         lambda a: (a(a.rows, 67, low=0.0), a(a.rows, low=0.0)),
         lambda a: (np.maximum(a(3, 9000), a.dtype.type(0)), a(3, low=0.0)),

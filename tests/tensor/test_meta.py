@@ -75,7 +75,7 @@ def test_what_checks_values_has_a_shape(call):
     assert found.is_meta and found.shape == (2, 3)
 
 
-BY_VALUES = ("getitem[mask]",)
+BY_VALUES = ("getitem[mask]", "compress")
 """Rows whose results have a shape that depends on values."""
 
 

@@ -117,6 +117,14 @@ class ShapeDefaults(RequiredMethods[Array]):
         """x[index]: the rows of a matrix at bools or integers (negative: from the end)."""
         return self.getitem(x, (index,))
 
+    def compress(self, x: Array, mask: Array) -> Array:
+        """The elements of x where a mask of its shape is true, in order: (N,)."""
+        return self.getitem(x, (mask,))
+
+    def select(self, x: Array, index: Array, axis: int) -> Array:
+        """The slices of an axis at a vector of int64 indices."""
+        return self.getitem(x, (slice(None),) * axis + (index,))
+
     def topk(self, x: Array, k: int, axis: int, largest: bool) -> Array:
         """int64 indices of the k largest (or smallest) along `axis`, best first. Of equal elements
         the earlier comes first; NaN is larger than any number."""
@@ -276,6 +284,60 @@ class ShapeDefaults(RequiredMethods[Array]):
         if any(hasattr(i, "dtype") for i in index):
             return self.index_add(zeros, index, x)
         return self.assign(zeros, index, x)
+
+    def searchsorted(self, rows: Array, values: Array, right: bool) -> Array:
+        """int64 places at which to insert values (..., m) in sorted rows (..., n), or values of any
+        shape in one row (n,): before equal elements, or with `right` after them; NaN last. The
+        dtypes are the same."""
+        n, size = rows.shape[-1], tuple(values.shape)
+        low = self.zeros(size, int64.numpy)
+        high = self.full(size, n, int64.numpy)
+        for _ in range(n.bit_length()):
+            middle = (low + high) // 2
+            places = self.minimum(middle, self.full((), n - 1, int64.numpy))
+            places = self.reshape(places, (-1,)) if len(rows.shape) == 1 else places
+            element = self.reshape(self.take_along(rows, places, -1), size)
+            after = (element > values if right else element >= values) | (low == high)
+            low = self.where(after, low, middle + 1)
+            high = self.where(after, middle, high)
+        return low
+
+    def bincount(self, counts: Array, x: Array, weights: Array | None) -> Array:
+        """Add to counts, in place, how often each int from 0 on is in a vector x; or the sums of
+        its weights. Returns `counts`."""
+        if weights is None:
+            weights = self.ones(tuple(x.shape), counts.dtype)
+        return self.index_add(counts, (x,), weights)
+
+    def running_extreme(self, x: Array, axis: int, largest: bool) -> Array:
+        """int64 places of the largest (or smallest) along the axis up to each element: of the last
+        of equal ones, and the last NaN if there is one. A doubling scan (Hillis and Steele 1986) of
+        pairs of a value and its place."""
+        axis %= len(x.shape)
+        n, step = x.shape[axis], 1
+        size = tuple(n if i == axis else 1 for i in range(len(x.shape)))
+        places = self.reshape(self.arange(0, n, 1, int64.numpy), size)
+        places = self.copy(self.broadcast_to(places, tuple(x.shape)))
+        before: tuple[Index, ...] = (slice(None),) * axis
+        first: tuple[Index, ...]
+        while step < n:
+            first = (*before, slice(0, step))
+            behind, ahead = (*before, slice(0, n - step)), (*before, slice(step, n))
+            later, earlier = self.getitem(x, ahead), self.getitem(x, behind)
+            takes = later >= earlier if largest else later <= earlier
+            takes = takes | (later != later)
+            x, places = (
+                self.concatenate(
+                    [
+                        self.getitem(whole, first),
+                        self.where(takes, self.getitem(whole, ahead), self.getitem(whole, behind)),
+                    ],
+                    axis,
+                )
+                for whole in (x, places)
+            )
+            step *= 2
+        return places
 
     def cumprod(self, x: Array, axis: int) -> Array:
         axis %= len(x.shape)

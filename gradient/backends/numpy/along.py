@@ -46,6 +46,8 @@ class AlongKernels(ArrayAPIBackend):
             if axis == x.ndim - 1 > 0 and _is_one_of_each_row(x, index):
                 flat = index.ravel() + _begins(index.size, x.shape[axis])
                 return x.ravel().take(flat).reshape(index.shape)
+            if not x.flags.c_contiguous and MANY <= x.size <= index.size and x.dtype.char in "fd":
+                return self.take_along(np.array(x, order="C"), index, axis)
             return super().take_along(x, index, axis)
         size = index.shape
         out, wrong = np.empty(size, x.dtype), np.zeros(1, INT64)
@@ -153,7 +155,6 @@ class AlongKernels(ArrayAPIBackend):
                 return x
         if not (
             value.shape == index.shape
-            and (add or axis == x.ndim - 1)
             and _fits(x, index, axis)
             and kernels.supports(x, value)
             and x.flags.carray
@@ -168,18 +169,12 @@ class AlongKernels(ArrayAPIBackend):
             math.prod(n)
             for n in (x.shape[:axis], index.shape[axis : axis + 1], x.shape[axis + 1 :])
         )
-        if not add:
-            threads.parallel_for(
-                *(family.put, outer, max(1, PUT // m), x.ravel(), x.shape[axis]),
-                *(index.ravel(), m, kernels.contiguous(value).ravel()),
-            )
-            return x
         if inner == 1:
-            work = outer, max(1, CHUNK // m)
+            work = outer, max(1, (CHUNK if add else PUT) // m)
         else:
             work = outer * -(-inner // family.COLUMNS), max(1, CHUNK // (m * family.COLUMNS))
         threads.parallel_for(
-            *(family.scatter_add, *work, x.ravel(), x.shape[axis]),
+            *(family.scatter_add if add else family.put, *work, x.ravel(), x.shape[axis]),
             *(index.ravel(), m, inner, kernels.contiguous(value).ravel()),
         )
         return x

@@ -50,15 +50,13 @@ from gradient.backends.numpy.reductions import ReductionKernels
 from gradient.backends.numpy.remainders import RemainderKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.rope import RopeKernels
+from gradient.backends.numpy.scans import ScanKernels
 from gradient.backends.numpy.selection import SelectionKernels, rows_of, takes_rows
 from gradient.backends.numpy.small_products import SmallProducts
 from gradient.backends.numpy.special import SpecialKernels
 from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.packed import PackedArray
-from gradient.backends.required import Axis, Index, Shape
-
-_max: Any = np.maximum.reduce
-"""The ufunc's method, which takes keywords by their places, too: that is quicker."""
+from gradient.backends.required import Index, Shape
 
 FEW_INDICES = 1 << 10
 """Indices up to which NumPy's own look at the largest costs less than another one."""
@@ -105,6 +103,7 @@ class NumpyBackend(
     CheckedIndices,
     OptimizerKernels,
     ReductionKernels,
+    ScanKernels,
     OnePass,
     CopyKernels,
     CastKernels,
@@ -154,11 +153,6 @@ class NumpyBackend(
     zeros: Any = staticmethod(np.zeros)
     maximum: Any = staticmethod(np.maximum)
     minimum: Any = staticmethod(np.minimum)
-
-    # The ufunc's method, without NumPy's wrapper function, for float dtypes without special cases.
-
-    def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-        return _max(x, axis, None, None, keepdims)
 
     def matmul(self, a: Array, b: Array) -> Array:
         is_small = a.dtype.char in "fd" and (

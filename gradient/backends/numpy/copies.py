@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.backends.base import LARGE, Backend
-from gradient.backends.numpy import filling, fused, kernels, memory, one_pass, threads, transposes
+from gradient.backends.numpy import (
+    filling,
+    fused,
+    indexed_sums,
+    kernels,
+    memory,
+    one_pass,
+    threads,
+    transposes,
+)
 from gradient.backends.required import Index, Shape
 
 _concatenate: Any = getattr(np.concatenate, "_implementation", np.concatenate)
@@ -18,6 +27,9 @@ _concatenate: Any = getattr(np.concatenate, "_implementation", np.concatenate)
 
 TRIANGLE = 1 << 16
 """Elements of whole rows that a thread takes at a time of a triangle."""
+
+FEW_COPIES = 4
+"""Copies of each element that are made one after another."""
 
 SHORTEST = 16
 """Elements of a run from which it is copied as one."""
@@ -46,6 +58,12 @@ class CopyKernels(Backend[np.ndarray]):
                 return out
             if _reversed(x, out) or _copied(x, out) or transposes.copied(x, out):
                 return out
+            if (
+                x.ndim and x.strides[-1] == 0 and x.shape[-1] <= FEW_COPIES
+            ):  # NumPy copies runs of one element
+                for i in range(x.shape[-1]):
+                    out[..., i] = x[..., 0]
+                return out
         return np.array(x, order="C")
 
     def roll(self, x: np.ndarray, by: int, axis: int) -> np.ndarray:
@@ -68,7 +86,7 @@ class CopyKernels(Backend[np.ndarray]):
         return out
 
     def assign(self, x: np.ndarray, index: Index, value: Any) -> np.ndarray:
-        if x.size >= LARGE and _is_whole(index) and _are_alike(x, value) and _copied(value, x):
+        if x.size >= LARGE and _assigned(x, index, value):
             return x
         x[index] = value
         return x
@@ -143,6 +161,35 @@ def _reversed(x: np.ndarray, out: np.ndarray) -> bool:
 
 def _is_whole(index: Index) -> bool:
     return index is Ellipsis or (type(index) is tuple and not index)
+
+
+def _assigned(x: np.ndarray, index: Index, value: Any) -> bool:
+    """Whether a quicker way than NumPy's index has written to a large x."""
+    if _is_whole(index):
+        return _are_alike(x, value) and _copied(value, x)
+    if _is_mask(index, x):
+        mask: Any = index[0] if type(index) is tuple else index
+        x.reshape(-1)[np.flatnonzero(mask.reshape(-1))] = value  # a quarter of the time
+        return True
+    return (
+        type(index) is tuple
+        and len(index) > 1
+        and type(index[-1]) is np.ndarray
+        and type(value) is np.ndarray
+        and not np.may_share_memory(x, value)
+        and indexed_sums.put_slices(x, index, value, adds=False)
+    )
+
+
+def _is_mask(index: Index, x: np.ndarray) -> bool:
+    """Whether an index is one array of bools of x's shape, and x in row-major order."""
+    mask: Any = index[0] if type(index) is tuple and len(index) == 1 else index
+    return (
+        type(mask) is np.ndarray
+        and mask.dtype.kind == "b"
+        and mask.shape == x.shape
+        and x.flags.carray
+    )
 
 
 def _are_alike(x: np.ndarray, other: Any) -> bool:

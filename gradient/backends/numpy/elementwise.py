@@ -12,6 +12,7 @@ import numpy as np
 from gradient.backends import small_calls
 from gradient.backends.array_api import FLOAT32
 from gradient.backends.composed.activation import ActivationDefaults
+from gradient.backends.base import LARGE
 from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 from gradient.backends.numpy.turned_arrays import TurnedArrays
@@ -89,7 +90,9 @@ class ElementwiseKernels(TurnedArrays):
 
     def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
         if type(condition) is not np.ndarray or condition.size < kernels.MIN_SIZE:
-            return np.where(condition, a, b)
+            if not _says_rows(condition, b):
+                return np.where(condition, a, b)
+            condition = np.array(np.broadcast_to(condition, b.shape))
         if type(a) is float and type(b) is np.ndarray and b.dtype in kernels.FLOATS:
             a = np.array(a, b.dtype)
         elif type(b) is float and type(a) is np.ndarray and a.dtype in kernels.FLOATS:
@@ -265,6 +268,17 @@ def _function(name: str, x: np.ndarray) -> np.ndarray:
     out = np.empty(x.shape, x.dtype)
     threads.parallel_for(*function_launch(name, x, out))
     return out
+
+
+def _says_rows(condition: Any, x: Any) -> bool:
+    """Whether a small condition is one of whole rows or columns of a large array."""
+    return (
+        type(x) is np.ndarray
+        and x.size >= LARGE
+        and type(condition) is np.ndarray
+        and condition.ndim <= x.ndim
+        and all(m in (1, n) for m, n in zip(condition.shape[::-1], x.shape[::-1], strict=False))
+    )
 
 
 def takes_where(condition: Any, a: Any, b: Any) -> bool:

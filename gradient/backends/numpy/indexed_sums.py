@@ -2,13 +2,14 @@
 and that of an embedding.
 
 Arrays for the first axes select rows of a matrix, which threads share (`added_rows`). Of arrays for
-adjacent later axes threads share what is before these (`added_slices`).
+adjacent later axes threads share what is before these (`put_slices`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ CACHED = 4 << 20
 """Bytes of sums of rows up to which they are cleared by what adds to them: what is larger has left
 the second cache until then, and is cleared quicker from its begin to its end."""
 
+COUNTED = 1 << 17
+"""Ints that a thread counts at a time."""
+
 CHUNK = 1 << 14
 """Elements of whole parts that a thread adds at a time."""
 
@@ -33,13 +37,16 @@ class IndexedSums(AttentionDefaults[np.ndarray]):
         if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
             return self._add_in_float32(x, index, value)
         if type(index) is tuple and _are_arrays(index):
-            if index[0].dtype.kind == "b" and len(index) == 1:
-                x[index] += value  # no place twice
+            if index[0].dtype.kind == "b" and len(index) == 1:  # no place twice
+                if index[0].shape == x.shape and x.flags.carray:  # NumPy's faster index
+                    x.reshape(-1)[np.flatnonzero(index[0].reshape(-1))] += value
+                else:
+                    x[index] += value
                 return x
             found = _as_rows(x, index, value)
             if found is not None and added_rows(*found, clears=False):
                 return x
-        if added_slices(x, index, value):
+        if put_slices(x, index, value, adds=True):
             return x
         return super().index_add(x, index, value)
 
@@ -54,6 +61,22 @@ class IndexedSums(AttentionDefaults[np.ndarray]):
                 return x
         x[...] = self.index_add(x.astype(np.float32), index, wide)
         return x
+
+    def bincount(self, counts: np.ndarray, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """By NumPy's function, of parts on all threads if there are many; sums are in float64."""
+        if x.dtype.kind not in "iu" or x.dtype == np.uint64:  # which NumPy does not count
+            return super().bincount(counts, x, weights)
+        parts = max(1, -(-x.size // COUNTED)) if counts.size <= COUNTED // 4 else 1
+        found: list[Any] = [0] * parts
+
+        def count(part: int) -> None:
+            at = slice(None) if parts == 1 else slice(part * COUNTED, (part + 1) * COUNTED)
+            some = None if weights is None else weights[at]
+            found[part] = np.bincount(x[at], some, counts.size)
+
+        threads.run(parts, count)
+        counts += sum(found).astype(counts.dtype, copy=False)
+        return counts
 
     def embedding_grad(self, g: np.ndarray, indices: np.ndarray, num_embeddings: int) -> np.ndarray:
         shape = num_embeddings, g.shape[-1]
@@ -112,9 +135,9 @@ def added_rows(x: np.ndarray, rows: np.ndarray, value: np.ndarray, clears: bool)
     return not wrong[0]
 
 
-def added_slices(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
-    """Add to x by a kernel, in the order of np.add.at; return whether it was done. If an integer is
-    negative or too large, nothing is changed."""
+def put_slices(x: np.ndarray, index: Index, value: np.ndarray, adds: bool) -> bool:
+    """Write to x, or add to it in the order of np.add.at, by a kernel; return whether it was done.
+    If an integer is negative or too large, nothing is changed."""
     found = _axes(index, x.ndim) if x.flags.carray and _takes(x, value) else None
     if found is None:
         return False
@@ -126,9 +149,9 @@ def added_slices(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
     if places is None or value.shape != (*x.shape[:first], *places.shape, *x.shape[after:]):
         return False
     threads.parallel_for(
-        kernels.load("embedding").add_slices, outer, max(1, CHUNK // (places.size * inner)),
+        kernels.load("embedding").put_slices, outer, max(1, CHUNK // (places.size * inner)),
         x.reshape(-1), math.prod(sizes), inner, places.reshape(-1),
-        kernels.contiguous(value).reshape(-1),
+        kernels.contiguous(value).reshape(-1), adds,
     )  # fmt: skip
     return True
 

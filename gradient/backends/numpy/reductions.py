@@ -17,11 +17,17 @@ from gradient.dtypes import HALF_PRECISION
 _add: Any = np.add.reduce
 """The ufunc's method, which takes keywords by their places, too: that is quicker."""
 
+_max: Any = np.maximum.reduce
+_min: Any = np.minimum.reduce
+
 MANY = 1 << 14
 """Elements from which a kernel adds up quicker than NumPy."""
 
 FEW_COLUMNS = 8
 """Columns below which NumPy finds the largest of each quicker."""
+
+SHORT = 16
+"""Elements of a row up to which rows that do not follow each other are copied first."""
 
 LONG = 128
 """Numbers of an axis that is not the fastest that NumPy may add up one after another."""
@@ -68,7 +74,9 @@ class ReductionKernels(ArrayAPIBackend):
             sums(0, out.size, x.ravel(), x.shape[-1], out.ravel())
             return out
         if not takes(x, axis):
-            return _added(x, axis, keepdims)
+            if not _has_short_rows(x, axis):
+                return _added(x, axis, keepdims)
+            x = np.array(x, order="C")
         out = np.empty(reduced(x.shape, axis, keepdims), x.dtype)
         for launch in launches(x, axis, out):
             threads.parallel_for(*launch)
@@ -130,6 +138,16 @@ class ReductionKernels(ArrayAPIBackend):
             threads.parallel_for(family.products_of_others, blocks, 1, flat, n, inner, out.ravel())
         return out
 
+    def max(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
+        if x.size < MANY or not takes(x, axis):
+            return _max(x, axis, None, None, keepdims)
+        return _extremes(x, axis, keepdims, largest=True)
+
+    def min(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
+        if x.size < MANY or not takes(x, axis):
+            return _min(x, axis, None, None, keepdims)
+        return _extremes(x, axis, keepdims, largest=False)
+
     def argmax(self, x: np.ndarray, axis: int | None = None, keepdims: bool = False) -> np.ndarray:
         if not _takes_columns(x, axis):
             if type(x) is np.ndarray:  # the method, without NumPy's wrapper function
@@ -178,6 +196,29 @@ class ReductionKernels(ArrayAPIBackend):
 def _is_worth_a_copy(x: np.ndarray, axis: int) -> bool:
     """Whether a kernel should compute cumulative sums, in float64, though it needs a copy."""
     return x.dtype.char in "fd" and x.size >= MANY and x.strides[axis] >= 0 and kernels.available()
+
+
+def _extremes(x: np.ndarray, axis: Axis, keepdims: bool, largest: bool) -> np.ndarray:
+    outer, n, inner = cast("tuple[int, int, int]", split(x.shape, axis))
+    if not n:
+        return _max(x, axis, None, None, keepdims)  # its error
+    family, out = kernels.load("extremes"), np.empty(reduced(x.shape, axis, keepdims), x.dtype)
+    flat, sign = x.ravel(), x.dtype.type(1 if largest else -1)
+    if inner > 1:
+        blocks = outer * -(-inner // family.COLUMNS)
+        arguments = flat, n, inner, sign, out.ravel()
+        threads.parallel_for(family.extremes_of_columns, blocks, 1, *arguments)
+        return out
+    while True:
+        parts = -(-n // family.PART)
+        best = out.ravel() if parts == 1 else np.empty(outer * parts, x.dtype)
+        chunk = max(1, CHUNK // min(n, family.PART))
+        threads.parallel_for(
+            family.extremes_of_parts, outer * parts, chunk, flat, n, parts, sign, best
+        )
+        if parts == 1:
+            return out
+        flat, n = best, parts
 
 
 def _added(x: np.ndarray, axis: Axis, keepdims: bool, dtype: Any = None) -> np.ndarray:
@@ -244,6 +285,17 @@ def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: i
 def takes(x: np.ndarray, axis: Axis) -> bool:
     """Whether kernels compute a sum: of a large array along adjacent axes."""
     return x.size >= MANY and kernels.supports(x) and split(x.shape, axis) is not None
+
+
+def _has_short_rows(x: np.ndarray, axis: Axis) -> bool:
+    """Whether to copy an array to row-major order, to add up its short rows: for NumPy each is as
+    much work as a long one."""
+    return (
+        axis in (-1, x.ndim - 1, (x.ndim - 1,))
+        and x.shape[-1] <= SHORT
+        and x.dtype in kernels.FLOATS
+        and kernels.available()
+    )
 
 
 def sum_of_parts(parts: np.ndarray) -> np.ndarray:

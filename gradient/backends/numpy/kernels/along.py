@@ -60,8 +60,21 @@ def gather(start, stop, x, n, index, m, inner, wrong, out):
 
 
 @ordered_kernel
-def put(start, stop, x, n, index, m, value):
-    """x[o, index[o, j]] = value (outer, m), in the order of j, for the rows start to stop."""
+def put(start, stop, x, n, index, m, inner, value):
+    """x[o, index[o, j, i], i] = value (outer, m, inner), in the order of j, for the blocks of
+    columns start to stop (of `outer`, where there is one column)."""
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    for item in range(start if inner > 1 else stop, stop):
+        o, left = item // blocks, item % blocks * COLUMNS
+        width = min(COLUMNS, inner - left)
+        row = x[o * n * inner + left :]
+        for j in range(m):
+            at = (o * m + j) * inner + left
+            places, v = index[at : at + width], value[at : at + width]
+            for i in range(v.size):
+                row[np.uint64(places[i]) * np.uint64(inner) + np.uint64(i)] = v[i]
+    if inner > 1:
+        return
     at = start * m
     for o in range(start, stop):
         row = np.uint64(o * n)

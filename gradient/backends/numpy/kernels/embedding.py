@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gradient.backends.numpy.kernels import vector_operators as vector_operators
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine, strict_kernel
 from gradient.backends.numpy.kernels.vectors import fill, lanes, load, store
@@ -79,19 +81,27 @@ def _are_rows(index, rows):
 
 
 @strict_kernel
-def add_slices(start, stop, x, size, inner, index, value):
-    """x[o, index[j]] += value[o, j] for each j in turn, for the parts start to stop of x (outer,
-    size, inner) and value (outer, n, inner), both flat."""
+def put_slices(start, stop, x, size, inner, index, value, adds):
+    """x[o, index[j]] = value[o, j] for each j in turn, or += if it `adds`, for the parts start to
+    stop of x (outer, size, inner) and value (outer, n, inner), both flat."""
     n = index.size
     for o in range(start, stop):
         part = x[o * size * inner : (o + 1) * size * inner]
         given = value[o * n * inner : (o + 1) * n * inner]
         if inner == 1:
-            for j in range(n):
-                part[index[j]] += given[j]
+            if adds:
+                for j in range(n):
+                    part[np.uint64(index[j])] += given[j]
+            else:
+                for j in range(n):
+                    part[np.uint64(index[j])] = given[j]
             continue
         for j in range(n):
             to = part[index[j] * inner : (index[j] + 1) * inner]
             added = given[j * inner : (j + 1) * inner]
-            for i in range(inner):
-                to[i] += added[i]
+            if adds:
+                for i in range(inner):
+                    to[i] += added[i]
+            else:
+                for i in range(inner):
+                    to[i] = added[i]
