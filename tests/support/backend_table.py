@@ -1274,6 +1274,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a.bools(a.rows, 7), a(), a()),
         lambda a: (a.bools(7), a(a.rows, 7), a()),
         lambda a: (a.bools(a.rows, 7), a.integers(0, 9, a.rows, 7), a.integers(0, 9, 7)),
+        *[lambda a, size=size: (a.bools(*size), a(), a(300, 300))
+          for size in ((300, 1), (1, 300), (300,), (1, 1))],
         *(lambda a: (a.bools(0, 7), a(0, 7), a()), lambda a: (np.asarray(a.bools()), a(), a(3))),
     ],
     # Exponentials and logarithms

@@ -271,3 +271,11 @@ def test_the_output_size_of_repetitions_is_checked(device) -> None:
     for repeats in (times, 2):
         with pytest.raises(RuntimeError, match="repeat_interleave: expected output_size"):
             x.repeat_interleave(repeats, output_size=4)
+
+
+@pytest.mark.parametrize("n", [3, 6000])
+def test_products_so_far_may_leave_float32_in_between(n):
+    x = gradient.ones(n)
+    x[0], x[1], x[2] = 1e30, 1e30, 1e-30
+    assert x.cumprod(0)[2:].tolist() == pytest.approx([1e30] * (n - 2), rel=1e-6)
+    assert gradient.stack([x, x], 1).cumprod(0)[2:].min().item() == pytest.approx(1e30, rel=1e-6)

@@ -271,12 +271,13 @@ def _function(name: str, x: np.ndarray) -> np.ndarray:
 
 
 def _says_rows(condition: Any, x: Any) -> bool:
-    """Whether a small condition is one of whole rows or columns of a large array."""
+    """Whether a condition is one of whole rows of a large array: for NumPy each is a loop."""
     return (
         type(x) is np.ndarray
         and x.size >= LARGE
         and type(condition) is np.ndarray
-        and condition.ndim <= x.ndim
+        and condition.ndim == x.ndim
+        and condition.shape[-1] == 1
         and all(m in (1, n) for m, n in zip(condition.shape[::-1], x.shape[::-1], strict=False))
     )
 
