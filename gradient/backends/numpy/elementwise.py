@@ -11,8 +11,8 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.array_api import FLOAT32
-from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.base import LARGE
+from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 from gradient.backends.numpy.turned_arrays import TurnedArrays
