@@ -67,6 +67,10 @@ class Backend(
 ):
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""
 
+    composed_in_plans: frozenset[str] = frozenset()
+    """Methods of which plans record the composed definition, whose calls are then fused with those
+    before and after them."""
+
     kept_whole = frozenset(
         {
             *("adamw_step", "sgd_step", "rmsprop_step", "lion_step"),

@@ -236,6 +236,8 @@ class Real:
         """(result,) of a call by the backend's own methods; None if they fall back to the composed
         definition. The call is then made again, so it must not have changed anything: `kept_whole`
         has the methods that write, and those whose choice depends on values."""
+        if name in self.backend.composed_in_plans:
+            return None
         if name not in self.composed or name in self.whole:
             return (getattr(self.backend, name)(*args, **options),)
         before = self.asking.asked

@@ -88,7 +88,7 @@ def turned(arrays: Arrays) -> list[np.ndarray]:
 REFUSED = {
     **dict.fromkeys(("grouped_linear",), "reads the value|packed"),
     **dict.fromkeys(("linear", "quantized_matmul", "quantized_matmul_grad"), "packed"),
-    "getitem": "mask",
+    **dict.fromkeys(("compress", "getitem"), "mask"),
     **dict.fromkeys(("one_hot", "multilabel_margin_loss"), "of the result of m"),
     "embedding_bag": "of the result of ne",  # how many are padding_idx
     "dropout": "made meanwhile",  # the table's key is no generator's

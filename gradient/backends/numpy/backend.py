@@ -120,6 +120,9 @@ class NumpyBackend(
     name = "numpy"
     device = "cpu"
     xp = np
+    composed_in_plans = frozenset(
+        ("addcdiv", "addcmul", "clamp", "clamp_grad", "hardshrink", "hardshrink_grad", "lerp")
+    )
     kept_whole = ArrayAPIBackend.kept_whole | {
         *(
             "accumulate",

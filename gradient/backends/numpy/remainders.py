@@ -32,7 +32,8 @@ class RemainderKernels(Backend[np.ndarray]):
 
     def floor_divide(self, a: Any, b: Any) -> np.ndarray:
         found = _computed("floor_divide", a, b) if takes(a, b) else None
-        return super().floor_divide(a, b) if found is None else found
+        rounded: np.ndarray = a // b if found is None else found
+        return rounded
 
 
 def takes(a: Any, b: Any) -> bool:
