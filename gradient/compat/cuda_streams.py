@@ -40,7 +40,13 @@ class CUDAGraph:
 class graph(contextlib.nullcontext[None]):  # noqa: N801 (PyTorch's name)
     """A block of work to capture in a `CUDAGraph`, which raises an error."""
 
-    def __init__(self, cuda_graph: CUDAGraph, *args: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        cuda_graph: CUDAGraph,
+        pool: Any = None,
+        stream: Any = None,
+        capture_error_mode: str = "global",
+    ) -> None:
         super().__init__()
 
 

@@ -12,7 +12,13 @@ __all__ = ["FlopCounterMode"]
 class FlopCounterMode:
     """A block whose floating-point operations PyTorch would count; entering it raises an error."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        mods: Any = None,
+        depth: int = 2,
+        display: bool = True,
+        custom_mapping: Any = None,
+    ) -> None:
         pass
 
     def __enter__(self) -> None:

@@ -103,7 +103,15 @@ def is_tracing() -> bool:
     return False
 
 
-def trace_module(mod: T, inputs: Any = None, *args: Any, **options: Any) -> T:
+def trace_module(
+    mod: T,
+    inputs: Any = None,
+    optimize: Any = None,
+    check_trace: bool = True,
+    check_inputs: Any = None,
+    check_tolerance: float = 1e-5,
+    strict: bool = True,
+) -> T:
     """The module itself."""
     return mod
 

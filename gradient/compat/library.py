@@ -212,7 +212,9 @@ def register_kernel(
     return _operator("register_kernel", op).register_kernel(device_types, func)
 
 
-def register_fake(op: Any, func: F | None = None, /, *, lib: Any = None, **options: Any) -> Any:
+def register_fake(
+    op: Any, func: F | None = None, /, *, lib: Any = None, allow_override: bool = False
+) -> Any:
     operator = _operator("register_fake", op)
     return operator.register_fake if func is None else operator.register_fake(func)
 
@@ -254,7 +256,13 @@ def impl(
     return _operator("impl", qualname).register_kernel(wanted, func)
 
 
-def infer_schema(prototype_function: Callable[..., Any], /, **options: Any) -> str:
+def infer_schema(
+    prototype_function: Callable[..., Any],
+    /,
+    *,
+    mutates_args: Any = (),
+    op_name: str | None = None,
+) -> str:
     """The signature of a function, in words."""
     return str(inspect.signature(prototype_function))
 
@@ -274,7 +282,15 @@ class Library:
         _operator("define", self._qualified(name))
         return name
 
-    def impl(self, op_name: Any, fn: Any, dispatch_key: str = "", **options: Any) -> None:
+    def impl(
+        self,
+        op_name: Any,
+        fn: Any,
+        dispatch_key: str = "",
+        *,
+        with_keyset: bool = False,
+        allow_override: bool = False,
+    ) -> None:
         """Compute an operator by `fn` for a dispatch key. Keys other than those of devices (such as
         "Autocast") change nothing."""
         kind = KEYS.get(dispatch_key or self.dispatch_key)

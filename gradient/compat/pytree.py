@@ -93,7 +93,11 @@ def register_pytree_node(
     cls: type,
     flatten_fn: Callable[[Any], tuple[list[Any], Any]],
     unflatten_fn: Callable[[Iterable[Any], Any], Any],
-    **options: Any,
+    *,
+    serialized_type_name: str | None = None,
+    to_dumpable_context: Any = None,
+    from_dumpable_context: Any = None,
+    flatten_with_keys_fn: Any = None,
 ) -> None:
     """Let values of a type have parts: `flatten_fn` returns a list of them and a context, of which
     `unflatten_fn(parts, context)` makes a value."""
