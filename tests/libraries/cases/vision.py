@@ -19,9 +19,9 @@ def from_torchvision(file: str, name: str, size: int, **options: Any) -> Any:
     return getattr(models, name)(weights=None, **options), lambda m: m(image(size, 1))
 
 
-LARGE = ("alexnet", "vgg11", "vit_b_32", "maxvit_t")
+LARGE = ("alexnet", "vit_b_32", "maxvit_t")
 for model in (
-    "alexnet", "vgg11", "resnet18", "squeezenet1_1", "densenet121", "shufflenet_v2_x0_5",
+    "alexnet", "resnet18", "squeezenet1_1", "densenet121", "shufflenet_v2_x0_5",
     "mobilenet_v2", "mobilenet_v3_small", "resnext50_32x4d", "efficientnet_b0", "regnet_y_400mf",
     "convnext_tiny", "vit_b_32", "swin_t", "swin_v2_t", "maxvit_t",
 ):  # fmt: skip
