@@ -10,8 +10,11 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from gradient import amp
 from gradient.autograd.function import Function
-from gradient.autograd.modes import no_grad
+from gradient.autograd.modes import is_grad_enabled, no_grad
+from gradient.compat.schemas import infer_schema, mutated, signature
+from gradient.dtypes import float64
 from gradient.errors import ArgumentError, BackendError, sentence
 from gradient.tensor import Tensor
 
@@ -35,36 +38,57 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 ANY = "any device"
+IMPLICIT = "any device, with gradients of what it calls"
+AUTOGRAD = "tensors that require a gradient"
 KEYS = {
-    "CPU": "cpu", "CUDA": "cuda", "MPS": "metal", "Meta": "meta", "CompositeImplicitAutograd": ANY,
-    "CompositeExplicitAutograd": ANY, "": ANY, "default": ANY,
+    "CPU": "cpu", "CUDA": "cuda", "MPS": "metal", "Meta": "meta",
+    "CompositeImplicitAutograd": IMPLICIT, "": IMPLICIT, "default": IMPLICIT,
+    "CompositeExplicitAutograd": ANY, "CompositeExplicitAutogradNonFunctional": ANY,
+    "Autograd": AUTOGRAD, "AutogradCPU": AUTOGRAD, "AutogradCUDA": AUTOGRAD,
 }  # fmt: skip
-"""The type of device for each of PyTorch's dispatch keys that has one."""
+"""What each of PyTorch's dispatch keys is for, where it has an effect."""
 
 
 class CustomOpDef:
     """An operator: what it computes on each type of device, and perhaps its gradient.
 
-    Tensors are arguments by position.
-    Its result requires a gradient only if `register_autograd` gave a formula; without one, a
-    backward pass through it raises an error, as in PyTorch.
+    Tensors are arguments by position, alone or in lists. Its result requires a gradient only if
+    `register_autograd` gave a formula; without one, a backward pass through it raises an error, as
+    in PyTorch.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, schema: str | None = None, mutates: bool = False) -> None:
         self._qualname = self.__name__ = name
         self._kernels: dict[str, Callable[..., Any]] = {}
-        self._signature: inspect.Signature | None = None
+        self._signature = None if schema is None else signature(schema)
+        self._mutates = mutates or (schema is not None and mutated(schema))
         self._backward: Callable[..., Any] | None = None
         self._setup: Callable[..., Any] | None = None
-        self._function: type[Function] | None = None
+        self._autocast: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"<CustomOpDef({self._qualname})>"
 
-    @property
-    def default(self) -> CustomOpDef:
-        """The operator itself: it has no other overload."""
-        return self
+    def __getattr__(self, overload: str) -> CustomOpDef:
+        """The operator of the same name with other arguments; `default` is the one without."""
+        found = None
+        if not overload.startswith("_"):
+            own = "" if overload == "default" else f".{overload}"
+            found = _operators.get(self._qualname.partition(".")[0] + own)
+        if found is None and overload == "default":
+            return self
+        if found is None:
+            raise AttributeError(f"{self._qualname} has no overload {overload!r}")
+        return found
+
+    def name(self) -> str:
+        return self._qualname
+
+    def overloads(self) -> list[str]:
+        """The names of the operators of this name, "default" for the one without."""
+        stem = self._qualname.partition(".")[0]
+        names = [name.partition(".") for name in _operators]
+        return [overload or "default" for name, _, overload in names if name == stem]
 
     def register_kernel(self, device_types: str | Sequence[str] | None, fn: F | None = None) -> Any:
         """Compute it by `fn` on these types of devices, such as "cpu"; None: on all. Also a
@@ -81,72 +105,162 @@ class CustomOpDef:
 
     def register_fake(self, fn: F) -> F:
         """Compute it by `fn` on the meta device."""
-        self._kernels["meta"] = fn
-        self._signature = self._signature or inspect.signature(fn)
-        return fn
+        return self.register_kernel("meta", fn)
 
     def register_autograd(
         self, backward: Callable[..., Any], *, setup_context: Callable[..., Any] | None = None
     ) -> None:
         """Differentiate it: `setup_context(ctx, inputs, output)` saves what
-        `backward(ctx, *grads)` needs, which returns a gradient (or None) for each input. With
-        keyword-only arguments it is `setup_context(ctx, inputs, keyword_only_inputs, output)`."""
-        self._backward, self._setup, self._function = backward, setup_context, None
+        `backward(ctx, *grads)` needs, which returns a gradient (or None) for each input, a list of
+        them for a list. With keyword-only arguments it is
+        `setup_context(ctx, inputs, keyword_only_inputs, output)`."""
+        if self._mutates:
+            expected = "an operator that changes no argument"
+            raise BackendError(sentence("register_autograd", expected, self._qualname))
+        self._backward, self._setup = backward, setup_context
 
-    def register_vmap(self, func: F | None = None) -> NoReturn:
-        raise BackendError(
-            f"{self._qualname}: register_vmap: expected none: func.vmap computes an operator of "
-            "one's own for one sample after the other"
-        )
+    def register_autocast(self, device_type: str, cast_inputs: Any) -> None:
+        """Cast floats to this dtype where `autocast` is on for this type of device."""
+        self._autocast[device_type] = cast_inputs
+
+    def register_vmap(self, func: F | None = None) -> Any:
+        """Nothing to register: `func.vmap` computes an operator of one's own for one sample after
+        the other."""
+        return (lambda fn: fn) if func is None else func
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._signature is not None:
             bound = self._signature.bind(*args, **kwargs)
             bound.apply_defaults()
             args, kwargs = bound.args, bound.kwargs
-        if not any(isinstance(x, Tensor) and x.requires_grad for x in args):
-            return self._compute(*args, **kwargs)
-        if kwargs:  # arguments that are only passed by name
-            return self._differentiable(kwargs).apply(*args)
-        if self._function is None:
-            self._function = self._differentiable({})
-        return self._function.apply(*args)
+        args = tuple(list(x) if _has_tensors(x) else x for x in args)
+        tensors = [x for x in _leaves((*args, *kwargs.values())) if isinstance(x, Tensor)]
+        kind = tensors[0].device.type if tensors else "cpu"
+        if self._autocast.get(kind) is not None and amp.is_autocast_enabled(kind):
+            return self._cast(self._autocast[kind], kind, args, kwargs)
+        differentiable = is_grad_enabled() and any(x.requires_grad for x in tensors)
+        if differentiable and AUTOGRAD in self._kernels:
+            return self._kernels[AUTOGRAD](*args, **kwargs)
+        if IMPLICIT in self._kernels and not {kind, ANY} & self._kernels.keys():
+            return self._kernels[IMPLICIT](*args, **kwargs)
+        if not differentiable or self._mutates:
+            return self._compute(kind, args, kwargs)
+        call = Call(self, kind, args, kwargs)
+        return call.outputs_of(Operator.apply(call, *_leaves(args)))
+
+    def _cast(self, dtype: Any, kind: str, args: Any, kwargs: Any) -> Any:
+        def cast(x: Any) -> Any:
+            if isinstance(x, list):
+                return [cast(each) for each in x]
+            floats = isinstance(x, Tensor) and x.is_floating_point() and x.dtype != float64
+            return x.to(dtype) if floats else x
+
+        with amp.autocast(kind, enabled=False):
+            return self(*map(cast, args), **{name: cast(x) for name, x in kwargs.items()})
 
     @no_grad()
-    def _compute(self, *args: Any, **kwargs: Any) -> Any:
-        device = next((str(x.device) for x in args if isinstance(x, Tensor)), "cpu")
-        kind = device.partition(":")[0]
+    def _compute(self, kind: str, args: Any, kwargs: Any) -> Any:
         kernel = self._kernels.get(kind) or self._kernels.get(ANY)
         if kernel is None:
             known = ", ".join(self._kernels) or "no device: its library was built for PyTorch"
             raise BackendError(f"{self._qualname}: expected a kernel for {kind}, got {known}")
-        # Kernels often call `numpy()`.
-        given = [x.detach() if isinstance(x, Tensor) and x.requires_grad else x for x in args]
-        return kernel(*given, **kwargs)
+        given = [_detached(x) for x in args]
+        return kernel(*given, **{name: _detached(x) for name, x in kwargs.items()})
 
-    def _differentiable(self, kwargs: dict[str, Any]) -> type[Function]:
-        operator = self
 
-        class Operator(Function):
-            @staticmethod
-            def forward(*args: Any) -> Any:
-                return operator._compute(*args, **kwargs)
+def _has_tensors(value: Any) -> bool:
+    """Whether a value is a list of tensors, of which each has a gradient."""
+    listed = isinstance(value, (list, tuple)) and len(value) > 0
+    return listed and all(isinstance(x, Tensor) for x in value)
 
-            @staticmethod
-            def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-                if operator._setup is not None:
-                    operator._setup(ctx, inputs, *([kwargs] if kwargs else []), output)
 
-            @staticmethod
-            def backward(ctx: Any, *grads: Any) -> Any:
-                if operator._backward is None:
-                    raise BackendError(
-                        f"{operator._qualname}: expected a gradient: register_autograd gives one"
-                    )
-                return operator._backward(ctx, *grads)
+def _leaves(values: Iterable[Any]) -> list[Any]:
+    """The values, and those in lists of tensors."""
+    return [leaf for x in values for leaf in (x if _has_tensors(x) else (x,))]
 
-        Operator.__name__ = Operator.__qualname__ = self._qualname.rpartition("::")[2]
-        return Operator
+
+def _detached(x: Any) -> Any:
+    """The same numbers without a gradient, as kernels often call `numpy()`."""
+    if _has_tensors(x):
+        return [_detached(each) for each in x]
+    return x.detach() if isinstance(x, Tensor) and x.requires_grad else x
+
+
+class Call:
+    """A call of an operator with a gradient: which arguments and results are lists."""
+
+    def __init__(self, operator: CustomOpDef, kind: str, args: Any, kwargs: dict[str, Any]) -> None:
+        self.operator, self.kind, self.kwargs = operator, kind, kwargs
+        self.inputs = [len(x) if _has_tensors(x) else None for x in args]
+        self.outputs: list[int | None] = []
+        self.single = True
+
+    def compute(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
+        args = _in_lists(leaves, self.inputs)
+        result = self.operator._compute(self.kind, args, self.kwargs)
+        self.single = not isinstance(result, tuple)
+        results = (result,) if self.single else result
+        self.outputs = [len(x) if isinstance(x, list) else None for x in results]
+        leaves = tuple(leaf for x in results for leaf in (x if isinstance(x, list) else (x,)))
+        if not leaves or not all(isinstance(x, Tensor) for x in leaves):
+            expected = "tensors (or mutates_args, for an operator that returns none)"
+            raise BackendError(sentence(self.operator._qualname, expected, result))
+        return leaves
+
+    def outputs_of(self, leaves: Sequence[Any]) -> Any:
+        found = _in_lists(leaves, self.outputs)
+        return found[0] if self.single else tuple(found)
+
+    def gradients_of(self, grads: Any) -> list[Any]:
+        """The gradients that a formula returned, one for each tensor."""
+        grads = grads if isinstance(grads, tuple) else (grads,)
+        name, found = self.operator._qualname, []
+        if len(grads) != len(self.inputs):
+            expected = f"{len(self.inputs)} gradients, one for each argument"
+            raise BackendError(sentence(f"{name}.backward", expected, len(grads)))
+        for grad, size in zip(grads, self.inputs, strict=True):
+            each = [grad] if size is None else [None] * size if grad is None else list(grad)
+            if size is not None and len(each) != size:
+                expected = f"{size} gradients for a list"
+                raise BackendError(sentence(f"{name}.backward", expected, len(each)))
+            found += each
+        return found
+
+
+def _in_lists(leaves: Sequence[Any], sizes: Sequence[int | None]) -> list[Any]:
+    """Values by turns alone (None) and in lists of these sizes."""
+    rest = iter(leaves)
+    return [next(rest) if n is None else [next(rest) for _ in range(n)] for n in sizes]
+
+
+class Operator(Function):
+    """The call of an operator as an op with a gradient."""
+
+    @staticmethod
+    def forward(call: Call, *leaves: Any) -> Any:
+        return call.compute(leaves)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        call = ctx.call = inputs[0]
+        operator = call.operator
+        ctx.needs_input_grad = tuple(_in_lists(ctx.needs_input_grad[1:], call.inputs))
+        if operator._setup is None:
+            return
+        given = {"inputs": tuple(_in_lists(inputs[1:], call.inputs))}
+        if any(x.kind is x.KEYWORD_ONLY for x in operator._signature.parameters.values()):
+            given["keyword_only_inputs"] = call.kwargs
+        operator._setup(ctx=ctx, output=call.outputs_of(output), **given)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        operator = ctx.call.operator
+        if operator._backward is None:
+            raise BackendError(
+                f"{operator._qualname}: expected a gradient: register_autograd gives one"
+            )
+        found = operator._backward(ctx, *_in_lists(grads, ctx.call.outputs))
+        return (None, *ctx.call.gradients_of(found))
 
 
 class Namespace:
@@ -156,7 +270,10 @@ class Namespace:
         self._name = name
 
     def __getattr__(self, name: str) -> CustomOpDef:
-        found = _operators.get(f"{self._name}::{name}")
+        full = f"{self._name}::{name}"
+        found = _operators.get(full)
+        if found is None:  # one that has only overloads with names
+            found = next((op for key, op in _operators.items() if key.startswith(full + ".")), None)
         if found is None:
             raise AttributeError(
                 f"'_OpNamespace' '{self._name}' object has no attribute '{name}': operators are "
@@ -168,14 +285,17 @@ class Namespace:
 _operators: dict[str, CustomOpDef] = {}
 
 
-def _operator(caller: str, name: Any) -> CustomOpDef:
+def _operator(caller: str, name: Any, schema: str | None = None) -> CustomOpDef:
     """The operator of this name, made if there is none; one that is given."""
     if isinstance(name, CustomOpDef):
         return name
     if not isinstance(name, str) or name.count("::") != 1:
         raise ArgumentError(sentence(caller, "a name such as 'namespace::name'", repr(name)))
-    name = name.partition("(")[0].partition(".")[0]
-    return _operators.setdefault(name, CustomOpDef(name))
+    name = name.partition("(")[0].removesuffix(".default")
+    operator = _operators.setdefault(name, CustomOpDef(name))
+    if schema is not None:
+        operator._signature, operator._mutates = signature(schema), mutated(schema)
+    return operator
 
 
 def custom_op(
@@ -191,7 +311,9 @@ def custom_op(
     """Register a function as the operator `name`, "namespace::name"; also a decorator."""
 
     def register(fn: Callable[..., Any]) -> CustomOpDef:
-        operator = _operators[_operator("custom_op", name)._qualname] = CustomOpDef(name)
+        mutates = bool(mutates_args if isinstance(mutates_args, str) else list(mutates_args))
+        operator = CustomOpDef(name, schema, mutates)
+        _operators[_operator("custom_op", name)._qualname] = operator
         operator.register_kernel(device_types, fn)
         operator.__doc__ = fn.__doc__
         return operator
@@ -234,37 +356,26 @@ def register_autograd(
 
 
 def register_autocast(op: Any, device_type: str, cast_inputs: Any, /, *, lib: Any = None) -> None:
-    """Nothing to register: autocast leaves operators of one's own as they are."""
+    _operator("register_autocast", op).register_autocast(device_type, cast_inputs)
 
 
-def register_vmap(op: Any, func: F | None = None, /, *, lib: Any = None) -> NoReturn:
-    _operator("register_vmap", op).register_vmap(func)
-    raise AssertionError
+def register_vmap(op: Any, func: F | None = None, /, *, lib: Any = None) -> Any:
+    return _operator("register_vmap", op).register_vmap(func)
 
 
 def define(qualname: str, schema: str, *, lib: Any = None, tags: Any = ()) -> None:
     """Make an operator without kernels, whose schema is in words: `impl` gives them."""
-    _operator("define", qualname)
+    _operator("define", qualname, schema)
 
 
 def impl(
     qualname: str, types: str | Sequence[str], func: F | None = None, *, lib: Any = None
 ) -> Any:
-    """Compute an operator by `func` on these types of devices; "default": on all."""
+    """Compute an operator by `func` on these types of devices, or for these dispatch keys;
+    "default": on all."""
     kinds = [types] if isinstance(types, str) else types
-    wanted = None if "default" in kinds else kinds
+    wanted = [KEYS.get(kind, kind) for kind in kinds]
     return _operator("impl", qualname).register_kernel(wanted, func)
-
-
-def infer_schema(
-    prototype_function: Callable[..., Any],
-    /,
-    *,
-    mutates_args: Any = (),
-    op_name: str | None = None,
-) -> str:
-    """The signature of a function, in words."""
-    return str(inspect.signature(prototype_function))
 
 
 class Library:
@@ -279,7 +390,7 @@ class Library:
 
     def define(self, schema: str, alias_analysis: str = "", *, tags: Any = ()) -> str:
         name = schema.partition("(")[0].strip()
-        _operator("define", self._qualified(name))
+        _operator("define", self._qualified(name), schema)
         return name
 
     def impl(
