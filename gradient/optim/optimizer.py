@@ -388,14 +388,18 @@ class Optimizer(Hooked):
             if group.get("master_weights", self.defaults.get("master_weights"))
             for key in group["params"]
         }
+        # A class in PyTorch's style may keep its step count in a tensor.
+        numbers = {} if type(self).update is Optimizer.update else self.numbers
         state: defaultdict[Any, Any] = defaultdict(dict)
         for key, saved in state_dict["state"].items():
             if key in params:
                 p = params[key]
                 dtype = float32 if key in with_masters and p.dtype.itemsize == 2 else p.dtype
                 state[p] = {
-                    name: self.numbers[name](value)
-                    if name in self.numbers
+                    name: numbers[name](value)
+                    if name in numbers
+                    else _count_of_steps(value)
+                    if name == "step"
                     else _like_parameter(value, p, dtype)
                     for name, value in saved.items()
                 }
@@ -418,6 +422,11 @@ class Optimizer(Hooked):
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
             lines.append("")
         return "\n".join([*lines[:-1], ")"])
+
+
+def _count_of_steps(value: Any) -> Any:
+    """Copy a step count as it is: in the parameter's dtype it would be rounded."""
+    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def _like_parameter(value: Any, p: Tensor, dtype: DType) -> Any:

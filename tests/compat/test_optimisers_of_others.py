@@ -53,6 +53,27 @@ def test_an_optimiser_around_another_needs_no_init() -> None:
     assert copy.deepcopy(optimizer).copied
 
 
+def test_a_step_count_in_a_tensor_stays_one_when_it_is_loaded() -> None:
+    class Counting(gradient.optim.Optimizer):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, {})
+
+        def step(self, closure: Any = None) -> Any:
+            for p in self.param_groups[0]["params"]:
+                state = self.state[p]
+                state.setdefault("step", gradient.tensor(256.0)).add_(1)
+                state.setdefault("mean", gradient.zeros(1))
+
+    w = gradient.ones(1, dtype=gradient.bfloat16, requires_grad=True)
+    first, second = Counting([w]), Counting([w])
+    first.step()
+    second.load_state_dict(first.state_dict())
+    second.step()
+    assert first.state[w]["step"].item() == 257  # not shared, nor rounded to bfloat16
+    assert second.state[w]["step"].item() == 258
+    assert second.state[w]["mean"].dtype is gradient.bfloat16
+
+
 def test_methods_in_place_are_functions() -> None:
     x = gradient.tensor([-1.0, 4.0])
     assert t.relu_(x) is x
