@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from gradient.nn.module import Module
 
 
+def _ask_for_members(self: Any, name: str) -> Any:
+    """`__getattribute__` of classes that have a `__getattr__` of their own."""
+    registry = object.__getattribute__(self, "__dict__").get("_registry", ())
+    if name in registry and not hasattr(type(self), name):
+        return type(self).__getattr__(self, name)
+    return object.__getattribute__(self, name)
+
+
 class Members:
     """The methods of `nn.Module` for its tree: members, iteration, dotted paths."""
 
@@ -62,6 +70,14 @@ class Members:
             if name in self.__dict__:
                 return self.__dict__[name]
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+        def __init_subclass__(cls, **options: Any) -> None:
+            """A class's own `__getattr__` is asked for members, too: in PyTorch they are no plain
+            attributes, and libraries (Pyro) act on each parameter that is read."""
+            super().__init_subclass__(**options)
+            own = cls.__getattr__ is not Members.__getattr__
+            if own and cls.__getattribute__ is object.__getattribute__:
+                cls.__getattribute__ = _ask_for_members
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become a copy, or what was pickled. (Here so that no `__getattr__` is asked for it.)"""
@@ -289,7 +305,7 @@ class OfKind(MutableMapping[str, Any]):
     def __delitem__(self, name: str) -> None:
         if name not in self:
             raise KeyError(name)
-        delattr(self._module, name)
+        Members.__delattr__(self._module, name)  # a class's own one may delete by this method
 
     def __iter__(self) -> Iterator[str]:
         return iter([name for name, _ in self._module._items(self._kind)])

@@ -106,6 +106,33 @@ def test_what_is_no_attribute_is_asked_for_by_getattr() -> None:
         around.nothing  # noqa: B018
 
 
+def test_a_getattr_is_asked_for_members() -> None:
+    read: list[str] = []
+
+    class Watching:
+        def __getattr__(self, name: str) -> Any:
+            read.append(name)
+            return super().__getattr__(name)  # type: ignore[misc]
+
+        def __delattr__(self, name: str) -> None:
+            if name in self._parameters:
+                del self._parameters[name]
+            else:
+                super().__delattr__(name)
+
+    class Watched(Watching, nn.Linear):
+        size = 3
+
+    layer = Watched(2, 1)
+    read.clear()
+    assert layer(gradient.ones(2)).shape == (1,) and layer.size == 3 and layer.in_features == 2
+    assert read == ["weight", "bias"]
+    del layer.bias
+    assert list(layer.state_dict()) == ["weight"]
+    with pytest.raises(AttributeError, match="'Watched' object has no attribute 'bias'"):
+        layer.bias  # noqa: B018
+
+
 def test_setting_and_deleting_attributes() -> None:
     block = Block()
     block.scale = None  # keeps its name, as PyTorch
