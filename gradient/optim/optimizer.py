@@ -411,7 +411,7 @@ class Optimizer(Hooked):
                 saved.setdefault("param_names", group["param_names"])
             for option, default in self.defaults.items():  # some may be newer than the saved state
                 saved.setdefault(option, default)
-        self.state, self.param_groups = state, saved_groups
+        self.__setstate__({"state": state, "param_groups": saved_groups})
         for hook in list(self._load_state_dict_post_hooks):
             hook(self)
 

@@ -74,6 +74,19 @@ def test_a_step_count_in_a_tensor_stays_one_when_it_is_loaded() -> None:
     assert second.state[w]["mean"].dtype is gradient.bfloat16
 
 
+def test_loading_a_state_calls_setstate() -> None:
+    class Later(gradient.optim.SGD):
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__(state)
+            for group in self.param_groups:
+                group.setdefault("newer", 7)
+
+    w = gradient.ones(1, requires_grad=True)
+    optimizer = Later([w], lr=1.0)
+    optimizer.load_state_dict(gradient.optim.SGD([w], lr=0.5).state_dict())
+    assert optimizer.param_groups[0]["newer"] == 7 and optimizer.param_groups[0]["lr"] == 0.5
+
+
 def test_methods_in_place_are_functions() -> None:
     x = gradient.tensor([-1.0, 4.0])
     assert t.relu_(x) is x
