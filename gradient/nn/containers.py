@@ -148,7 +148,8 @@ class ModuleList(_ModuleSequence[M]):
 
     def __init__(self, modules: Iterable[M] | None = None) -> None:
         super().__init__()
-        self.extend(() if modules is None else modules)
+        if modules is not None:
+            self.extend(modules)
 
     def __add__(self, other: Iterable[M]) -> ModuleList[M]:
         return ModuleList([*self, *iterable("ModuleList", "an iterable of modules", other)])
@@ -258,7 +259,8 @@ class ModuleDict(_Dictionary[M]):
         self, modules: Mapping[str, M] | ModuleDict[M] | Iterable[tuple[str, M]] | None = None
     ) -> None:
         super().__init__()
-        self.update({} if modules is None else modules)
+        if modules is not None:  # an `update` of a class's own may need what its __init__ sets
+            self.update(modules)
 
     def _names(self) -> list[str]:
         return [name for name, kind in self._registry.items() if kind == MODULE]
@@ -283,7 +285,8 @@ class ParameterDict(_Dictionary[Tensor]):
     ) -> None:
         super().__init__()
         self._keys: dict[str, None] = {}
-        self.update({} if parameters is None else parameters)
+        if parameters is not None:
+            self.update(parameters)
 
     def _names(self) -> list[str]:
         return list(self._keys)
@@ -311,7 +314,8 @@ class ParameterList(Module):
     def __init__(self, values: Iterable[Tensor] | None = None) -> None:
         super().__init__()
         self._size = 0
-        self.extend(() if values is None else values)
+        if values is not None:
+            self.extend(values)
 
     @overload
     def __getitem__(self, index: int) -> Parameter: ...

@@ -133,6 +133,20 @@ def test_a_getattr_is_asked_for_members() -> None:
         layer.bias  # noqa: B018
 
 
+def test_an_empty_container_calls_no_update() -> None:
+    class Late(nn.ModuleDict):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ready = True
+            self.update({"a": nn.Identity()})
+
+        def update(self, members: Any) -> None:
+            assert self.ready
+            super().update(members)
+
+    assert list(Late()) == ["a"]
+
+
 def test_setting_and_deleting_attributes() -> None:
     block = Block()
     block.scale = None  # keeps its name, as PyTorch
