@@ -16,6 +16,7 @@ tensor. Nothing here can name a class or a function: reading runs no code.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +43,8 @@ class Encoder:
 
     def encode(self, value: Any, path: str = "") -> Any:
         """Return the JSON form of `value`; its tensors are named after their place, `a.b.0`. For an
-        object with a `state_dict`, such as a module, its `state_dict` is used, with a warning.
+        object with a `state_dict`, such as a module, its `state_dict` is used, for a dataclass the
+        dict of its fields, with a warning.
 
         Raises:
             TypeMismatch: something in it is neither tensor, array, dict, list, tuple, str, bytes,
@@ -88,6 +90,13 @@ class Encoder:
                 "object again and call its load_state_dict()"
             )
             return self._encode(dict(state_dict()), path, depth + 1)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            warn_user(
+                f"save: {path or 'the value'} is a whole {type(value).__qualname__}; its fields "
+                "are saved, as a dict, since files contain no classes"
+            )
+            fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+            return self._encode(fields, path, depth + 1)
         raise TypeMismatch(
             f"cannot save {path or 'the value'}: a {type(value).__module__}."
             f"{type(value).__qualname__}. Tensors, arrays, dicts, lists, tuples, strings, bytes, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -752,3 +753,22 @@ def test_a_folder_appears_whole(tmp_path):
     ):
         pass
     assert os.listdir(tmp_path / "a") == ["new"]
+
+
+def test_a_dataclass_is_saved_as_its_fields(tmp_path):
+    @dataclasses.dataclass
+    class Part:
+        rate: float
+
+    @dataclasses.dataclass
+    class Settings:
+        parts: list
+        weight: gradient.Tensor
+
+    settings = Settings([Part(0.5)], gradient.ones(2))
+    with pytest.warns(UserWarning, match="its fields are saved, as a dict"):
+        gradient.save({"settings": settings}, tmp_path / "saved")
+    found = gradient.load(tmp_path / "saved")["settings"]
+    assert found["parts"] == [{"rate": 0.5}] and found["weight"].tolist() == [1.0, 1.0]
+    with pytest.raises(TypeError, match="a builtins.type"):
+        gradient.save(Settings, tmp_path / "saved")
