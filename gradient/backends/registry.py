@@ -96,11 +96,15 @@ def made(device_type: str) -> list[Backend]:
     return [be for name, be in _made.items() if name.partition(":")[0] == device_type]
 
 
+_OTHER_NAMES = {"mps": "metal"}
+"""PyTorch's name of a device that has another one here."""
+
+
 def check(device: str) -> None:
     """Raise an error if the string is not a device: the type is unknown, or the index is not a
     number. Whether the machine has the device is not checked."""
     kind, colon, number = device.partition(":")
-    if kind not in _factories or (
+    if _OTHER_NAMES.get(kind, kind) not in _factories or (
         colon and not (number.isdecimal() and str(int(number)) == number)
     ):
         known = ", ".join(sorted(_factories))
@@ -113,6 +117,7 @@ def canonical(device: str) -> str:
     """Return the canonical name of a device: "cpu:0" is "cpu", and "cuda" is the current GPU, at
     first "cuda:0"."""
     kind, _, number = device.partition(":")
+    kind = _OTHER_NAMES.get(kind, kind)
     if kind == "cuda":
         return f"cuda:{number or current.index}"
     return f"{kind}:{number}" if number.strip("0") else kind

@@ -85,6 +85,8 @@ SUPPORTED_NODES: dict[type, NodeDef] = {
 }
 """The types whose values are not leaves. A named tuple is none either."""
 
+_DICTS: set[type] = {dict, OrderedDict, defaultdict}
+
 NAMED: Any = NamedTuple
 _NAMED = NodeDef(NAMED, lambda t: (list(t), type(t)), lambda values, kind: kind(*values))
 
@@ -227,11 +229,18 @@ def _parts_at(form: TreeSpec, tree: Any) -> list[Any]:
     if form.is_leaf():
         return [tree]
     node = _node(tree)
+    if node is not None and {node.type, form.type} <= _DICTS:  # of any type, in any order
+        keys = form.context[1] if form.type is defaultdict else form.context
+        if set(keys) != set(tree):
+            raise ArgumentError(sentence("tree_map", f"the keys {keys}", list(tree)))
+        rows = zip(form.children_specs, keys, strict=True)
+        return [leaf for each, key in rows for leaf in _parts_at(each, tree[key])]
     if node is None or node.type is not form.type:
         expected = f"a {form.type.__name__} as in the first tree"
         raise ArgumentError(sentence("tree_map", expected, type(tree).__name__))
     parts, context = node.flatten_fn(tree)
-    if len(parts) != form.num_children or context != form.context:
+    alike = node.type is deque or context == form.context  # its maximal length may differ
+    if len(parts) != form.num_children or not alike:
         raise ArgumentError(sentence("tree_map", f"the parts {form}", context or len(parts)))
     return [
         leaf

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient.dtypes import get_default_dtype
 from gradient.errors import ArgumentError, MissingDependency, sentence
-from gradient.random import initial_seed
+from gradient.random import randint
 from gradient.tensor import Tensor
 from gradient.tensor.from_data import tensor
 
@@ -18,7 +18,7 @@ class SobolEngine:
     """A Sobol sequence in up to 21,201 dimensions, scrambled or not.
 
     Without `scramble` the points are PyTorch's. Scrambled ones are those of scipy.stats.qmc.Sobol
-    (Owen's method) for `seed`, or for the seed of `manual_seed`.
+    (Owen's method) for `seed`, or for a number that the default generator draws.
     """
 
     MAXDIM = 21201
@@ -28,6 +28,9 @@ class SobolEngine:
             expected = f"a dimension from 1 to {self.MAXDIM}"
             raise ArgumentError(sentence("SobolEngine", expected, dimension))
         self.dimension, self.scramble, self.seed = dimension, scramble, seed
+        # Kept for `reset`, which repeats the points. Each engine has points of its own.
+        drawn = scramble and seed is None
+        self._seed = int(randint(0, 2**31, (1,)).item()) if drawn else (seed or 0)
         self.reset()
 
     def reset(self) -> SobolEngine:
@@ -36,8 +39,7 @@ class SobolEngine:
             from scipy.stats import qmc
         except ImportError:
             raise MissingDependency("SobolEngine: needs SciPy; pip install scipy") from None
-        seed = initial_seed() % 2**32 if self.seed is None else self.seed
-        self._sequence: Any = qmc.Sobol(self.dimension, scramble=self.scramble, rng=seed)
+        self._sequence: Any = qmc.Sobol(self.dimension, scramble=self.scramble, rng=self._seed)
         self.num_generated = 0
         return self
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.compat.sparse_tensor import SparseTensor
-from gradient.dtypes import DType, int64
+from gradient.dtypes import DType, int32, int64
 from gradient.errors import ShapeError, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange
@@ -102,3 +102,21 @@ def sparse_csr_tensor(
     if requires_grad:
         numbers = numbers.detach().requires_grad_()
     return SparseRows(stack([rows, columns]), numbers, shape, True)
+
+
+def row_pointers(input: Tensor, size: int, *, out_int32: bool = False) -> Tensor:
+    """Where each of `size` rows begins among sorted row indices, and the end: (size + 1,)."""
+    counts = input.bincount(minlength=size)
+    found = counts.new_zeros(size + 1)
+    found[1:] = counts.cumsum(0)
+    return found.to(int32 if out_int32 else int64)
+
+
+def indices_of_rows(
+    crow_indices: Tensor, col_indices: Tensor, *, out_int32: bool = False, transpose: bool = False
+) -> Tensor:
+    """The (2, nnz) indices of the elements of a matrix of compressed rows: rows, columns."""
+    counts = crow_indices.diff()
+    rows = arange(len(counts), device=counts.device).repeat_interleave(counts)
+    places = stack([col_indices.to(rows.dtype), rows] if transpose else [rows, col_indices])
+    return places.to(int32 if out_int32 else int64)

@@ -53,6 +53,9 @@ class SparseTensor(Operand):
     is_cuda = property(lambda self: self._numbers.is_cuda)
     ndim = property(lambda self: len(self.shape))
 
+    def ndimension(self) -> int:
+        return self.ndim
+
     def dim(self) -> int:
         return len(self.shape)
 

@@ -325,6 +325,11 @@ RENAMED = {
     f"gradient.nn.attention.flex_attention.{_BLOCK}": f"gradient.compat.attention.{_BLOCK}",
     "gradient.hub._get_torch_home": "gradient.compat.download._get_torch_home",
     "gradient.nn.modules.module._IncompatibleKeys": "gradient.nn.state_dict.IncompatibleKeys",
+    "gradient.nn.modules.module._EXTRA_STATE_KEY_SUFFIX": "gradient.nn.state_dict.EXTRA",
+    **{
+        f"gradient._convert_indices_from_{name}": f"gradient.compat.sparse_rows.{found}"
+        for name, found in (("coo_to_csr", "row_pointers"), ("csr_to_coo", "indices_of_rows"))
+    },
     "gradient.cuda._initialized": "gradient.compat.settings.never",
     **{
         f"gradient.nn.init._no_grad_{name}_": f"gradient.nn.init.{name}_"

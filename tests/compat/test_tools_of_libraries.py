@@ -223,3 +223,49 @@ def test_sobol_sequences_need_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_functions_of_the_package() -> None:
     assert package_functions.einsum is gradient.einsum
+
+
+def test_engines_of_points_differ_and_repeat() -> None:
+    pytest.importorskip("scipy")
+    quasirandom = importlib.import_module("gradient.quasirandom")
+    gradient.manual_seed(0)
+    first, second = (quasirandom.SobolEngine(3, scramble=True) for _ in range(2))
+    points = first.draw(4)
+    assert not gradient.equal(points, second.draw(4))
+    assert gradient.equal(points, first.reset().draw(4))
+    gradient.manual_seed(0)
+    assert gradient.equal(points, quasirandom.SobolEngine(3, scramble=True).draw(4))
+
+
+def test_names_that_libraries_ask_for() -> None:
+    t: Any = gradient
+    counter = importlib.import_module("gradient.utils.flop_counter").FlopCounterMode(display=False)
+    assert counter.get_flop_counts() == {} and counter.get_total_flops() == 0
+    assert t.nn.modules.module._EXTRA_STATE_KEY_SUFFIX == "_extra_state"
+    assert t.device("mps") == t.device("metal") != t.device("cpu")
+    assert t.device("mps:0").type == "metal"
+    rows, columns = gradient.tensor([0, 0, 2]), gradient.tensor([1, 2, 0])
+    starts = t._convert_indices_from_coo_to_csr(rows, 4)
+    assert starts.tolist() == [0, 2, 2, 3, 3] and starts.dtype is gradient.int64
+    places = t._convert_indices_from_csr_to_coo(starts, columns, out_int32=True)
+    assert places.tolist() == [[0, 0, 2], [1, 2, 0]] and places.dtype is gradient.int32
+    swapped = t._convert_indices_from_csr_to_coo(starts, columns, transpose=True)
+    assert swapped.tolist() == [[1, 2, 0], [0, 0, 2]]
+    assert t._convert_indices_from_coo_to_csr(rows[:0], 0, out_int32=True).tolist() == [0]
+    assert gradient.eye(2).to_sparse().ndimension() == 2
+
+
+def test_trees_of_dicts_in_another_order() -> None:
+    tree = {"x": 1, "y": 2}
+    for other in (
+        {"y": 20, "x": 10},
+        OrderedDict(y=20, x=10),
+        defaultdict(int, y=20, x=10),
+    ):
+        assert pytree.tree_map(lambda a, b: a + b, tree, other) == {"x": 11, "y": 22}
+        found = pytree.tree_map(lambda a, b: a - b, other, tree)
+        assert type(found) is type(other) and found == {"x": 9, "y": 18}
+    with pytest.raises(ArgumentError, match=r"expected the keys \['x', 'y'\], got \['x', 'z'\]"):
+        pytree.tree_map(lambda a, b: a + b, tree, {"x": 1, "z": 2})
+    queues = deque([1, 2], 3), deque([10, 20])
+    assert pytree.tree_map(lambda a, b: a + b, *queues) == deque([11, 22])
