@@ -326,8 +326,9 @@ class Module(Hooked, StateDictHooked, Members):
         the batch's statistics. Returns the module."""
         if not isinstance(mode, bool):
             raise ArgumentError(f"train: expected mode to be True or False, got {mode!r}")
-        for module in self.modules():
-            module.training = mode
+        self.training = mode
+        for child in self.children():
+            child.train(mode)  # which may be a class's own, that keeps frozen norms in evaluation
         return self
 
     def eval(self) -> Self:

@@ -147,6 +147,19 @@ def test_an_empty_container_calls_no_update() -> None:
     assert list(Late()) == ["a"]
 
 
+def test_a_child_with_a_train_of_its_own() -> None:
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> Any:
+            super().train(mode)
+            self[0].training = False
+            return self
+
+    model = nn.Sequential(Frozen(nn.BatchNorm1d(2), nn.Dropout()), nn.Dropout())
+    assert model.train() is model
+    assert [m.training for m in model.modules()] == [True, True, False, True, True]
+    assert not any(m.training for m in model.eval().modules())
+
+
 def test_setting_and_deleting_attributes() -> None:
     block = Block()
     block.scale = None  # keeps its name, as PyTorch
