@@ -49,7 +49,7 @@ def save(obj: Any, f: Source) -> None:
     save_file(encoder.tensors, f, metadata)
 
 
-def load(f: Source, map_location: DeviceLike = None, *, weights_only: bool = True) -> Any:
+def load(f: Source, map_location: Any = None, *, weights_only: bool = True) -> Any:
     """Return what `gradient.save` wrote; for any other safetensors file, the dict of its tensors.
 
     A file saved by PyTorch (.pt, .pth, .bin) is read too: dicts, lists, numbers and tensors. Other
@@ -58,13 +58,16 @@ def load(f: Source, map_location: DeviceLike = None, *, weights_only: bool = Tru
     Args:
         f: a path; or a stream of bytes, such as `io.BytesIO`, of which the rest is read.
         map_location: the device of the tensors; default: the CPU, where they are views of the
-            mapped file (nothing is read before its use; writes do not change the file).
+            mapped file (nothing is read before its use; writes do not change the file). A function
+            or a dict of PyTorch's, which says where storages of a device go, leaves them there.
         weights_only: for compatibility with PyTorch. Nothing is unpickled in either case.
 
     Raises:
         ModelNotFound: there is no such file.
         FileFormatError: it is damaged, or of another format.
     """
+    if callable(map_location) or isinstance(map_location, dict):
+        map_location = None
     if file_format(f) == "zip":
         return _moved(TorchFile(f).structure(), map_location)
     file = SafetensorsFile(f)

@@ -772,3 +772,10 @@ def test_a_dataclass_is_saved_as_its_fields(tmp_path):
     assert found["parts"] == [{"rate": 0.5}] and found["weight"].tolist() == [1.0, 1.0]
     with pytest.raises(TypeError, match="a builtins.type"):
         gradient.save(Settings, tmp_path / "saved")
+
+
+@pytest.mark.parametrize("where", [lambda storage, location: storage, {"cuda:0": "cpu"}])
+def test_a_function_or_dict_as_map_location_leaves_tensors_on_the_cpu(tmp_path, where):
+    gradient.save({"w": gradient.ones(2)}, tmp_path / "saved")
+    found = gradient.load(tmp_path / "saved", map_location=where)["w"]
+    assert found.tolist() == [1.0, 1.0] and str(found.device) == "cpu"
