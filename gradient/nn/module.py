@@ -246,6 +246,8 @@ class Module(Hooked, StateDictHooked, Members):
                 if parameter.grad is not None:
                     parameter.grad = fn(parameter.grad)
             for module in self.modules() if recurse else (self,):
+                if module is not self and type(module)._apply is not Module._apply:
+                    module._apply(fn)  # has more than parameters and buffers (torchmetrics)
                 for name, buffer in module._items(BUFFER):
                     if buffer is not None:
                         object.__setattr__(module, name, fn(buffer))

@@ -160,6 +160,20 @@ def test_a_child_with_a_train_of_its_own() -> None:
     assert not any(m.training for m in model.eval().modules())
 
 
+def test_a_child_with_an_apply_of_its_own() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.__dict__["total"] = gradient.zeros(1)
+
+        def _apply(self, fn: Any, recurse: bool = True) -> Any:
+            self.total = fn(self.total)
+            return super()._apply(fn, recurse)
+
+    model = nn.Sequential(nn.Linear(1, 1), nn.Sequential(Counting())).double()
+    assert model[1][0].total.dtype is gradient.float64
+
+
 def test_setting_and_deleting_attributes() -> None:
     block = Block()
     block.scale = None  # keeps its name, as PyTorch
