@@ -83,6 +83,11 @@ class SparseTensor(Operand):
     def _nnz(self) -> int:
         return int(self._numbers.shape[0])
 
+    def _coalesced_(self, coalesced: bool) -> SparseTensor:
+        """Say of it that its places are sorted, each once, or are not."""
+        self._coalesced = coalesced
+        return self
+
     def is_coalesced(self) -> bool:
         return self._coalesced
 

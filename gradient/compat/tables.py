@@ -379,6 +379,7 @@ RENAMED = {
     "gradient.sparse_csr_tensor": "gradient.compat.sparse.sparse_csr_tensor",
     "gradient.sparse_coo": "gradient.tensor.layout.sparse_coo",
     "gradient.sparse_csr": "gradient.tensor.layout.sparse_csr",
+    "gradient.dsmm": "gradient.compat.sparse.spmm",
     "gradient.spmm": "gradient.compat.sparse.spmm",
     "gradient.to_dlpack": "gradient.compat.dlpack.to_dlpack",
     "gradient.vander": "gradient.linalg.older.vander",

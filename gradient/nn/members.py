@@ -164,6 +164,11 @@ class Members:
         """This module's own children."""
         return OfKind(self, MODULE)
 
+    @property
+    def _non_persistent_buffers_set(self) -> set[str]:
+        """The names of the buffers that are not saved, by PyTorch's name for them."""
+        return self._non_persistent
+
     # ---- walking the tree -------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:

@@ -252,7 +252,13 @@ def test_names_that_libraries_ask_for() -> None:
     swapped = t._convert_indices_from_csr_to_coo(starts, columns, transpose=True)
     assert swapped.tolist() == [[1, 2, 0], [0, 0, 2]]
     assert t._convert_indices_from_coo_to_csr(rows[:0], 0, out_int32=True).tolist() == [0]
-    assert gradient.eye(2).to_sparse().ndimension() == 2
+    sparse = gradient.eye(2).to_sparse()
+    assert sparse.ndimension() == 2 and sparse._coalesced_(False) is sparse
+    assert not sparse.is_coalesced()
+    assert t.dsmm(sparse, gradient.ones(2, 1)).tolist() == [[1.0], [1.0]]
+    module = nn.Module()
+    module.register_buffer("cache", gradient.ones(1), persistent=False)
+    assert module._non_persistent_buffers_set == {"cache"}
 
 
 def test_trees_of_dicts_in_another_order() -> None:
