@@ -103,3 +103,11 @@ def test_remainders_of_broadcast_and_mixed_operands() -> None:
     in_place.remainder_(row)
     assert gradient.equal(in_place, gradient.remainder(x, row))
     assert gradient.fmod(x[:0], row).shape == (0, 90)
+
+
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.int64])
+def test_broadcast_with_an_empty_array(dtype: gradient.dtype) -> None:
+    many, none = gradient.ones(5000, 1, dtype=dtype), gradient.ones(1, 0, dtype=dtype)
+    for a, b in ((many, none), (none, many)):
+        for result in (a % b, a // b, gradient.fmod(a, b)):
+            assert tuple(result.shape) == (5000, 0)

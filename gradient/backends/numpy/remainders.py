@@ -52,7 +52,7 @@ def _computed(name: str, a: Any, b: Any) -> np.ndarray | None:
     elif dtype not in kernels.FLOATS:
         return None
     a, b = _array(a, dtype), _array(b, dtype)
-    if a is None or b is None or not kernels.available():
+    if a is None or b is None or not (a.size and b.size and kernels.available()):
         return None
     if a.shape != b.shape and a.size > 1 and b.size > 1:
         try:
