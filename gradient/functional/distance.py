@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.dtypes import result_type
+from gradient.dtypes import HALF_PRECISION, result_type
 from gradient.errors import ArgumentError, ShapeError, sentence
-from gradient.functional.arguments import composite, floats
+from gradient.functional.arguments import composite, floats, rounded_once
 from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
@@ -28,6 +28,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     floats("cosine_similarity", x1)
     if x1.shape != x2.shape:
         x1, x2 = broadcast_tensors(x1, x2)  # before the norms: `dim` counts in the common shape
+    if x1.dtype in HALF_PRECISION:  # the product of the norms, or of two numbers, may be infinite
+        return rounded_once(lambda a, b: cosine_similarity(a, b, dim, eps), x1, x2)
     norm1 = at_least(_norm(x1, dim), eps)
     norm2 = at_least(_norm(x2, dim), eps)
     return (x1 * x2).sum(dim) / (norm1 * norm2)
