@@ -279,3 +279,13 @@ def test_products_so_far_may_leave_float32_in_between(n):
     x[0], x[1], x[2] = 1e30, 1e30, 1e-30
     assert x.cumprod(0)[2:].tolist() == pytest.approx([1e30] * (n - 2), rel=1e-6)
     assert gradient.stack([x, x], 1).cumprod(0)[2:].min().item() == pytest.approx(1e30, rel=1e-6)
+
+
+def test_gradient_of_clamp_at_a_bound_that_bfloat16_rounds() -> None:
+    for count in (3, 5000):
+        x = gradient.full((count,), 0.3, dtype=gradient.bfloat16, requires_grad=True)
+        for low, high in ((None, 0.3), (0.3, None), (-1.0, 0.3), (0.3, 1.0)):
+            y = x.clamp(low, high)
+            assert gradient.equal(y, x)
+            (slope,) = gradient.autograd.grad(y.sum(), x)
+            assert gradient.equal(slope, gradient.ones_like(x))

@@ -16,7 +16,7 @@ from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 from gradient.backends.numpy.turned_arrays import TurnedArrays
-from gradient.dtypes import HALF_PRECISION
+from gradient.dtypes import HALF_PRECISION, bfloat16
 
 MANY_EXP, MANY_TANH = kernels.MIN_SIZE, 1 << 14
 """Elements from which kernels compute `exp` and `tanh` of float32 quicker than NumPy, whose `tanh`
@@ -159,6 +159,8 @@ class ElementwiseKernels(TurnedArrays):
     def clamp_grad(
         self, g: np.ndarray, x: np.ndarray, low: float | None, high: float | None
     ) -> np.ndarray:
+        if x.dtype == bfloat16.numpy:  # the bounds that `clamp` gave, for which g goes through
+            low, high = (n if n is None else float(x.dtype.type(n)) for n in (low, high))
         bounds = _bounds(x, low, high)
         if bounds is None or g.dtype != x.dtype or g.shape != x.shape:
             return super().clamp_grad(g, x, low, high)
