@@ -148,7 +148,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
             f"{tuple(input.shape)}, got {weight.numel()}"
         )
     per_channel = (1,) * (input.ndim - 2)
-    weight = weight.reshape(-1, *per_channel) if weight.numel() > 1 else weight.reshape(())
+    weight = weight.reshape(-1, *per_channel) if weight.numel() != 1 else weight.reshape(())
     return activation.prelu(input, weight)
 
 

@@ -289,3 +289,10 @@ def test_gradient_of_clamp_at_a_bound_that_bfloat16_rounds() -> None:
             assert gradient.equal(y, x)
             (slope,) = gradient.autograd.grad(y.sum(), x)
             assert gradient.equal(slope, gradient.ones_like(x))
+
+
+def test_prelu_of_no_channels() -> None:
+    x, weight = gradient.zeros(5, 0, 3), gradient.ones(0, requires_grad=True)
+    out = gradient.nn.functional.prelu(x, weight)
+    out.sum().backward()
+    assert out.shape == (5, 0, 3) and weight.grad is not None and weight.grad.shape == (0,)
