@@ -87,7 +87,7 @@ for model in (
     CASES[f"timm: {model}"] = functools.partial(from_timm, model, 64)
 for model in (
     "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mixer_s32_224", "cait_xxs24_224",
-    "xcit_nano_12_p16_224", "coat_tiny", "levit_128s", "eva02_tiny_patch14_224", "convit_tiny",
+    "coat_tiny", "levit_128s", "eva02_tiny_patch14_224", "convit_tiny",
     "hiera_tiny_224", "mvitv2_tiny", "coatnet_nano_rw_224", "sam2_hiera_tiny",
 ):  # fmt: skip
     CASES[f"timm: {model}"] = functools.partial(from_timm, model, 224)
