@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import io
 import itertools
 import pkgutil
@@ -309,7 +310,9 @@ def test_no_kernel_calls_another() -> None:
         for function in vars(kernels.load(module.name)).values():
             if isinstance(function, dispatcher):
                 code = function.py_func.__code__
-                used = [function.py_func.__globals__.get(name) for name in code.co_names]
+                read = [x for x in dis.get_instructions(code) if x.opname == "LOAD_GLOBAL"]
+                names = {each.argval for each in read}
+                used = [function.py_func.__globals__.get(name) for name in names]
                 used = [x for x in used if isinstance(x, dispatcher)]
                 found += len(used)
                 calling += [(code.co_name, x) for x in used if isinstance(x._cache, cache)]

@@ -90,7 +90,7 @@ def test_dtypes(row: Row, dtype: str) -> None:
 
 WAIT = {
     # how many elements there are is known on the device alone
-    "getitem[mask]",
+    *("compress", "getitem[mask]"),
     # decomposed on the host
     *(row.name for row in TABLE if row.op in {*vars(DecompositionDefaults), "svdvals", "eigvalsh"}),
     # steps until all elements have converged

@@ -1216,7 +1216,7 @@ CASES: dict[str, list[Case]] = {
     "assign": [
         *(lambda a, case=case: (np.zeros(case(a)[0].shape, a.dtype), ..., *case(a))
           for case in COPIED),
-        *[lambda a, value=value: (a(300, 300), (a.bools(300, 300),), a.dtype.type(value))
+        *[lambda a, value=value: (a(300, 300), (a.bools(300, 300),), np.asarray(value, a.dtype))
           for value in (2, np.nan)],
         lambda a: (a(300, 300), (np.arange(90_000).reshape(300, 300) % 3 == 1,), a(30_000)),
         lambda a: (a(40, 300, 7), (slice(None), a.integers(0, 300, 250)), a(40, 250, 7)),
