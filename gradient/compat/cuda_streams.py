@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 from gradient.compat.cuda_devices import device as device_context
 from gradient.compat.cuda_devices import runtime_of
@@ -46,6 +46,8 @@ class graph(contextlib.nullcontext[None]):  # noqa: N801 (PyTorch's name)
         pool: Any = None,
         stream: Any = None,
         capture_error_mode: str = "global",
+        enable_annotations: bool = False,
+        check_input_liveness: bool = False,
     ) -> None:
         super().__init__()
 
@@ -168,8 +170,15 @@ def default_stream(device: Any = None) -> Stream:
     return Stream(device, _held=runtime_of(device).default_stream())
 
 
-StreamContext: TypeAlias = contextlib.AbstractContextManager[None]
-"""The type of what `stream` returns, in annotations."""
+class StreamContext(contextlib.ExitStack):
+    """A block whose work is queued on a stream, as in `stream(stream)`."""
+
+    def __init__(self, stream: Stream | None) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def __enter__(self) -> Any:
+        self.enter_context(stream(self.stream))
 
 
 @contextlib.contextmanager

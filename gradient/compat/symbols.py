@@ -17,12 +17,15 @@ has_mkl = has_openmp = False
 class SymInt:
     """What no size is: sizes are Python's numbers."""
 
+    def __init__(self, node: Any) -> None:
+        self.node = node
 
-class SymFloat:
+
+class SymFloat(SymInt):
     """What no number is, as `SymInt`."""
 
 
-class SymBool:
+class SymBool(SymInt):
     """What no condition is, as `SymInt`."""
 
 

@@ -70,6 +70,8 @@ def test_two_dtypes(name: str) -> None:
             assert str(ours.dtype).split(".")[1] == str(expected.dtype).split(".")[1], f"{x}, {t}"
             close = 2e-2 if "16" in x + t else 1e-6
             a, b = (np.array(out.tolist()) for out in (ours, expected))
+            if name == "cosine_similarity" and "float16" in (x, t):
+                b = np.nan_to_num(b)  # of zeros: PyTorch's eps is 0 in float16
             assert np.allclose(a, b, rtol=close, atol=close, equal_nan=True), f"{x}, {t}"
 
 

@@ -186,6 +186,7 @@ ELSEWHERE = {
     "taxicab_norm": "`cdist` with p=1",
     "chebyshev_norm": "`cdist` with p=INF, where PyTorch leaves NaN out, or subtracts infinities",
     "clamp_between": "`clamp` by tensors",
+    "lerp_by": "`lerp` by a number",
     "trunc_divide": "`div` with rounding_mode",
     "floor_divide": "PyTorch has no gradient of it",
     "gumbel_softmax": "random",
