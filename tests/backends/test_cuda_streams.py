@@ -121,6 +121,8 @@ def test_a_block_has_its_stream(log: list[Any]) -> None:
         assert cuda.current_stream() == a
         with cuda.stream(None):
             assert cuda.current_stream() == a
+        with cuda.StreamContext(default):
+            assert cuda.current_stream() == default
         event = cuda.Event()
         event.record()
         assert log[-1] == ("record", a.cuda_stream)
