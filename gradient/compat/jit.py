@@ -134,6 +134,10 @@ class Error(RuntimeError):
     """An error that is never raised: nothing is compiled by TorchScript."""
 
 
+class ScriptedModule(ScriptModule):
+    """What no module is: `script` returns the module itself."""
+
+
 class ScriptFunction:
     """What no function is: `script` returns the function itself."""
 
