@@ -68,7 +68,7 @@ class Method:
             return function if tensor is None else MethodType(function, tensor)
         if tensor is None:
             return self
-        hint = load(f"{COMPAT}.tables").TENSOR_HINTS[self.name]
+        hint = load(f"{COMPAT}.hints").TENSOR_HINTS[self.name]
         raise AttributeError(f"'Tensor' object has no attribute {self.name!r}; {hint}")
 
 

@@ -2,7 +2,7 @@
 
 Modules ask here for a name that they have not (`gradient.absent`), so that nothing of this is
 loaded before a script says `nn.DataParallel` or `import gradient.nn.modules`.
-`gradient.compat.tables` lists the names, and what to use in place of those that are nowhere.
+`gradient.compat.tables` lists the names, `gradient.compat.hints` what to use in place of others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from gradient.compat.tables import FILES, HINTS, MODULES, PAGE, RENAMED
+from gradient.compat.hints import HINTS, PAGE
+from gradient.compat.tables import FILES, MODULES, RENAMED
 
 LAYERS = "gradient.nn.modules."
 """Modules of PyTorch's layers, some of which stand in other files here."""

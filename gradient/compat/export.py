@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from gradient.compat.tables import TRACING
+from gradient.compat.hints import TRACING
 from gradient.errors import BackendError
 
 __all__ = ["Dim", "ExportedProgram", "export", "load", "save"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from gradient.compat.tables import TRACING
+from gradient.compat.hints import TRACING
 from gradient.errors import BackendError
 from gradient.nn.module import Module
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.compat import tables
+from gradient.compat import hints, tables
 
 pytestmark = pytest.mark.cpu_only
 
@@ -59,12 +59,12 @@ def test_names_are_found_in_their_modules(path: str) -> None:
                 getattr(module, name)
 
 
-@pytest.mark.parametrize("path", tables.HINTS)
+@pytest.mark.parametrize("path", hints.HINTS)
 def test_absent_names_say_what_to_do(path: str) -> None:
     parent, _, name = path.rpartition(".")
     with pytest.raises(AttributeError) as caught:
         getattr(importlib.import_module(parent), name)
-    assert str(caught.value).endswith(tables.HINTS[path])
+    assert str(caught.value).endswith(hints.HINTS[path])
     with pytest.raises(ModuleNotFoundError, match="No module named"):
         importlib.import_module(path)
 

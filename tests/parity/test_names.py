@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 
-from gradient.compat import tables  # noqa: E402
+from gradient.compat import hints  # noqa: E402
 from support import torch_names  # noqa: E402
 
 KNOWN = Path(__file__).with_name("names.txt")
@@ -80,7 +80,7 @@ def test_an_absent_name_says_where_to_look(module: str) -> None:
         name = path.rpartition(".")[2]
         with pytest.raises(AttributeError) as caught:
             getattr(ours, name)
-        hint = tables.HINTS.get(f"{ours.__name__}.{name}", tables.PAGE)
+        hint = hints.HINTS.get(f"{ours.__name__}.{name}", hints.PAGE)
         if hint not in str(caught.value):
             silent.append(path)
     assert silent == []
