@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from gradient.dtypes import DType, dtype_of
+from gradient.dtypes import DType
 from gradient.errors import LinAlgError, OutOfMemoryError
+from gradient.nn.module import destination
 from gradient.tensor import Device, Tensor
 
 __all__ = [
@@ -47,17 +48,8 @@ _jit_set_nvfuser_enabled = _log_api_usage_once = _nothing
 
 def _parse_to(*args: Any, **kwargs: Any) -> tuple[Device | None, DType | None, bool, Any]:
     """The device, dtype, `non_blocking` and `memory_format` that arguments of `to` mean."""
-    device, dtype = kwargs.get("device"), kwargs.get("dtype")
-    non_blocking = kwargs.get("non_blocking", False)
-    for arg in args:
-        if isinstance(arg, Tensor):
-            device, dtype = arg.device, arg.dtype
-        elif isinstance(arg, (DType, type)):
-            dtype = dtype_of(arg)
-        elif isinstance(arg, bool):
-            non_blocking = arg
-        elif arg is not None:
-            device = arg
+    given = {key: kwargs[key] for key in ("device", "dtype", "non_blocking") if key in kwargs}
+    device, dtype, non_blocking = destination(args, **given)
     where = None if device is None else Device(device)
     return where, dtype, non_blocking, kwargs.get("memory_format")
 

@@ -7,7 +7,7 @@ saving and loading, and the methods that change all tensors.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
@@ -60,6 +60,26 @@ class HasForward(Protocol[P, R_co]):
     _hooks: Hooks | None
 
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+
+def destination(
+    args: Iterable[Any],
+    device: Any = None,
+    dtype: DType | None = None,
+    non_blocking: bool = False,
+    tensor: Tensor | None = None,
+) -> tuple[Any, DType | None, bool]:
+    """Return the device, dtype and `non_blocking` that arguments of `to` mean."""
+    for arg in (*args, tensor):
+        if isinstance(arg, Tensor):
+            device, dtype = arg.device, arg.dtype
+        elif isinstance(arg, (DType, type)):
+            dtype = dtype_of(arg)
+        elif isinstance(arg, bool):
+            non_blocking = arg
+        elif arg is not None:
+            device = arg
+    return device, dtype, non_blocking
 
 
 class Module(Hooked, StateDictHooked, Members):
@@ -270,15 +290,7 @@ class Module(Hooked, StateDictHooked, Members):
         if len(args) > 3:
             expected = "a device, a dtype or a tensor, then non_blocking"
             raise TypeMismatch(sentence("Module.to", expected, f"{len(args)} arguments"))
-        for arg in (*args, tensor):
-            if isinstance(arg, Tensor):
-                device, dtype = arg.device, arg.dtype
-            elif isinstance(arg, (DType, type)):
-                dtype = dtype_of(arg)
-            elif isinstance(arg, bool):
-                non_blocking = arg
-            elif arg is not None:
-                device = arg
+        device, dtype, non_blocking = destination(args, device, dtype, non_blocking, tensor)
         if dtype is not None and (dtype.is_packed or not dtype.is_floating_point):
             fix = ", which is packed; gradient.quantization.quantize_ packs a model's weights"
             raise TypeMismatch(
