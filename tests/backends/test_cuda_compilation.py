@@ -46,7 +46,7 @@ OF_PACKED = {
     for kind, (_, _, warps) in PACKED.items()
 }
 """Of a thread in two blocks of a packed product, which share the registers of a multiprocessor; for
-two formats from sm_90 on, with room for blocks of the next kernel."""
+two formats on an H100, with room for blocks of the next kernel."""
 OF_DECODING = (
     *("row_products", "packed_row_products", "rope", "rope_attention"),
     "decode_cached_attention",
@@ -71,7 +71,7 @@ def most_registers(family: str, name: str, architecture: str) -> int:
         return MAX_REGISTERS if architecture == "sm_120" else OF_THREE  # `STRIP_BOUNDS`
     if family == "packed_row_products":
         most = next(most for kind, most in OF_PACKED.items() if f"_product_{kind}_" in name)
-        return max(most, 64) if architecture in ("sm_80", "sm_89") else most
+        return most if architecture == "sm_90a" else max(most, 64)
     return MAX_REGISTERS if "attention" in name or "_wide_" in name else OF_TWO
 
 

@@ -47,6 +47,7 @@ template <class FORMAT, bool GATED, bool NORMED, class T>
 __device__ void tile_product(const T* x, const T* norm, double eps, Int round_first, Int norm_threads,
                              const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
                              const T* residual, const T* bias, int columns, int steps, int group) {
+    trigger_next_kernel();  // so that the next kernels have time for copying their weights
     constexpr int UNITS = GATED ? 8 : 16, DEPTH = FORMAT::DEPTH, N = 8;
     static_assert(DEPTH == 1 || !FORMAT::HOLDS, "registers hold what belongs to one tile");
     extern __shared__ float4 shared[];
@@ -64,9 +65,12 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     float* const sums = reinterpret_cast<float*>(of_block + warps * bytes_of_warp<FORMAT>(steps));
     const int padded = (warps + 7) / 8 * 8;
 
+    // Gate and up projection are the largest matrices of a layer. The small ones behind a norm need no pauses.
+    constexpr Pauses at_first{GATED ? 1 : NORMED ? 0 : 2};
+
     typename FORMAT::Held held;
     Place next, at;  // to copy, and to use
-    const auto copy_next = [&] {
+    const auto copy_next = [&](Pauses pauses) {
         if (next.tile < tiles) {
             Rows rows;
             rows.group = group;
@@ -81,7 +85,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
                 rows.zeros[half] = in_a ? a.zeros : in_b ? b.zeros : c.zeros;
                 rows.row[half] = row;
             }
-            FORMAT::copy(slots + next.slot * FORMAT::BYTES, held, rows, warp + next.step * warps, blocks);
+            FORMAT::copy(slots + next.slot * FORMAT::BYTES, held, rows, warp + next.step * warps, blocks, pauses);
             next.advance(steps, DEPTH);
         }
         cp_async_commit();
@@ -94,7 +98,10 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
             cp_async(words + i * WORDS + 4 * lane, norm + (begin_of(i) < columns ? begin_of(i) : 0));
     cp_async_commit();
 #pragma unroll 1
-    for (int d = 0; d < DEPTH; d++) copy_next();
+    for (int d = 0; d < DEPTH; d++) {
+        if (d) at_first.before(0);
+        copy_next(at_first);
+    }
     if (lane < Digits::MOST_READ / 4) *reinterpret_cast<uint4*>(zeros + 4 * lane) = {0, 0, 0, 0};
     for (int i = threadIdx.x; i < tiles * ROWS_OF_TILE * (padded - warps); i += blockDim.x)
         sums[i / (padded - warps) * padded + warps + i % (padded - warps)] = 0;
@@ -119,7 +126,6 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     compute_now(unit), compute_now(out), compute_now(first);
     float reciprocal = reciprocal_of<float>(columns), small = float(eps);
     if (NORMED) compute_now(reciprocal), compute_now(small);
-    trigger_next_kernel();  // the next kernel may copy its weights now: memory is almost idle
     wait_for_previous_kernel();
 
     auto pack = load_pack<N>(x + first);
@@ -133,8 +139,8 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
         const int begin = begin_of(i);
         if (i || FORMAT::HOLDS) pack = load_pack<N>(x + (begin < columns ? begin : 0));
         if (NORMED) {
-            const auto* const times = reinterpret_cast<const Pack<T, N>*>(words + i * WORDS + 4 * lane);
-            pack = normed(pack, *times, scale, round_first);
+            const auto times = load_pack<N>(reinterpret_cast<const T*>(words + i * WORDS + 4 * lane));
+            pack = normed(pack, times, scale, round_first);
         }
         __syncwarp();  // all lanes have read the norm's weights here
         put_digits<FORMAT::BY_PAIRS, FORMAT::WITH_SUMS, FORMAT::SHIFT>(words + i * WORDS, pack, begin < columns);
@@ -158,7 +164,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
             }
         at.advance(steps, DEPTH);
         __syncwarp();  // all lanes have read the tile
-        copy_next();
+        copy_next({0});
     } while (at.tile < tiles);
     __syncthreads();
 

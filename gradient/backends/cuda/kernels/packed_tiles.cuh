@@ -61,6 +61,17 @@ __device__ inline float half_of(unsigned short bits) { return number_of<__half>(
 __device__ inline uint4* own(char* tile, int i) { return reinterpret_cast<uint4*>(tile) + 32 * i + threadIdx.x % 32; }
 __device__ inline const uint4& own(const char* tile, int i) { return *own(const_cast<char*>(tile), i); }
 
+// Pauses between a lane's copies of its first tiles: never more than `loads` of 16 bytes are under way
+// (0: no pauses). Otherwise the weights of a whole matrix are asked for at once, and what earlier
+// kernels load meanwhile waits behind them, for 4 us on an H100 with 13 MB.
+struct Pauses {
+    int loads;
+    // Before a lane's load `i` of a tile.
+    __device__ void before(int i) const {
+        if (loads && i % loads == 0) cp_async_commit(), cp_async_wait<0>();
+    }
+};
+
 // Blocks of 32 codes, of PIECES times 16 bytes: lane t has blocks t and t + 4. Past the end of a row,
 // the last block is read, and multiplied by zeros.
 template <int PIECES> struct Blocks {
@@ -68,15 +79,17 @@ template <int PIECES> struct Blocks {
     static __device__ int of_step(int step, int i, int blocks) {
         return min(int(step * 8 + threadIdx.x % 4 + 4 * i), blocks - 1);
     }
-    static __device__ void copy(char* to, const Rows& rows, int step, int blocks) {
+    static __device__ void copy(char* to, const Rows& rows, int step, int blocks, Pauses pauses) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const Int first = Int(rows.row[half]) * blocks * PIECES;
             const uint4* const codes = static_cast<const uint4*>(rows.codes[half]) + first;
 #pragma unroll
-            for (int i = 0; i < 2 * PIECES; i++)
+            for (int i = 0; i < 2 * PIECES; i++) {
+                if (half || i) pauses.before(2 * PIECES * half + i);
                 cp_async(own(to, 2 * PIECES * half + i),
                          codes + of_step(step, i / PIECES, blocks) * PIECES + i % PIECES);
+            }
         }
     }
     static __device__ int column(int) {
@@ -134,8 +147,8 @@ struct BlockScales {
 
 struct Nothing {};
 
-// No kernel starts early before sm_90, and there these formats would spill with so few registers.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+// Only an H100 has shared memory for so many blocks. Elsewhere these formats would spill with so few registers.
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 900 || __CUDA_ARCH__ >= 1000)
 constexpr int MORE_WARPS = 16;
 #else
 constexpr int MORE_WARPS = 18;
@@ -147,13 +160,13 @@ struct q4_0_tile : Blocks<1> {
     static constexpr int SHIFT = 4;  // codes are used times 2^SHIFT
     static constexpr int CODES = Blocks<1>::BYTES, BYTES = CODES + BlockScales::BYTES, DEPTH = 2, WARPS = MORE_WARPS;
     typedef Nothing Held;
-    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks) {
-        Blocks<1>::copy(to, rows, step, blocks);
+    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks, Pauses pauses) {
+        Blocks<1>::copy(to, rows, step, blocks, pauses);
         BlockScales::copy(to + CODES, rows, step, blocks);
     }
     static __device__ void add(const char* tile, const Held&, const Digits& x, float (&totals)[2]) {
-        int high_halves = int(0xf0f0f0f0u);
-        compute_now(high_halves);  // in a register, as an instruction takes one constant
+        // In a register, as an instruction takes one constant. The assembler does not know that the grid is flat.
+        const unsigned high_halves = 0xf0f0f0f0u + blockIdx.z;
         Blocks<1>::add(tile, x,
             // 16 (code - 8)
             [&](unsigned word, int second) { return ((second ? word : word << 4) & high_halves) ^ 0x80808080u; },
@@ -169,8 +182,8 @@ struct int4_group_tile : Blocks<1> {
         unsigned short scales[2][2];
         Byte zeros[2][2];
     };
-    static __device__ void copy(char* to, Held& held, const Rows& rows, int step, int blocks) {
-        Blocks<1>::copy(to, rows, step, blocks);
+    static __device__ void copy(char* to, Held& held, const Rows& rows, int step, int blocks, Pauses pauses) {
+        Blocks<1>::copy(to, rows, step, blocks, pauses);
 #pragma unroll
         for (int half = 0; half < 2; half++)
 #pragma unroll
@@ -199,8 +212,8 @@ template <bool OF_ROW> struct int8_tile : Blocks<2> {
     static constexpr bool BY_PAIRS = false, WITH_SUMS = false, HOLDS = false;
     static constexpr int CODES = Blocks<2>::BYTES, BYTES = CODES + BlockScales::BYTES, SHIFT = 0, DEPTH = 1, WARPS = 16;
     typedef Nothing Held;
-    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks) {
-        Blocks<2>::copy(to, rows, step, blocks);
+    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks, Pauses pauses) {
+        Blocks<2>::copy(to, rows, step, blocks, pauses);
         if (!OF_ROW) return BlockScales::copy(to + CODES, rows, step, blocks);
 #pragma unroll
         for (int half = 0; half < 2; half++)
@@ -238,7 +251,7 @@ template <int SIZE> struct affine_tile {
     static __device__ uint4* head(char* tile, int half) {
         return reinterpret_cast<uint4*>(tile + CODES + OF_HEAD * (threadIdx.x % 32 / 4 + 8 * half));
     }
-    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks) {
+    static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks, Pauses pauses) {
         const int t = threadIdx.x % 4, steps = blocks / 8;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -247,7 +260,10 @@ template <int SIZE> struct affine_tile {
             const uint4* const block = reinterpret_cast<const uint4*>(bytes);
             if (t < OF_HEAD / 16) cp_async(head(to, half) + t, block + t);
 #pragma unroll
-            for (int i = 0; i < 2; i++) cp_async(own(to, 2 * half + i), block + (SIZE / 16 - 8) + t + 4 * i);
+            for (int i = 0; i < 2; i++) {
+                if (half || i) pauses.before(2 * half + i);
+                cp_async(own(to, 2 * half + i), block + (SIZE / 16 - 8) + t + 4 * i);
+            }
         }
     }
     // Two D, of the parts of low and of high halves: lane t has parts 2 t and 2 t + 1.
@@ -307,15 +323,17 @@ struct q6_k_tile {
     static __device__ uint4* high_bits(char* tile, int half) {
         return reinterpret_cast<uint4*>(tile + CODES + 64 * (threadIdx.x % 32 / 4 + 8 * half));
     }
-    static __device__ void copy(char* to, Held& held, const Rows& rows, int step, int blocks) {
+    static __device__ void copy(char* to, Held& held, const Rows& rows, int step, int blocks, Pauses pauses) {
         const int t = threadIdx.x % 4, steps = blocks / 8;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const Int block = Int(rows.row[half]) * steps + min(step, steps - 1);
             cp_async(high_bits(to, half) + t, static_cast<const uint4*>(rows.zeros[half]) + block * 4 + t);
 #pragma unroll
-            for (int i = 0; i < 2; i++)
+            for (int i = 0; i < 2; i++) {
+                if (half || i) pauses.before(2 * half + i);
                 cp_async(own(to, 2 * half + i), static_cast<const uint4*>(rows.codes[half]) + block * 8 + t + 4 * i);
+            }
             const Byte* const scales = static_cast<const Byte*>(rows.scales[half]) + block * 18;
             held.d[half] = *reinterpret_cast<const unsigned short*>(scales + 16);
 #pragma unroll
