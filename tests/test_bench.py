@@ -16,7 +16,7 @@ import pytest
 import gradient
 from bench import chart, further_models, machine, training_models
 from bench.__main__ import default_file, measure
-from bench.cases import CASES, Options, gpu, gpu_convolutions
+from bench.cases import CASES, Options, gpu, gpu_convolutions, gpu_step
 from bench.measure import Samples, interleave
 from bench.result import Result, table
 from gradient.backends.cuda import driver
@@ -293,8 +293,36 @@ def test_a_gpu_is_told_with_its_driver(monkeypatch, tmp_path):
     assert default_file(chosen, {"date": "2026-11-24 20:00"}) is None
 
 
+def test_a_kernel_of_a_step_counts_from_its_predecessors_end():
+    """Kernels of a graph overlap; those of the prompt are in both texts."""
+    work = [("prompt", "kernel", 0, 50)]
+    for at in range(50, 450, 100):
+        work += [
+            ("product", "kernel", at - 5, 35),
+            ("argmax", "kernel", at + 28, 12),
+            ("Memcpy DtoD", "gpu_memcpy", at + 42, 3),
+        ]
+    work.append(("generate", "user_annotation", 0, 1000))
+    names = "name", "cat", "ts", "dur"
+    events = [{"name": "process_name"}, *(dict(zip(names, each, strict=True)) for each in work)]
+    trace = json.dumps({"traceEvents": events})
+    few, many = gpu_step.read_trace(trace)[:7], gpu_step.read_trace(trace)
+    assert len(many) == 13
+    found = list(gpu_step.results("q4_0", gpu_step.times_of(few), gpu_step.times_of(many), 2))
+    assert [(result.what, result.value) for result in found] == [
+        ("q4_0: a step", 100.0), ("q4_0: product", 85.0), ("q4_0: argmax", 10.0),
+        ("q4_0: Memcpy DtoD", 5.0),
+    ]  # fmt: skip
+    assert found[0].note == "3 kernels" and found[2].note == "1 a step, 10.00 us each"
+
+
+def test_kernels_of_a_step_need_a_gpu_and_pytorch(capsys):
+    assert list(gpu_step.run(Options(threads=1, peers=False))) == []
+    assert "gpu-step: needs a CUDA device and PyTorch with CUDA" in capsys.readouterr().err
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", sorted(CASES.keys() - {"gpu-step"}))  # needs PyTorch on a GPU
 def test_every_case_runs_without_peers(case, tmp_path):
     file = tmp_path / "results.jsonl"
     options = ["--tiny", "--no-peers", "--threads", "1", "--json", str(file)]

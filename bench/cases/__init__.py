@@ -66,6 +66,9 @@ CASES = {
     "gpu": Case(
         "gpu", "an NVIDIA GPU: models and kernels, beside PyTorch's, cuBLAS and a copy", seconds=525
     ),
+    "gpu-step": Case(
+        "gpu_step", "the kernels of a decoding step on a GPU, by PyTorch's profiler", seconds=300
+    ),
     "gpu-host": Case("gpu_host", "the host's time for calls on a GPU, measured without one", 1),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "weights": Case("weights", "a row by weights of each format, from the cache and memory", 1),

@@ -102,20 +102,14 @@ def training(options: Options, place: str, until: float) -> Iterator[Result]:
 
 
 def decoding(options: Options, place: str, copied: float, until: float) -> Iterator[Result]:
-    """Greedy tokens of one row: each reads all weights, of the embedding one row. One model,
-    made on the GPU; its weights are then packed. No format begins after `until`."""
-    config = TINY_LLAMA if options.tiny else random_llama.LLAMA_1B
+    """Greedy tokens of one row: each reads all weights, of the embedding one row. No format begins
+    after `until`."""
     few, many = (1, 3) if options.tiny else (64, 192)  # both long enough to be recorded
-    model: Any = None
+    models = models_to_decode(options, place)
     for stored, share in (("bfloat16", 0.6), ("q4_0", 0.45)):
         if _is_late(f"decoding {stored}", until):
             continue
-        if model is None:
-            gradient.manual_seed(0)
-            with gradient.device(place):
-                model = LlamaForCausalLM(config).to(gradient.bfloat16).eval()
-        if stored != "bfloat16":
-            gradient.quantization.quantize_(model, stored)
+        _, model = next(models)
         read = sum(p.nbytes for p in model.parameters()) - model.model.embed_tokens.weight.nbytes
 
         def tokens(count: int, model: LlamaForCausalLM = model) -> float:
@@ -143,6 +137,17 @@ def decoding(options: Options, place: str, copied: float, until: float) -> Itera
         )  # fmt: skip
         del tokens
         free(gradient, place)
+
+
+def models_to_decode(options: Options, place: str) -> Iterator[tuple[str, LlamaForCausalLM]]:
+    """A LLaMA of 1.1B in bfloat16, made on the device, and the same with its weights packed."""
+    config = TINY_LLAMA if options.tiny else random_llama.LLAMA_1B
+    gradient.manual_seed(0)
+    with gradient.device(place):
+        model = LlamaForCausalLM(config).to(gradient.bfloat16).eval()
+    yield "bfloat16", model
+    gradient.quantization.quantize_(model, "q4_0")
+    yield "q4_0", model
 
 
 def judged(
