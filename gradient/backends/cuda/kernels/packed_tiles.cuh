@@ -20,7 +20,7 @@
 // their time at one per cycle and scheduler, relative to the time in which an H100's memory delivers
 // the tile:
 //
-//     Q4_0   319, 0.50     Q5_K  460, 0.59     int8_channel  308, 0.27
+//     Q4_0   287, 0.45     Q5_K  460, 0.59     int8_channel  308, 0.27
 //     Q8_0   336, 0.28     Q6_K  544, 0.59     int4_group    373, 0.55
 //     Q4_K   356, 0.56
 //
