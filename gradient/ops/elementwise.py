@@ -404,6 +404,8 @@ def rsqrt(be: Backend[Array], x: Array, /) -> Array:
     rules_of_operators=True)  # fmt: skip
 def reciprocal(be: Backend[Array], x: Array, /) -> Array:
     """1 / input, elementwise: inf at 0."""
+    if x.dtype in HALF_PRECISION:
+        return be.astype(1 / be.astype(x, float32.numpy), x.dtype)
     return 1 / x
 
 

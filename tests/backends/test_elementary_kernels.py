@@ -9,11 +9,13 @@ import pytest
 
 import gradient
 from gradient.backends.numpy import elementary, kernels, threads
+from gradient.dtypes import bfloat16
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="there is no numba")
 
 EXACT = {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.rint, "sqrt": np.sqrt}
 NEAR = {"log": np.log, "sin": np.sin, "cos": np.cos}
+NARROW = ("float16", "bfloat16")
 EDGES = [0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 1, -1, np.inf, -np.inf, np.nan, 2.0**20 + 0.5, 1e38]
 
 
@@ -43,16 +45,49 @@ def test_numbers_of_numpy(dtype: str) -> None:
         known = ~np.isnan(y)
         assert (np.signbit(y) == np.signbit(expected))[known].all()
     wide = x.astype(np.longdouble)
-    for name, function in NEAR.items():
-        if name in elementary.OF_FLOAT64 and dtype == "float32":
-            continue
+    narrow = {name: getattr(np, name) for name in elementary.UP_TO_FLOAT32}
+    for name, function in (NEAR | (narrow if dtype == "float32" else {})).items():
         exact = function(wide)
         y, nearest = computed(name, x), exact.astype(dtype)
         rounded = np.isfinite(nearest)
-        assert np.array_equal(y[~rounded], nearest[~rounded], equal_nan=True)
+        assert np.array_equal(y[~rounded], nearest[~rounded], equal_nan=True), name
         apart = abs(y - exact)[rounded] / np.spacing(abs(nearest[rounded]))
-        assert apart.max() <= (2 if dtype == "float64" else 1)
-        assert (np.signbit(y) == np.signbit(nearest))[rounded].all()
+        limit = 0.51 if dtype == "float32" and name != "log" else 2 if dtype == "float64" else 1
+        assert apart.max() <= limit, name
+        assert (np.signbit(y) == np.signbit(nearest))[rounded].all(), name
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_16_bits_are_computed_in_float32(dtype: str) -> None:
+    """Of every number there is; NumPy's of float32 is at most a number from ours before both are
+    rounded, which seldom makes neighbours of them."""
+    half = np.dtype(np.float16) if dtype == "float16" else bfloat16.numpy
+    x = np.arange(1 << 16, dtype=np.uint16).view(half)
+    be = gradient.zeros(1).backend
+    for name in sorted(elementary.EVERY | {"sign"}):
+        y = getattr(be, name)(x)
+        function = {"round": np.rint}.get(name) or getattr(np, name)
+        expected = function(x.astype(np.float64)).astype(np.float32)
+        if name == "sign":
+            expected = np.nan_to_num(expected)
+        assert y.dtype == half
+        expected = expected.astype(half)
+        same = (y == expected) | ((y != y) & (expected != expected))
+        assert same.mean() > (0.999 if name in elementary.EVERY - EXACT.keys() else 0.99999), name
+    for name in ("maximum", "minimum", "copysign"):
+        other = np.roll(x, 12345)
+        y = getattr(be, name)(x, other)
+        expected = getattr(np, name)(x.astype(np.float32), other.astype(np.float32)).astype(half)
+        assert y.dtype == half
+        assert np.array_equal(y.astype(np.float32), expected.astype(np.float32), equal_nan=True)
+    for name in ("max", "min"):
+        for axis in (None, 0, 1):
+            z = np.where(x != x, half.type(0), x).reshape(256, 256)
+            y = getattr(be, name)(z, axis)
+            expected = getattr(z.astype(np.float32), name)(axis)
+            assert y.dtype == half
+            assert np.array_equal(np.asarray(y, np.float32), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -87,11 +122,10 @@ def test_large_arrays_go_to_kernels() -> None:
             call()
         return names
 
-    for name in sorted(elementary.OF_ONE - elementary.OF_FLOAT64):
+    for name in sorted(elementary.OF_ONE - {"exp"}):
         assert launched(getattr(x, name)) == [name]
     assert launched(x.double().exp) == ["exp_of"]
-    assert launched(x.double().sin) == ["sin"]
-    assert launched(x.sin) == []
+    assert launched(x.double().log1p) == []
     assert launched(lambda: x.hypot(x)) == ["hypot"]
     assert launched(x[:9].log) == []
 
@@ -102,6 +136,7 @@ def test_plans_have_the_bits_of_eager_mode(dtype: str) -> None:
 
     def step(x: Any) -> Any:
         y = x.log().sin() + x.exp().log().cos() * (x * 3).trunc().sqrt()
+        y = y + x.tan().arctan() * x.log1p() + (x.bfloat16().ceil() * 2).log2()
         return gradient.fmod(y.floor() + gradient.erf(y), 0.7) + (x % 0.3) + gradient.lgamma(x)
 
     compiled = gradient.compile(step)

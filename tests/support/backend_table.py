@@ -1174,6 +1174,7 @@ CASES: dict[str, list[Case]] = {
     # Numbers
     "isnan": [lambda a: (np.log(a(a.rows, 7)),)],
     "isfinite": [lambda a: (1 / np.floor(a(a.rows, 7)),)],
+    "abs": each(-3, 3),
     "sign": each(),
     "floor": each(-3, 3),
     "ceil": each(-3, 3),
@@ -1202,8 +1203,8 @@ CASES: dict[str, list[Case]] = {
         ]
         for method in ("remainder", "floor_divide")
     },
-    "maximum": [lambda a: (a(a.rows, 7), a(7))],
-    "minimum": [lambda a: (a(a.rows, 7), a(7))],
+    "maximum": [lambda a: (a(a.rows, 7), a(7)), lambda a: (with_nan(a(a.rows, 7)), a(a.rows, 7))],
+    "minimum": [lambda a: (a(a.rows, 7), a(7)), lambda a: (with_nan(a(a.rows, 7)), a(a.rows, 7))],
     "clone": COPIED,
     "copy": COPIED,
     "astype": [

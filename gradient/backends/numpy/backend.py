@@ -153,8 +153,6 @@ class NumpyBackend(
     asarray: Any = staticmethod(np.asarray)
     empty: Any = staticmethod(np.empty)
     zeros: Any = staticmethod(np.zeros)
-    maximum: Any = staticmethod(np.maximum)
-    minimum: Any = staticmethod(np.minimum)
 
     def matmul(self, a: Array, b: Array) -> Array:
         is_small = a.dtype.char in "fd" and (

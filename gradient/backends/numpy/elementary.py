@@ -1,15 +1,20 @@
-"""Elementary functions of large arrays by kernels, which NumPy computes in one thread."""
+"""Elementary functions of large arrays on all threads: by kernels, or parts by NumPy's function.
+
+16-bit floats, which NumPy converts one after another, are computed in float32 and rounded once.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gradient.backends.array_api import ArrayAPIBackend
+from gradient.backends.array_api import FLOAT32, ArrayAPIBackend
 from gradient.backends.base import LARGE
 from gradient.backends.numpy import kernels, threads, workspace
+from gradient.dtypes import HALF_PRECISION
 
 MANY = LARGE
 """Elements from which kernels are quicker, by more than the time to load them in a short script."""
@@ -17,6 +22,28 @@ MANY = LARGE
 # Faster look-ups.
 _log, _sqrt, _sin, _cos = np.log, np.sqrt, np.sin, np.cos
 _floor, _ceil, _trunc, _round = np.floor, np.ceil, np.trunc, np.rint
+_abs, _maximum, _minimum = np.abs, np.maximum, np.minimum
+
+PART = 1 << 15
+"""Elements that a thread computes at a time by NumPy's function."""
+
+
+def _by_kernel_or_parts(name: str) -> Any:
+    """Override the method of this name, of one array, which is one function of NumPy."""
+    function = getattr(np, name)
+
+    @functools.wraps(getattr(ArrayAPIBackend, name))
+    def method(self: Any, x: np.ndarray) -> np.ndarray:
+        if x.size < MANY or not takes(name, x):
+            return function(x)
+        if name in UP_TO_FLOAT32 and x.itemsize != 8:
+            return _computed(name, function, x)
+        if x.itemsize != 2:
+            return _on_threads(function, x)
+        out: np.ndarray = self.astype(method(self, self.astype(x, FLOAT32)), x.dtype)
+        return out
+
+    return method
 
 
 class ElementaryKernels(ArrayAPIBackend):
@@ -35,10 +62,19 @@ class ElementaryKernels(ArrayAPIBackend):
         return _sqrt(x) if x.size < MANY else _computed("sqrt", _sqrt, x)
 
     def sin(self, x: np.ndarray) -> np.ndarray:
-        return _sin(x) if not takes("sin", x) else _computed("sin", _sin, x)
+        return _sin(x) if x.size < MANY else _computed("sin", _sin, x)
 
     def cos(self, x: np.ndarray) -> np.ndarray:
-        return _cos(x) if not takes("cos", x) else _computed("cos", _cos, x)
+        return _cos(x) if x.size < MANY else _computed("cos", _cos, x)
+
+    tan, exp2 = _by_kernel_or_parts("tan"), _by_kernel_or_parts("exp2")
+    log1p, expm1 = _by_kernel_or_parts("log1p"), _by_kernel_or_parts("expm1")
+    log2, log10 = _by_kernel_or_parts("log2"), _by_kernel_or_parts("log10")
+    arcsin, arccos = _by_kernel_or_parts("arcsin"), _by_kernel_or_parts("arccos")
+    arctan = _by_kernel_or_parts("arctan")
+    sinh, cosh = _by_kernel_or_parts("sinh"), _by_kernel_or_parts("cosh")
+    arcsinh, arccosh = _by_kernel_or_parts("arcsinh"), _by_kernel_or_parts("arccosh")
+    arctanh = _by_kernel_or_parts("arctanh")
 
     def floor(self, x: np.ndarray) -> np.ndarray:
         return _floor(x) if x.size < MANY else _computed("floor", _floor, x)
@@ -51,6 +87,20 @@ class ElementaryKernels(ArrayAPIBackend):
 
     def round(self, x: np.ndarray) -> np.ndarray:
         return _round(x) if x.size < MANY else _computed("round", _round, x)
+
+    def sign(self, x: np.ndarray) -> np.ndarray:
+        return super().sign(x) if x.size < MANY else _computed("sign", super().sign, x)
+
+    def abs(self, x: np.ndarray) -> np.ndarray:
+        if x.size < MANY or x.itemsize != 2:
+            return super().abs(x)
+        return _computed("magnitude", _abs, x)
+
+    def maximum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return _computed("larger", _maximum, a, b) if _are_halves(a, b) else _maximum(a, b)
+
+    def minimum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return _computed("smaller", _minimum, a, b) if _are_halves(a, b) else _minimum(a, b)
 
     def hypot(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if a.size < kernels.MIN_SIZE:
@@ -69,28 +119,74 @@ class ElementaryKernels(ArrayAPIBackend):
 
 
 OF_ONE = {"exp", "log", "sqrt", "sin", "cos", "floor", "ceil", "trunc", "round"}
-"""Required methods of one array that kernels compute."""
-OF_FLOAT64 = {"exp", "sin", "cos"}
-"""Those that NumPy computes of float32 as fast in one thread, or a kernel of `elementwise`."""
+"""Methods of one array that kernels compute."""
+UP_TO_FLOAT32 = {
+    *("log1p", "expm1", "log2", "log10", "exp2", "sinh", "cosh", "arcsinh", "arctanh", "tan"),
+}
+"""Those that kernels compute, in float64, of narrower floats; of float64 NumPy in parts."""
+IN_PARTS = {"arcsin", "arccos", "arctan", "arccosh"}
+"""Those that NumPy computes, in parts."""
+EVERY = OF_ONE | UP_TO_FLOAT32 | IN_PARTS
 
 
-def takes(name: str, x: np.ndarray) -> bool:
-    """Whether a kernel computes this method of OF_ONE."""
-    if x.size < MANY or (name in OF_FLOAT64 and x.dtype.char != "d"):
+def takes(name: str, x: Any) -> bool:
+    """Whether kernels or several threads compute a method of EVERY of this array."""
+    if x.size < MANY or type(x) is not np.ndarray or not x.flags.c_contiguous:
         return False
+    if name == "exp":  # of others, a kernel of `elementwise`
+        return x.dtype.char == "d" and kernels.supports(x)
+    if x.dtype in HALF_PRECISION:
+        return kernels.computes(x.dtype)
     return kernels.supports(x)
+
+
+def _are_halves(a: Any, b: Any) -> bool:
+    """Whether a kernel takes two operands: large arrays of one 16-bit float dtype."""
+    return (
+        type(a) is np.ndarray
+        and a.size >= MANY
+        and a.dtype in HALF_PRECISION
+        and type(b) is np.ndarray
+        and a.dtype == b.dtype
+    )
+
+
+def _on_threads(function: Any, x: np.ndarray) -> np.ndarray:
+    """NumPy's function of an array in row-major order. Each number has the same bits at any place,
+    so they do not depend on the parts."""
+    out = workspace.result(x.shape, x.dtype)
+    flat, result = x.reshape(-1), out.reshape(-1)
+
+    def part(i: int) -> None:
+        with np.errstate(all="ignore"):
+            function(flat[i * PART : (i + 1) * PART], result[i * PART : (i + 1) * PART])
+
+    threads.run(-(-x.size // PART), part)
+    return out
 
 
 def _computed(name: str, default: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result, of arrays of one shape in row-major order; else the default's."""
     first = arrays[0]
-    if not kernels.supports(*arrays) or arrays[-1].shape != first.shape:
+    halves = type(first) is np.ndarray and first.dtype in HALF_PRECISION
+    if halves:
+        known = first.flags.c_contiguous and kernels.computes(first.dtype)
+        known = known and name not in ONLY_WIDE and arrays[-1].dtype == first.dtype
+    else:
+        known = kernels.supports(*arrays)
+    if not known or arrays[-1].shape != first.shape:
         out: np.ndarray = default(*arrays)
         return out
     out = workspace.result(first.shape, first.dtype)
     flat = [*(workspace.contiguous(x).ravel() for x in arrays), out.ravel()]
+    if halves:
+        flat = list(map(kernels.load("half_precision").stored, flat))
     if name == "nextafter":
         flat += [x.view(f"i{x.itemsize}") for x in flat]
     kernel: Any = getattr(kernels.load("elementary"), name)
     threads.parallel_for(kernel, out.size, kernels.load("elementwise").CHUNK, *flat)
     return out
+
+
+ONLY_WIDE = {"hypot", "nextafter"}
+"""Kernels that do not take 16-bit floats."""

@@ -294,15 +294,19 @@ def takes_where(condition: Any, a: Any, b: Any) -> bool:
         if type(a) is not np.ndarray or a.shape != shape:
             return False
     if type(b) is np.ndarray and b.shape == shape:
-        return b.flags.c_contiguous and kernels.supports(a, b)
-    return isinstance(b, (np.ndarray, np.generic)) and not b.shape and kernels.supports(a, b)
+        return b.flags.c_contiguous and (kernels.supports(a, b) or _are_halves(a, b))
+    if not isinstance(b, (np.ndarray, np.generic)) or b.shape:
+        return False
+    return kernels.supports(a, b) or _are_halves(a, b)
 
 
 def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, ...]:
     """The arguments of `parallel_for` for `where` into a contiguous `out`."""
     family = kernels.load("elementwise")
-    arrays = contiguous(condition).ravel(), contiguous(a).ravel(), contiguous(b).ravel()
-    return (family.where, out.size, family.CHUNK, *arrays, out.ravel())
+    flat = [contiguous(a).ravel(), contiguous(b).ravel(), out.ravel()]
+    if out.itemsize == 2:
+        flat = list(map(kernels.load("half_precision").stored, flat))
+    return (family.where, out.size, family.CHUNK, contiguous(condition).ravel(), *flat)
 
 
 def _bounds(x: Any, low: float | None, high: float | None) -> tuple[float, float] | None:

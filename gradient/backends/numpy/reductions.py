@@ -109,6 +109,8 @@ class ReductionKernels(ArrayAPIBackend):
 
     def prod(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if not takes(x, axis):
+            if x.size >= MANY and x.dtype in HALF_PRECISION:
+                return self.prod(self.astype(x, FLOAT32), axis, keepdims).astype(x.dtype)
             return super().prod(x, axis, keepdims)
         outer, n, inner = cast("tuple[int, int, int]", split(x.shape, axis))
         out = np.empty(reduced(x.shape, axis, keepdims), x.dtype)
@@ -140,11 +142,15 @@ class ReductionKernels(ArrayAPIBackend):
 
     def max(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if x.size < MANY or not takes(x, axis):
+            if x.size >= MANY and x.dtype in HALF_PRECISION:
+                return self.max(self.astype(x, FLOAT32), axis, keepdims).astype(x.dtype)
             return _max(x, axis, None, None, keepdims)
         return _extremes(x, axis, keepdims, largest=True)
 
     def min(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if x.size < MANY or not takes(x, axis):
+            if x.size >= MANY and x.dtype in HALF_PRECISION:
+                return self.min(self.astype(x, FLOAT32), axis, keepdims).astype(x.dtype)
             return _min(x, axis, None, None, keepdims)
         return _extremes(x, axis, keepdims, largest=False)
 

@@ -80,7 +80,7 @@ def _ufunc(name: str) -> Lowering:
 def _has_kernel(name: str, args: tuple[Any, ...]) -> bool:
     if name == "fmod":
         return remainders.takes(*args)
-    return name in elementary.OF_ONE and elementary.takes(name, args[0])
+    return name in elementary.EVERY and elementary.takes(name, args[0])
 
 
 def _in_one_pass(name: str, args: tuple[Any, ...], out: np.ndarray) -> list[Step] | None:

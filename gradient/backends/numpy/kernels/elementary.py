@@ -1,4 +1,7 @@
-"""Elementary functions over flat arrays of float32 or float64, for the elements start to stop."""
+"""Elementary functions over flat arrays of float32 or float64, for the elements start to stop.
+
+Those that use `get` and `put` also take 16-bit floats, as `half_precision.stored`.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,20 @@ from gradient.backends.numpy.kernels import arithmetic
 from gradient.backends.numpy.kernels import trigonometry as waves
 from gradient.backends.numpy.kernels.arithmetic import choose, with_sign
 from gradient.backends.numpy.kernels.compilation import inlined, strict_kernel
-from gradient.backends.numpy.kernels.functions import exp
+from gradient.backends.numpy.kernels.functions import LOG2_E8, exp
+from gradient.backends.numpy.kernels.half_precision import get, put, real
 from gradient.backends.numpy.kernels.logarithm import F8
 from gradient.backends.numpy.kernels.logarithm import log as log_of
 
 _floored, _truncated, _rounded = arithmetic.floored, arithmetic.truncated, arithmetic.rounded
 _raised = arithmetic.raised
 _is_moderate, _sine, _cosine = waves.is_moderate, waves.sine, waves.cosine
+_tangent = waves.tangent
 
 I8 = np.int64
+LOG10_E8, LOG_2 = 0.4342944819032518, 0.6931471805599453
+SMALL = 1e-4
+"""Numbers of which, rounded to float32, two or three terms of a series are enough."""
 BLOCK = 512
 """Elements that are looked at together."""
 
@@ -34,58 +42,93 @@ def exp_of(start, stop, x, y):
 def log(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = log_of(x[i])
+        put(y, i, log_of(get(x, i)))
 
 
 @strict_kernel
 def sqrt(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = math.sqrt(x[i])
+        put(y, i, math.sqrt(get(x, i)))
 
 
 @strict_kernel
 def floor(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = _floored(x[i])
+        put(y, i, _floored(get(x, i)))
 
 
 @strict_kernel
 def ceil(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = _raised(x[i])
+        put(y, i, _raised(get(x, i)))
 
 
 @strict_kernel
 def trunc(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = _truncated(x[i])
+        put(y, i, _truncated(get(x, i)))
 
 
 @strict_kernel
 def round(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = _rounded(x[i])
+        put(y, i, _rounded(get(x, i)))
+
+
+@strict_kernel
+def sign(start, stop, x, y):
+    """-1, 0 or 1; 0 of NaN."""
+    x, y = x[start:stop], y[start:stop]
+    zero, one = real(x, 0), real(x, 1)
+    for i in range(x.size):
+        u = get(x, i)
+        put(y, i, choose(u > zero, one, choose(u < zero, -one, zero)))
+
+
+@strict_kernel
+def magnitude(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        put(y, i, abs(get(x, i)))
+
+
+@strict_kernel
+def larger(start, stop, a, b, y):
+    """NaN if either is NaN."""
+    a, b, y = a[start:stop], b[start:stop], y[start:stop]
+    for i in range(y.size):
+        u, v = get(a, i), get(b, i)
+        put(y, i, choose((u > v) | (u != u), u, v))
+
+
+@strict_kernel
+def smaller(start, stop, a, b, y):
+    """NaN if either is NaN."""
+    a, b, y = a[start:stop], b[start:stop], y[start:stop]
+    for i in range(y.size):
+        u, v = get(a, i), get(b, i)
+        put(y, i, choose((u < v) | (u != u), u, v))
 
 
 @inlined
 def _waves(start, stop, x, y, quick, full):
-    """Of float64. Blocks with larger numbers are computed by the C library."""
+    """In float64. Blocks with larger numbers are computed by the C library."""
     for first in range(start, stop, BLOCK):
         a, b = x[first : min(first + BLOCK, stop)], y[first : min(first + BLOCK, stop)]
         others = 0
         for i in range(a.size):
-            others |= not _is_moderate(a[i])
+            others |= not _is_moderate(get(a, i))
         if others:
             for i in range(a.size):
-                b[i] = full(a[i])
+                put(b, i, real(a, full(F8(get(a, i)))))
         else:
             for i in range(a.size):
-                b[i] = quick(a[i])
+                put(b, i, real(a, quick(F8(get(a, i)))))
 
 
 @strict_kernel
@@ -96,6 +139,90 @@ def sin(start, stop, x, y):
 @strict_kernel
 def cos(start, stop, x, y):
     _waves(start, stop, x, y, _cosine, np.cos)
+
+
+@strict_kernel
+def tan(start, stop, x, y):
+    _waves(start, stop, x, y, _tangent, np.tan)
+
+
+# Of float32 and 16-bit floats, in float64: rounded once.
+
+
+@strict_kernel
+def log2(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        put(y, i, real(x, log_of(F8(get(x, i))) * LOG2_E8))
+
+
+@strict_kernel
+def log10(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        put(y, i, real(x, log_of(F8(get(x, i))) * LOG10_E8))
+
+
+@strict_kernel
+def log1p(start, stop, x, y):
+    """Of small numbers by three terms of the series: their sum with 1 has lost digits."""
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        u = F8(get(x, i))
+        few = u * (1.0 - u * (0.5 - u * (1 / 3)))  # -0 too
+        put(y, i, real(x, choose(abs(u) < SMALL, few, log_of(1.0 + u))))
+
+
+@strict_kernel
+def expm1(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        u = F8(get(x, i))
+        few = u * (1.0 + u * (0.5 + u * (1 / 6)))
+        put(y, i, real(x, choose(abs(u) < SMALL, few, exp(u) - 1.0)))
+
+
+@strict_kernel
+def exp2(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        put(y, i, real(x, exp(F8(get(x, i)) * LOG_2)))
+
+
+@strict_kernel
+def sinh(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        u = F8(get(x, i))
+        few = u * (1.0 + u * u * (1 / 6))
+        put(y, i, real(x, choose(abs(u) < SMALL, few, 0.5 * (exp(u) - exp(-u)))))
+
+
+@strict_kernel
+def cosh(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        u = F8(get(x, i))
+        put(y, i, real(x, 0.5 * (exp(u) + exp(-u))))
+
+
+@strict_kernel
+def arcsinh(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        u = F8(get(x, i))
+        size = abs(u)
+        whole = with_sign(log_of(size + math.sqrt(size * size + 1.0)), u)
+        put(y, i, real(x, choose(size < SMALL, u * (1.0 - u * u * (1 / 6)), whole)))
+
+
+@strict_kernel
+def arctanh(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        u = F8(get(x, i))
+        whole = 0.5 * log_of((1.0 + u) / (1.0 - u))
+        put(y, i, real(x, choose(abs(u) < SMALL, u * (1.0 + u * u * (1 / 3)), whole)))
 
 
 @strict_kernel
@@ -116,7 +243,7 @@ def hypot(start, stop, a, b, y):
 def copysign(start, stop, a, b, y):
     a, b, y = a[start:stop], b[start:stop], y[start:stop]
     for i in range(y.size):
-        y[i] = with_sign(a[i], b[i])
+        put(y, i, with_sign(get(a, i), get(b, i)))
 
 
 @strict_kernel

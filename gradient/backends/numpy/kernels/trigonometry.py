@@ -30,8 +30,9 @@ def is_moderate(x):
 
 
 @of_numbers
-def _wave(x, quarters):
-    """The sine of a moderate number plus so many quarters of a turn."""
+def _waves(x):
+    """Sine and cosine of what is left of a moderate number x after whole quarters of a turn, and
+    the number of these in the lowest bits."""
     shifted = x * (2 / math.pi) + ROUND8
     k = shifted - ROUND8
     r = product_sum(-k, 1.5707963267948966, x)
@@ -39,7 +40,14 @@ def _wave(x, quarters):
     r = product_sum(-k, -1.4973849048591698e-33, r)
     q = r * r
     sine, cosine = r + r * (q * _sine8(q)), 1.0 - q * (0.5 - q * _cosine8(q))
-    turn = np.float64(shifted).view(np.int64) + quarters
+    return sine, cosine, np.float64(shifted).view(np.int64)
+
+
+@of_numbers
+def _wave(x, quarters):
+    """The sine of a moderate number plus so many quarters of a turn."""
+    sine, cosine, turn = _waves(x)
+    turn += quarters
     y = choose((turn & 1) == 0, sine, cosine)
     return choose((turn & 2) == 0, y, -y)
 
@@ -52,3 +60,11 @@ def sine(x):
 @of_numbers
 def cosine(x):
     return _wave(x, 1)
+
+
+@of_numbers
+def tangent(x):
+    sine, cosine, turn = _waves(x)
+    even = (turn & 1) == 0
+    y = choose(even, sine, -cosine) / choose(even, cosine, sine)
+    return choose(x == 0.0, x, y)
