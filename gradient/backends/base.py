@@ -32,6 +32,7 @@ from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.composed.pooling import PoolingDefaults
 from gradient.backends.composed.recurrent import RecurrentDefaults
 from gradient.backends.composed.rng import RandomDefaults
+from gradient.backends.composed.scans import ScanDefaults
 from gradient.backends.composed.scattering import ScatteringDefaults
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.composed.special import BesselDefaults, GammaDefaults, NormalDefaults
@@ -63,6 +64,7 @@ class Backend(
     RandomDefaults[Array],
     OptimizerDefaults[Array],
     ScatteringDefaults[Array],
+    ScanDefaults[Array],
     ShapeDefaults[Array],
 ):
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""

@@ -261,39 +261,18 @@ def cumprod_grad(be: Backend, g: Any, x: Any, axis: int) -> Any:
     """The product of the earlier elements, times r, where r_i = g_i + x_(i+1) r_(i+1). Without a
     division, so it and its own derivatives are right for elements that are 0."""
     factors = sliced(be, x, axis, 1, x.shape[axis] or 1)
-    return prod_before(be, x, axis) * recurrent_sum(be, g, factors, axis)
-
-
-def recurrent_sum(be: Backend, g: Any, factors: Any, axis: int) -> Any:
-    """r, where r_i = g_i + factors_i r_(i+1), by doubling (Hillis and Steele 1986): after the step
-    of length s, r_i has its first 2 s terms, and `factors` holds products of 2 s factors from i."""
-    n, step = g.shape[axis], 1
-    while step < n:
-        added = factors * sliced(be, g, axis, step, n)
-        head = sliced(be, g, axis, 0, n - step) + added
-        g = be.concatenate([head, sliced(be, g, axis, n - step, n)], axis)
-        left = n - 2 * step if n > 2 * step else 0
-        factors = sliced(be, factors, axis, 0, left) * sliced(be, factors, axis, step, step + left)
-        step *= 2
-    return g
+    return prod_before(be, x, axis) * be.recurrent_sum(g, factors, axis)
 
 
 @op(lambda g, be, x, out, axis: logcumsumexp_grad(be, g, x, out, axis),
     promotion="float_only", takes_complex=True)  # fmt: skip
 def logcumsumexp(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
-    """The logarithm of the running sum of exponentials, by doubling (Hillis and Steele 1986); of
-    complex numbers one after the other, which determines the multiples of 2 pi i."""
-    n, step = x.shape[axis], 1
-    if n < 2:
-        return be.copy(x)
-    if is_complex(x):
-        parts = [sliced(be, x, axis, i, i + 1) for i in range(n)]
-        return be.concatenate(list(accumulate(parts, lambda a, b: be.logaddexp(b, a))), axis)
-    while step < n:
-        head = sliced(be, x, axis, 0, step)
-        added = be.logaddexp(sliced(be, x, axis, step, n), sliced(be, x, axis, 0, n - step))
-        x, step = be.concatenate([head, added], axis), 2 * step
-    return x
+    """The logarithm of the running sum of exponentials; of complex numbers one after the other,
+    which determines the multiples of 2 pi i."""
+    if not is_complex(x) or x.shape[axis] < 2:
+        return be.logcumsumexp(x, axis)
+    parts = [sliced(be, x, axis, i, i + 1) for i in range(x.shape[axis])]
+    return be.concatenate(list(accumulate(parts, lambda a, b: be.logaddexp(b, a))), axis)
 
 
 def logcumsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: int) -> Any:
@@ -304,7 +283,7 @@ def logcumsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: int) -> Any:
     later, earlier = sliced(be, out, axis, 1, n or 1), sliced(be, out, axis, 0, n - 1 if n else 0)
     # What has no value is replaced before it is computed: its derivative would be NaN elsewhere.
     none = (later == math.inf) | (earlier == -math.inf)
-    total = recurrent_sum(be, g, be.exp(be.where(none, least, earlier - later)), axis)
+    total = be.recurrent_sum(g, be.exp(be.where(none, least, earlier - later)), axis)
     highest, lowest = x == math.inf, out == -math.inf
     infinite = highest | lowest
     part = be.exp(be.where(infinite, nothing, x - out)) * total

@@ -118,6 +118,13 @@ def reduced_grad(combine: str, include_self: bool, expanded: bool, *lead: int) -
     return arguments
 
 
+def infinite(x: np.ndarray) -> np.ndarray:
+    """With infinite numbers, at the beginning of some rows and columns too."""
+    x[:9, :9] = -np.inf
+    x[5:9, 5], x[20, 20], x[30, 30:33] = np.inf, np.inf, -np.inf
+    return x
+
+
 def with_nan(x: np.ndarray) -> np.ndarray:
     x[..., ::7] = np.nan
     return x
@@ -1791,6 +1798,20 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a(3, 4, 5), 1), lambda a: (a(3, 0), -1), lambda a: (a(3, 7, 300), 1)),
         *[lambda a, n=n: (a(n, 900), 1) for n in (5, 8)],
         lambda a: (with_ties(a(70, 90)), 0),
+    ],
+    "recurrent_sum": [
+        *(lambda a: (a(3, 4, 5), a(3, 3, 5), 1), lambda a: (a(3, 0), a(3, 0), 1)),
+        *[lambda a, n=n: (a(n, 90), a(n, 89), 1) for n in (5, 8, 70)],
+        *(lambda a: (a(3, 1), a(3, 0), 1), lambda a: (a(7, 600), a(6, 600), 0)),
+        *(lambda a: (a(a.rows, 9), np.abs(a(a.rows, 8)), 1), lambda a: (a(5000), a(4999), 0)),
+        lambda a: (a(2, 70, 90), np.rint(a(2, 69, 90)), 1),
+    ],
+    "logcumsumexp": [
+        *[lambda a, i=i: (3 * a(3, 7, 300), i) for i in range(3)],
+        *(lambda a: (a(3, 0), 1), lambda a: (a(3, 1), 1), lambda a: (a(5000), 0)),
+        *[lambda a, n=n: (9 * a(n, 35), 1) for n in (1, 16, 70)],
+        *[lambda a, i=i: (infinite(a(40, 50)), i) for i in range(2)],
+        *(lambda a: (with_nan(a(5, 70)), 1), lambda a: (100 * a(a.rows, 67), 1)),
     ],
     "running_extreme": [
         *[lambda a, i=i, best=best: (with_ties(a(3, 7, 300)), i, best)

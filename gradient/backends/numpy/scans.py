@@ -1,4 +1,4 @@
-"""Running products and extremes, and places in sorted rows, by kernels."""
+"""Running products, sums and extremes, and places in sorted rows, by kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gradient.backends.array_api import FLOAT32, ArrayAPIBackend
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 
 CHUNK = 1 << 13
 """Elements of whole rows that a thread takes at a time."""
@@ -40,6 +40,30 @@ class ScanKernels(ArrayAPIBackend):
         else:
             work = outer * -(-inner // family.COLUMNS), 1
         threads.parallel_for(family.running_products, *work, x.ravel(), n, inner, out.ravel())
+        return out
+
+    def recurrent_sum(self, g: np.ndarray, factors: np.ndarray, axis: int) -> np.ndarray:
+        if not _scans(g, axis) or factors.dtype != g.dtype:
+            return super().recurrent_sum(g, factors, axis)
+        out = workspace.result(g.shape, g.dtype)
+        outer, n, inner = _sizes(g, axis)
+        given = (workspace.contiguous(x).reshape(-1) for x in (g, factors))
+        threads.parallel_for(
+            *(kernels.load("recurrences").recurrent_sums, *_work(outer, n, inner, 4)),
+            *(*given, n, inner, out.reshape(-1)),
+        )
+        return out
+
+    def logcumsumexp(self, x: np.ndarray, axis: int) -> np.ndarray:
+        if not _scans(x, axis):
+            return super().logcumsumexp(x, axis)
+        out = workspace.result(x.shape, x.dtype)
+        outer, n, inner = _sizes(x, axis)
+        family = kernels.load("recurrences")
+        threads.parallel_for(
+            *(family.running_log_sums, *_work(outer, n, inner, family.ROWS)),
+            *(workspace.contiguous(x).reshape(-1), n, inner, out.reshape(-1)),
+        )
         return out
 
     def running_extreme(self, x: np.ndarray, axis: int, largest: bool) -> np.ndarray:
@@ -84,6 +108,26 @@ class ScanKernels(ArrayAPIBackend):
             *(right, out.reshape(-1)),
         )
         return out
+
+
+def _scans(x: np.ndarray, axis: int) -> bool:
+    """Whether kernels compute sums along an axis of x: a large array with more than one number."""
+    return (
+        type(x) is np.ndarray
+        and x.size >= kernels.MIN_SIZE
+        and x.shape[axis] > 1
+        and x.dtype in kernels.FLOATS
+        and kernels.available()
+    )
+
+
+def _work(outer: int, n: int, inner: int, rows: int) -> tuple[int, int]:
+    """How many items a kernel takes, and how many a thread takes at a time: of so many rows each,
+    where they follow each other; else of COLUMNS columns."""
+    if inner == 1:
+        return -(-outer // rows), max(1, CHUNK // (rows * n))
+    columns: int = kernels.load("scans").COLUMNS
+    return outer * -(-inner // columns), max(1, CHUNK // (min(inner, columns) * n))
 
 
 def _are_few(rows: np.ndarray, values: np.ndarray) -> bool:
