@@ -715,6 +715,20 @@ POOLS: list[tuple[Any, ...]] = [
     ((2, 3), 1, (0, 0), 1, with_ties),
     *[((9, 11), 1, (0, 0), 1, values) for values in (np.asarray, with_infinities, np.rint)],
     ((11,), 11),
+    *[
+        ((n,), stride, (padding, padding), dilation, values)
+        for n, stride, padding, dilation in (
+            (2, 2, 0, 1),
+            (3, 2, 1, 1),
+            (3, 1, 1, 1),
+            (4, 3, 2, 1),
+            (2, 1, 1, 2),
+            (3, 2, 1, 3),
+            (5, 5, 2, 1),
+            (2, 3, 0, 1),
+        )
+        for values in (np.asarray, with_infinities, with_ties)
+    ],
     *[((2, 2, 2), 2, (0, 0), 1, values) for values in (np.asarray, with_infinities, with_ties)],
     *[((1, 2, 2), (1, 2, 2), (0, 0), 1, values) for values in (with_infinities, with_ties)],
     ((1, 2, 2), 2),

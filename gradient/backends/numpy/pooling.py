@@ -55,6 +55,13 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
                 x.reshape(-1), math.prod(sizes), y.reshape(-1), indices.reshape(-1),
             )  # fmt: skip
             return y, indices
+        if len(sizes) == 1:
+            threads.parallel_for(
+                family.max_pool_of_rows, math.prod(lead), max(1, PLANES // sizes[0]),
+                x.reshape(-1), *sizes, *windows, *options.kernel, *options.stride,
+                options.padding[0][0], *options.dilation, y.reshape(-1), indices.reshape(-1),
+            )  # fmt: skip
+            return y, indices
         threads.parallel_for(
             family.max_pool, math.prod(lead), max(1, PLANES // math.prod(sizes)), x.reshape(-1),
             three(sizes, 1), three(windows, 1), three(options.kernel, 1), three(options.stride, 1),

@@ -102,6 +102,107 @@ def max_pool(start, stop, x, sizes, windows, kernel, stride, before, dilation, y
 
 
 @ordered_kernel
+def max_pool_of_rows(start, stop, x, n, windows, size, stride, before, dilation, y, indices):
+    """As `max_pool`, for planes of one row of n numbers."""
+    reach = (size - 1) * dilation
+    first = (before + stride - 1) // stride  # of the windows that are all inside
+    last = max(first, min(windows, (n - 1 - reach + before) // stride + 1))
+    numbers, kept = np.empty(windows, x.dtype), np.empty(windows, np.int32)
+    for p in range(start, stop):
+        row = x[p * n : (p + 1) * n]
+        best, places = y[p * windows : (p + 1) * windows], indices[p * windows : (p + 1) * windows]
+        if first < windows:
+            inner, inner_places = best[first:last], places[first:last]
+            begin = first * stride - before
+            if size == 2 and stride == 2 and dilation == 1:
+                _larger_of_two(row, begin, inner, inner_places)
+            elif size == 3 and stride == 2 and dilation == 1:
+                _largest_of_three(row, begin, inner, inner_places)
+            else:  # a pass for each number of the windows, which follow each other in `line`
+                count = last - first
+                for j in range(size):
+                    at = begin + j * dilation
+                    if stride == 1:
+                        line = row[at : at + count]
+                    else:
+                        line = numbers[:count]
+                        _spread(row, at, stride, line)
+                    if j == 0:
+                        _begin(line, at, stride, inner, kept[:count])
+                    else:
+                        _keep(line, at, stride, inner, kept[:count])
+                _put(kept[:count], inner_places)
+        for i in range(windows):
+            if first <= i < last:
+                continue
+            at = i * stride - before
+            end = min(at + reach + 1, n)
+            if at < 0:
+                at += (dilation - 1 - at) // dilation * dilation
+            value, place = x.dtype.type(-np.inf), at
+            while at < end:
+                other = row[at]
+                if (other > value) | (other != other):
+                    value, place = other, at
+                at += dilation
+            best[i], places[i] = value, place
+
+
+@ordered_subroutine
+def _larger_of_two(x, begin, best, places):
+    x = x[begin : begin + 2 * best.size]
+    for i in range(best.size):
+        a, b = x[2 * i], x[2 * i + 1]
+        right = (b > a) | (b != b)
+        best[i] = b if right else a
+        places[i] = begin + 2 * i + np.int64(right)
+
+
+@ordered_subroutine
+def _largest_of_three(x, begin, best, places):
+    a, b, c = x[begin:], x[begin + 1 :], x[begin + 2 :]
+    for i in range(best.size):
+        value, second, third = a[2 * i], b[2 * i], c[2 * i]
+        right = (second > value) | (second != second)
+        value = second if right else value
+        farther = (third > value) | (third != third)
+        best[i] = third if farther else value
+        places[i] = begin + 2 * i + (2 if farther else np.int64(right))
+
+
+@ordered_subroutine
+def _spread(x, begin, stride, line):
+    x = x[begin:]
+    for i in range(line.size):
+        line[i] = x[i * stride]
+
+
+@ordered_subroutine
+def _begin(line, number, stride, best, places):
+    for i in range(best.size):
+        best[i] = line[i]
+        places[i] = np.int32(number + i * stride)
+
+
+@ordered_subroutine
+def _keep(line, number, stride, best, places):
+    """best = the larger of it and `line`; places = where in the row what is kept is: the numbers of
+    `line` are `stride` apart from `number` on."""
+    for i in range(best.size):
+        value, kept, place = line[i], best[i], places[i]
+        other = np.int32(number + i * stride)
+        replaces = (value > kept) | (value != value)
+        best[i] = value if replaces else kept
+        places[i] = other if replaces else place
+
+
+@ordered_subroutine
+def _put(places, indices):
+    for i in range(indices.size):
+        indices[i] = places[i]
+
+
+@ordered_kernel
 def max_pool_of_four(start, stop, x, height, width, y, indices):
     """As `max_pool`, for windows of 2 x 2, none of which overlap, in planes height x width."""
     rows, n = height // 2, width // 2
