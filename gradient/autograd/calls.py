@@ -201,7 +201,15 @@ def of_two(made: Op) -> Callable[..., Any]:
                 elif not isinstance(input, Variable):
                     x = python_number(x)
                 x, y = promote(made, backend, [x, y])
-                z = cast_result(backend, on_device_of(backend, function, x, y), x, y)
+                if (
+                    operator is not None
+                    and (least := backend.one_pass_from)
+                    and (array.size >= least or last.size >= least)
+                ):
+                    z = backend.in_one_pass(function, x, y)
+                else:
+                    z = on_device_of(backend, function, x, y)
+                z = cast_result(backend, z, x, y)
         except Exception as error:
             out = by_operand(reflected(operator), input, b)
             if out is not NotImplemented:

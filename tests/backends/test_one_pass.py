@@ -218,3 +218,23 @@ def test_a_recording_notes_the_operators() -> None:
     compiled = gradient.compile(step)
     for _ in range(3):
         assert_same(compiled(x).numpy(), step(x).numpy())
+
+
+@pytest.mark.parametrize("call", FUNCTIONS, ids=lambda call: call.__name__)
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_beside_16_bits_have_the_bits_of_small_arrays(call: Any, half: str) -> None:
+    x = gradient.tensor(drawn((3, LARGE // 2), "float32", 0)).to(getattr(gradient, half))
+    rows = [x[i] for i in range(3)]
+    for number in (2.5, -0.0, 3, 0.1, 1e6, np.inf, np.nan, gradient.tensor(0.3)):
+        for way in (call, lambda a, b: call(b, a)):
+            found = way(x, number)
+            expected = gradient.stack([way(row, number) for row in rows])
+            assert found.dtype == expected.dtype
+            assert_same(found.float().numpy(), expected.float().numpy())
+    turned = x.t()
+    assert_same((turned * 0.1).float().t().numpy(), (x * 0.1).float().numpy())
+    x.requires_grad_()
+    if call in FUNCTIONS[:4]:
+        call(x, 2.5).float().sum().backward()
+        assert x.grad.dtype == x.dtype

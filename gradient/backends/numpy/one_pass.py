@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.array_api import FLOAT32
 from gradient.backends.base import LARGE, Backend
 from gradient.backends.expression import ElementwiseCall, Expression, Input, Result
 from gradient.backends.numpy import fused, kernels, threads, transposes
+from gradient.dtypes import HALF_PRECISION
 
 PATIENCE = 16
 """Calls that NumPy computes before their kernel is compiled, which takes half a second: a short
@@ -35,6 +37,10 @@ class OnePass(Backend[np.ndarray]):
     one_pass_from = LARGE
 
     def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> Any:
+        if len(operands) == 2 and (wide := _beside_number(self, *operands)) is not None:
+            *operands, half = wide  # type: ignore[assignment]
+            made = self.in_one_pass(function, *operands)
+            return made if made.dtype.char == "?" else self.astype(made, half)
         found, dtype = None, None
         layouts: list[Any] = []
         operands = _in_rows(operands)
@@ -60,6 +66,22 @@ class OnePass(Backend[np.ndarray]):
             flat = list(map(kernels.load("half_precision").stored, flat))
         threads.parallel_for(kernel, found.walk.rows, found.chunk, *found.walk.arguments(flat))
         return out
+
+
+def _beside_number(be: Backend[np.ndarray], a: Any, b: Any) -> tuple[Any, Any, np.dtype] | None:
+    """A large array of 16-bit floats and a number, in this order or the other, as what to compute
+    in float32, and the dtype to round to; None for other operands. NumPy converts 16-bit floats one
+    after another. It takes Python numbers in their dtype, and what has a dtype as it is."""
+    x, number = (a, b) if getattr(a, "shape", ()) else (b, a)
+    if type(x) is not np.ndarray or x.size < LARGE or x.dtype not in HALF_PRECISION:
+        return None
+    if type(number) is float or type(number) is int:
+        with np.errstate(over="ignore"):
+            number = x.dtype.type(number)
+    elif getattr(number, "shape", None) != () or number.dtype not in (FLOAT32, x.dtype):
+        return None
+    given = be.astype(x, FLOAT32), float(number)
+    return (*(given if x is a else given[::-1]), x.dtype)
 
 
 def _flat(x: Any, span: int, dtype: Any) -> np.ndarray:
