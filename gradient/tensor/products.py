@@ -287,6 +287,13 @@ class Contractions(TensorBase):
         n = max(a.ndim, b.ndim)
         a, b = (t.reshape([1] * (n - t.ndim) + list(t.shape)) for t in (a, b))
         size = [i * j for i, j in zip(a.shape, b.shape, strict=True)]
+        if n > 1 and math.prod(size) >= LARGE:  # one long row for both of the last dimensions
+            repeated = [*a.shape, b.shape[-1]], [*b.shape[:-1], a.shape[-1], b.shape[-1]]
+            a = a.unsqueeze(-1).expand(repeated[0]).reshape([*a.shape[:-1], size[-1]])
+            b = b.unsqueeze(-2).expand(repeated[1]).reshape([*b.shape[:-1], size[-1]])
+            a = a.reshape([m for i in a.shape[:-1] for m in (i, 1)] + size[-1:])
+            b = b.reshape([m for i in b.shape[:-1] for m in (1, i)] + size[-1:])
+            return without_base((a * b).reshape(size))
         a = a.reshape([m for i in a.shape for m in (i, 1)])
         b = b.reshape([m for i in b.shape for m in (1, i)])
         return without_base((a * b).reshape(size))

@@ -81,6 +81,8 @@ def test_16_bits_are_computed_in_float32(dtype: str) -> None:
         expected = getattr(np, name)(x.astype(np.float32), other.astype(np.float32)).astype(half)
         assert y.dtype == half
         assert np.array_equal(y.astype(np.float32), expected.astype(np.float32), equal_nan=True)
+    for name in ("isnan", "isfinite"):
+        assert np.array_equal(getattr(be, name)(x), getattr(np, name)(x.astype(np.float32)))
     for name in ("max", "min"):
         for axis in (None, 0, 1):
             z = np.where(x != x, half.type(0), x).reshape(256, 256)

@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import gradient
@@ -296,3 +297,19 @@ def test_prelu_of_no_channels() -> None:
     out = gradient.nn.functional.prelu(x, weight)
     out.sum().backward()
     assert out.shape == (5, 0, 3) and weight.grad is not None and weight.grad.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [((300,), (400,)), ((20, 30), (40, 50)), ((30,), (40, 90)), ((3, 5, 20), (30, 40)),
+     ((1, 300), (300, 1)), ((300, 1), (1, 300))],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [gradient.float64, gradient.int64])
+def test_large_kronecker_products_are_numpys(own: Any, other: Any, dtype: Any) -> None:
+    a, b = (gradient.arange(math.prod(n)).reshape(n).to(dtype) for n in (own, other))
+    assert (a.kron(b).numpy() == np.kron(a.numpy(), b.numpy())).all()
+    if dtype is gradient.float64:
+        a.requires_grad_()
+        b.requires_grad_()
+        a.kron(b).sum().backward()
+        assert (a.grad == b.detach().sum()).all() and (b.grad == a.detach().sum()).all()

@@ -14,7 +14,7 @@ import numpy as np
 from gradient.backends.array_api import FLOAT32, ArrayAPIBackend
 from gradient.backends.base import LARGE
 from gradient.backends.numpy import kernels, threads, workspace
-from gradient.dtypes import HALF_PRECISION
+from gradient.dtypes import HALF_PRECISION, bfloat16, float16
 
 MANY = LARGE
 """Elements from which kernels are quicker, by more than the time to load them in a short script."""
@@ -23,6 +23,9 @@ MANY = LARGE
 _log, _sqrt, _sin, _cos = np.log, np.sqrt, np.sin, np.cos
 _floor, _ceil, _trunc, _round = np.floor, np.ceil, np.trunc, np.rint
 _abs, _maximum, _minimum = np.abs, np.maximum, np.minimum
+
+INFINITY = {float16.numpy: np.uint16(0x7C00), bfloat16.numpy: np.uint16(0x7F80)}
+"""The bits of inf, above which there are only NaNs."""
 
 PART = 1 << 15
 """Elements that a thread computes at a time by NumPy's function."""
@@ -96,6 +99,12 @@ class ElementaryKernels(ArrayAPIBackend):
             return super().abs(x)
         return _computed("magnitude", _abs, x)
 
+    def isnan(self, x: np.ndarray) -> np.ndarray:
+        return _sizes(x) > INFINITY[x.dtype] if _are_halves(x, x) else super().isnan(x)
+
+    def isfinite(self, x: np.ndarray) -> np.ndarray:
+        return _sizes(x) < INFINITY[x.dtype] if _are_halves(x, x) else super().isfinite(x)
+
     def maximum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return _computed("larger", _maximum, a, b) if _are_halves(a, b) else _maximum(a, b)
 
@@ -149,6 +158,12 @@ def _are_halves(a: Any, b: Any) -> bool:
         and type(b) is np.ndarray
         and a.dtype == b.dtype
     )
+
+
+def _sizes(x: np.ndarray) -> np.ndarray:
+    """The bits of 16-bit floats but for the sign."""
+    bits: np.ndarray = x.view(np.uint16) & np.uint16(0x7FFF)
+    return bits
 
 
 def _on_threads(function: Any, x: np.ndarray) -> np.ndarray:

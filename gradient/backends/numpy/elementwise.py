@@ -22,6 +22,8 @@ MANY_EXP, MANY_TANH = kernels.MIN_SIZE, 1 << 14
 """Elements from which kernels compute `exp` and `tanh` of float32 quicker than NumPy, whose `tanh`
 takes 0.7 of a kernel's time in one thread."""
 
+EVERY_FLOAT = (*kernels.FLOATS, *HALF_PRECISION)
+
 FUNCTIONS = {"exp": "exp_of", "tanh": "tanh_of"}
 """Their kernels."""
 
@@ -93,9 +95,9 @@ class ElementwiseKernels(TurnedArrays):
             if not _says_rows(condition, b):
                 return np.where(condition, a, b)
             condition = np.array(np.broadcast_to(condition, b.shape))
-        if type(a) is float and type(b) is np.ndarray and b.dtype in kernels.FLOATS:
+        if type(a) is float and type(b) is np.ndarray and b.dtype in EVERY_FLOAT:
             a = np.array(a, b.dtype)
-        elif type(b) is float and type(a) is np.ndarray and a.dtype in kernels.FLOATS:
+        elif type(b) is float and type(a) is np.ndarray and a.dtype in EVERY_FLOAT:
             b = np.array(b, a.dtype)
         if not takes_where(condition, a, b):
             return super().where(condition, a, b)
