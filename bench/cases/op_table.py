@@ -1,4 +1,4 @@
-"""177 operations at the shapes of common models, and their gradients, beside PyTorch's.
+"""198 operations at the shapes of common models, and their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP, a GPT and a graph network, and of their
@@ -96,6 +96,8 @@ OPS = [
     Op("conv2d, patches", of_f("conv2d", stride=4), ((8, 3, 32, 32), (192, 3, 4, 4))),
     Op("conv_transpose2d", of_f("conv_transpose2d", stride=2), (MAPS, (128, 64, 2, 2))),
     Op("max_pool2d", of_f("max_pool2d", 2), ((64, 64, 24, 24),)),
+    Op("max_pool1d", of_f("max_pool1d", 2), ((16, 64, 1024),)),
+    Op("max_pool1d, overlapping", of_f("max_pool1d", 3, 2, 1), ((16, 64, 1024),)),
     Op("avg_pool2d", of_f("avg_pool2d", 2), (IMAGES,)),
     Op("avg_pool2d, 3 x 3", of_f("avg_pool2d", 3, 2, 1), (IMAGES,)),
     Op("adaptive_avg_pool2d", of_f("adaptive_avg_pool2d", 1), ((16, 512, 4, 4),)),
@@ -139,6 +141,13 @@ OPS = [
         "gelu": lambda p, a, b: p.nn.functional.gelu(a), "softmax": lambda p, a, b: a.softmax(-1),
         "layer_norm": lambda p, a, b: p.nn.functional.layer_norm(a, (1024,)),
         "sum": lambda p, a, b: a.sum()}.items()],
+    *[Op(f"{name}, float16", lambda p, a, b, f=f: f(p, a.half(), b.half()).float(),
+         ((1024, 1024),) * 2, None, False) for name, f in {
+        "x * 2": lambda p, a, b: a * 2.0, "x + 1": lambda p, a, b: a + 1,
+        "floor": lambda p, a, b: a.floor(), "sqrt": lambda p, a, b: a.sqrt(),
+        "sin": lambda p, a, b: a.sin(), "log1p": lambda p, a, b: a.log1p(),
+        "maximum": lambda p, a, b: a.maximum(b), "amax": lambda p, a, b: a.amax(1),
+        "isnan": lambda p, a, b: a.isnan()}.items()],
     # elementwise
     *[Op(name, of_f(name, *given), ((1024, 1024),)) for name, given in (
         ("glu", ()), ("hardshrink", ()), ("softshrink", ()), ("threshold", (0.1, 20.0)))],
@@ -166,7 +175,9 @@ OPS = [
     Op("where", lambda p, a, b: p.where(a > 0, a, b), ((1024, 256),) * 2),
     # special functions and remainders
     *[Op(name, lambda p, x, name=name: getattr(p, name)(x), (MILLION,))
-      for name in ("erf", "erfc")],
+      for name in ("erf", "erfc", "tan", "expm1", "sinh", "sign", "atan")],
+    *[Op(name, lambda p, x, name=name: getattr(p, name)(x.abs() + 0.01), (MILLION,))
+      for name in ("log", "log2", "log1p")],
     Op("erfinv", lambda p, x: p.erfinv(x.tanh()), (MILLION,)),
     *[Op(name, lambda p, x, name=name: getattr(p, name)(x.abs() + 0.01), (MILLION,))
       for name in ("lgamma", "digamma")],
@@ -244,6 +255,8 @@ OPS = [
     Op("masked_scatter", lambda p, x, y: x.masked_scatter(y.detach() > 0, y), (MILLION, MILLION)),
     Op("cummax", lambda p, x: x.cummax(1)[0], (MILLION,)),
     Op("cumprod", lambda p, x: x.cumprod(1), (MILLION,)),
+    Op("logcumsumexp", lambda p, x: x.logcumsumexp(1), (MILLION,)),
+    Op("kron", lambda p, a, b: p.kron(a, b), ((32, 32), (32, 32))),
     Op("amax, rows", lambda p, x: x.amax(1), (MILLION,)),
     Op("amin, columns", lambda p, x: x.amin(0), (MILLION,)),
     Op("index_copy, columns", lambda p, x, y: x.index_copy(1, p.arange(999, -1, -1), y),
