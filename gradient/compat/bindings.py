@@ -9,10 +9,13 @@ from gradient.dtypes import DType
 from gradient.errors import LinAlgError, OutOfMemoryError
 from gradient.nn.module import destination
 from gradient.tensor import Device, Tensor
+from gradient.tensor.overriding import DisableTorchFunctionSubclass
+from gradient.tensor.overriding import disabled as _disabled_torch_function_impl
 
 __all__ = [
     "DispatchKey",
     "DispatchKeySet",
+    "DisableTorchFunction",
     "DisableTorchFunctionSubclass",
     "_ExcludeDispatchKeyGuard",
     "_LinAlgError",
@@ -34,6 +37,7 @@ __all__ = [
 _TensorMeta = type(Tensor)
 """The type of the class Tensor."""
 
+DisableTorchFunction = DisableTorchFunctionSubclass
 _LinAlgError, _OutOfMemoryError = LinAlgError, OutOfMemoryError
 
 
@@ -61,17 +65,6 @@ def _get_tracing_state() -> None:
 def _are_functorch_transforms_active() -> bool:
     """Whether a transform of `func` is running; False, as these wrap no tensors."""
     return False
-
-
-class DisableTorchFunctionSubclass(contextlib.nullcontext[None]):
-    """A block that changes nothing: there is no `__torch_function__`."""
-
-
-def _disabled_torch_function_impl(
-    func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-) -> Any:
-    """`func(*args, **kwargs)`, for a subclass of Tensor that has no `__torch_function__`."""
-    return func(*args, **kwargs or {})
 
 
 class _Keys(type):

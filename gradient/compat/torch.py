@@ -17,7 +17,7 @@ import runpy
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from gradient.errors import ArgumentError
@@ -53,6 +53,7 @@ class Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         if module.__name__ != "torch":
             module.__spec__ = self.spec  # the import system has put torch's in its place
+            _prepared(module)
 
 
 def _of_package(name: str) -> Any:
@@ -64,7 +65,34 @@ def _of_package(name: str) -> Any:
         return importlib.import_module("gradient.__config__")
     if f"torch.{name}" in OTHERS:
         return importlib.import_module(OTHERS[f"torch.{name}"])
-    return getattr(importlib.import_module("gradient"), name)
+    found = getattr(importlib.import_module("gradient"), name)
+    if isinstance(found, FunctionType) and not name.startswith("_"):
+        from gradient.compat.overrides import NOT_ASKED, asking
+
+        found = found if name in NOT_ASKED else asking(found, "torch")
+        vars(sys.modules["torch"])[name] = found
+    return _prepared(found)
+
+
+ASKING = {
+    "gradient.fft": "torch.fft",
+    "gradient.linalg": "torch.linalg",
+    "gradient.nn.functional": "torch.nn.functional",
+    "gradient.special": "torch.special",
+}
+"""Modules whose functions ask the `__torch_function__` of their arguments."""
+
+
+def _prepared(found: Any) -> Any:
+    """The same, after the functions of a module were made to ask."""
+    if isinstance(found, ModuleType):
+        if found.__name__ == "gradient.nn":
+            _prepared(found.functional)
+        if found.__name__ in ASKING:
+            from gradient.compat.overrides import let_ask
+
+            let_ask(found, ASKING[found.__name__])
+    return found
 
 
 class Finder:

@@ -13,6 +13,7 @@ from gradient.errors import ArgumentError, DTypeError, TypeMismatch
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
+from gradient.tensor.overriding import disabled
 
 __all__ = [
     "Buffer",
@@ -29,6 +30,8 @@ class Parameter(Tensor):
     It shares the memory of `data` and is a leaf of the graph: `backward` accumulates its gradient
     in `grad`. You can set other attributes on it, for example as marks for an optimiser.
     """
+
+    __torch_function__ = disabled
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Self:
         if data is None:
@@ -65,6 +68,7 @@ class Buffer(Tensor):
     It shares the memory of `data`, moves with the module, and is saved if `persistent`.
     """
 
+    __torch_function__ = disabled
     persistent: bool
 
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Self:
@@ -85,6 +89,7 @@ class Buffer(Tensor):
 class _Uninitialized(Tensor):
     """A tensor without a shape, until `materialize` gives it one."""
 
+    __torch_function__ = disabled
     cls_to_become: type[Any]
 
     @property

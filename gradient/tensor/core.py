@@ -110,6 +110,14 @@ class Tensor(
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let `__torch_function__` of the class decide what methods do (`tensor.overriding`)."""
+        super().__init_subclass__(**kwargs)
+        if Tensor in cls.__bases__:
+            from gradient.tensor.overriding import prepare  # few programs have such classes
+
+            prepare(cls)
+
     @staticmethod
     def _wrap(array: Any, backend: Backend) -> Tensor:
         """Make a tensor of a backend's array, without a copy."""

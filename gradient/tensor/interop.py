@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 import numpy as np
 
@@ -13,7 +13,14 @@ from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
 from gradient.backends.placement import on_device_of
 from gradient.dtypes import uint8
-from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
+from gradient.errors import (
+    AutogradError,
+    BackendError,
+    DeviceError,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.from_data import number_dtype_of
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 __all__ = ["from_dlpack", "from_numpy"]
+
+T = TypeVar("T")
 
 
 class Interop(Arithmetic):
@@ -128,6 +137,33 @@ class Interop(Arithmetic):
             )
         return int(self.item())
 
+    def as_subclass(self, cls: type[T]) -> T:
+        """Return this tensor, with its memory and its place in the graph, as one of a class that
+        derives from Tensor (or of Tensor). The class's `__new__` and `__init__` are not called."""
+        from gradient.tensor.overriding import DisableTorchFunctionSubclass
+
+        same: Any = self
+        with DisableTorchFunctionSubclass():
+            shown = same.detach() if self.node is None else same.view(self.array.shape)
+        return _of_class("as_subclass", shown, cls)
+
+    @staticmethod
+    def _make_subclass(cls: type[T], data: Tensor, require_grad: bool = False) -> T:
+        """Return a tensor of a class that shares the memory of `data`, outside of its graph."""
+        from gradient.tensor.overriding import DisableTorchFunctionSubclass
+
+        with DisableTorchFunctionSubclass():
+            made = _of_class("_make_subclass", data.detach(), cls)
+            return made.requires_grad_() if require_grad else made
+
+    @staticmethod
+    def _make_wrapper_subclass(cls: type[Any], *size: Any, **options: Any) -> NoReturn:
+        """Raises BackendError: there is no tensor without memory for `__torch_dispatch__`."""
+        raise BackendError(
+            f"_make_wrapper_subclass: {cls.__name__} needs __torch_dispatch__, which does not "
+            "exist here; a class with __torch_function__ can hold other tensors as attributes"
+        )
+
     def data_ptr(self) -> int:
         """Return the memory address of the first element (on a GPU: in its memory); 0 if empty."""
         if 0 in self.array.shape:
@@ -156,6 +192,14 @@ class Interop(Arithmetic):
             refuse("storage_offset", self)
         *_, owner = (base for base in with_bases(self) if base.backend is self.backend)
         return 0 if owner is self else self.backend.offset_in(self.array, owner.array)
+
+
+def _of_class(caller: str, tensor: Any, cls: Any) -> Any:
+    """Make a new tensor one of a subclass."""
+    if not (isinstance(cls, type) and issubclass(cls, Variable)):
+        raise TypeMismatch(sentence(caller, "a class that derives from Tensor", repr(cls)))
+    tensor.__class__ = cls
+    return tensor
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ from gradient.backends.packed import is_packed
 from gradient.dtypes import default_complex_dtype, get_default_dtype
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import packed
+from gradient.tensor.overriding import is_overriding
 
 __all__ = ["set_printoptions"]
 
@@ -70,7 +71,9 @@ def set_printoptions(
 
 
 def represent(tensor: Any, name: str = "tensor") -> str:
-    """`tensor([1., 2.], requires_grad=True)`"""
+    """`tensor([1., 2.], requires_grad=True)`; a class with `__torch_function__` says its name."""
+    if is_overriding(type(tensor)):
+        name = type(tensor).__name__
     dtype, array = tensor.dtype, tensor.array
     if is_packed(array):
         if not dtype.elementwise:

@@ -1,0 +1,273 @@
+"""Subclasses of Tensor whose `__torch_function__` decides what functions do with their tensors.
+
+    class Logged(gradient.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            print(func.__name__)
+            return super().__torch_function__(func, types, args, kwargs)
+
+Plain tensors pay nothing for this. A class that derives from Tensor gets the class `Overriding` in
+the place of Tensor among its bases. This has all methods of Tensor, each of which asks
+`__torch_function__` first. So what runs for a plain tensor is not touched, `super().add(...)` in
+the class is asked about as well, and Python itself lets `plain + logged` call the `__radd__` here.
+A class with `__torch_function__ = disabled`, as `nn.Parameter` is, stays as it is.
+
+Functions, such as `cat`, are asked about where `gradient.compat.torch` is installed, which gives
+them wrappers. Otherwise they, and methods of plain tensors (`plain.add(logged)`), compute with the
+tensors inside. PyTorch's page "Extending PyTorch" describes the protocol.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FunctionType
+from typing import Any, Self
+
+from gradient.absent import METHODS, Method
+from gradient.autograd import variable
+from gradient.errors import TypeMismatch, sentence
+
+__all__ = ["DisableTorchFunctionSubclass", "disabled", "handle", "is_overriding", "overriding"]
+
+
+class _State(threading.local):
+    disabled = False
+
+
+state = _State()
+"""Whether `__torch_function__` is asked in this thread."""
+
+
+class DisableTorchFunctionSubclass:
+    """A block in which no `__torch_function__` is asked: tensors of all classes are plain ones."""
+
+    def __enter__(self) -> Self:
+        self.outer = state.disabled
+        state.disabled = True
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        state.disabled = self.outer
+
+
+def disabled(
+    func: Callable[..., Any],
+    types: Iterable[type],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Any:
+    """The `__torch_function__` of classes that have none: `func(*args, **kwargs)`."""
+    with DisableTorchFunctionSubclass():
+        return func(*args, **kwargs or {})
+
+
+def is_overriding(kind: type) -> bool:
+    """Whether a class has a `__torch_function__`."""
+    found = getattr(kind, "__torch_function__", None)
+    return found is not None and found is not disabled
+
+
+def overriding(values: Iterable[Any]) -> list[Any]:
+    """Those of the values to be asked: one of each class, a subclass before its bases, otherwise
+    from left to right. Elements of lists and tuples count."""
+    found: list[Any] = []
+    for value in values:
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            kind = type(each)
+            if any(type(other) is kind for other in found) or not is_overriding(kind):
+                continue
+            before = (i for i, other in enumerate(found) if issubclass(kind, type(other)))
+            found.insert(next(before, len(found)), each)
+    return found
+
+
+def handle(func: Callable[..., Any], asked: list[Any], args: Any, kwargs: Any) -> Any:
+    """What the `__torch_function__` of the first that knows `func` returns.
+
+    Raises:
+        TypeMismatch: all of them return NotImplemented.
+    """
+    types = tuple(map(type, asked))
+    for each in asked:
+        result = each.__torch_function__(func, types, args, kwargs)
+        if result is not NotImplemented:
+            return result
+    name = getattr(func, "__name__", repr(func))
+    names = ", ".join(kind.__name__ for kind in types)
+    expected = "a class whose __torch_function__ implements it"
+    raise TypeMismatch(sentence(name, expected, f"NotImplemented of {names}"))
+
+
+def convert(result: Any, cls: type) -> Any:
+    """A result whose tensors are of a class: itself, or those in a tuple or list."""
+    Tensor = variable.tensor_class  # noqa: N806
+
+    if isinstance(result, Tensor):
+        return result if isinstance(result, cls) else result.as_subclass(cls)
+    if isinstance(result, (tuple, list)):
+        parts = [convert(part, cls) for part in result]
+        make: Any = getattr(type(result), "_make", type(result))
+        return make(parts)
+    return result
+
+
+def prepare(cls: type[Any]) -> None:
+    """Put the class `Overriding` in the place of Tensor among the bases of a class, unless its
+    `__torch_function__` is `disabled`."""
+    Tensor = variable.tensor_class  # noqa: N806
+
+    if getattr(cls, "__torch_function__", None) is not disabled:
+        cls.__bases__ = tuple(base() if each is Tensor else each for each in cls.__bases__)
+
+
+@functools.cache
+def base() -> type[Any]:
+    """The class `Overriding`, which is made for the first subclass of Tensor that needs it."""
+    Tensor = variable.tensor_class  # noqa: N806
+
+    def __torch_function__(
+        cls: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call `func`, and make the tensors in its result ones of this class."""
+        if not all(issubclass(cls, kind) for kind in types):
+            return NotImplemented
+        with DisableTorchFunctionSubclass():
+            result = func(*args, **kwargs or {})
+            return result if func in nowrap_functions() else convert(result, cls)
+
+    names: dict[str, Any] = {
+        "__slots__": (),
+        "__module__": "gradient",
+        "__doc__": "The Tensor that asks `__torch_function__`: a base of subclasses.",
+        "__torch_function__": classmethod(__torch_function__),
+        "__hash__": Tensor.__hash__,
+    }
+    for owner in Tensor.__mro__[:-1]:
+        for name, own in vars(owner).items():
+            if name not in names and (method := _asking(name, own)) is not None:
+                names[name] = method
+    asks, names["__torch_function__"] = names["__torch_function__"], disabled
+    made: Any = type("Overriding", (Tensor,), names)  # and not one of those that `prepare` changes
+    made.__torch_function__ = asks
+    return made
+
+
+@functools.cache
+def nowrap_functions() -> frozenset[Any]:
+    """The functions whose results the default `__torch_function__` leaves as they are."""
+    Tensor = variable.tensor_class  # noqa: N806
+
+    grad: Any = vars(Tensor.__mro__[-2])["grad"]
+    return frozenset({grad.__get__})
+
+
+NOT_ASKED = {"as_subclass"}
+
+SPECIAL = {
+    "__abs__": "abs", "__add__": "add", "__and__": "", "__array__": "", "__bool__": "",
+    "__complex__": "", "__contains__": "", "__deepcopy__": "", "__dir__": "", "__dlpack__": "",
+    "__eq__": "", "__float__": "", "__floordiv__": "", "__format__": "", "__ge__": "ge",
+    "__getitem__": "", "__gt__": "gt", "__iadd__": "add_", "__iand__": "",
+    "__ifloordiv__": "floor_divide_", "__ilshift__": "", "__imatmul__": "matmul",
+    "__imod__": "remainder_", "__imul__": "mul_", "__index__": "", "__int__": "",
+    "__invert__": "", "__ior__": "", "__ipow__": "pow_", "__irshift__": "", "__isub__": "sub_",
+    "__itruediv__": "div_", "__ixor__": "", "__le__": "le", "__len__": "", "__lshift__": "",
+    "__lt__": "lt", "__matmul__": "matmul", "__mod__": "remainder", "__mul__": "mul",
+    "__ne__": "ne", "__neg__": "neg", "__or__": "", "__pos__": "positive", "__pow__": "pow",
+    "__reduce_ex__": "", "__repr__": "", "__rshift__": "", "__setitem__": "", "__sub__": "sub",
+    "__truediv__": "div", "__xor__": "",
+}  # fmt: skip
+"""Python's methods of which `__torch_function__` is asked, and what PyTorch calls them there."""
+
+OPERATORS = set(SPECIAL) - {
+    "__abs__", "__array__", "__bool__", "__complex__", "__contains__", "__deepcopy__", "__dir__",
+    "__dlpack__", "__float__", "__format__", "__getitem__", "__index__", "__int__", "__invert__",
+    "__len__", "__neg__", "__pos__", "__reduce_ex__", "__repr__", "__setitem__",
+}  # fmt: skip
+"""Those of two operands."""
+
+REFLECTED = {
+    "__radd__": ("add", True), "__rand__": ("bitwise_and", True), "__rmul__": ("mul", True),
+    "__ror__": ("bitwise_or", True), "__rxor__": ("bitwise_xor", True),
+    "__rsub__": ("sub", False), "__rtruediv__": ("div", False),
+    "__rfloordiv__": ("__floordiv__", False), "__rmod__": ("remainder", False),
+    "__rpow__": ("pow", False), "__rmatmul__": ("matmul", False),
+    "__rlshift__": ("__lshift__", False), "__rrshift__": ("__rshift__", False),
+}  # fmt: skip
+"""Methods of the right operand: that of a tensor on the left, and whether numbers have it too."""
+
+
+def _asking(name: str, own: Any) -> Any:
+    """A method or property of Tensor that asks first; None if it is not to be asked about."""
+    if name in REFLECTED:
+        return _reflected(name, own, *REFLECTED[name])
+    if name in SPECIAL:
+        return _method(name, own, SPECIAL[name] or name)
+    if name.startswith("_") or name in NOT_ASKED:
+        return None
+    if isinstance(own, property):
+        return _property(own)
+    if isinstance(own, Method):
+        return _method(name, None, name) if name in METHODS else None
+    return _method(name, own, name) if isinstance(own, FunctionType) else None
+
+
+def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return handle(func, overriding((*args, *kwargs.values())), args, kwargs)
+
+
+def _method(name: str, own: Any, public: str) -> Callable[..., Any]:
+    Tensor = variable.tensor_class  # noqa: N806
+
+    func = getattr(Tensor, public)  # what a program calls Tensor.add
+    own = func if own is None else own
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        if state.disabled:
+            return own(*args, **kwargs)
+        return _ask(func, args, kwargs)
+
+    def operator(self: Any, other: Any) -> Any:
+        if state.disabled:
+            return own(self, other)
+        try:
+            return _ask(func, (self, other), {})
+        except TypeError:
+            if isinstance(other, Tensor):
+                raise
+            return NotImplemented  # the other operand may know
+
+    binary = name in OPERATORS
+    return functools.wraps(own)(operator if binary else method)
+
+
+def _reflected(name: str, own: Any, public: str, of_numbers: bool) -> Callable[..., Any]:
+    Tensor = variable.tensor_class  # noqa: N806
+
+    func, of_number = getattr(Tensor, public), getattr(Tensor, public if of_numbers else name)
+
+    def method(self: Any, other: Any) -> Any:
+        if state.disabled:
+            return own(self, other)
+        if isinstance(other, Tensor):
+            return _ask(func, (other, self), {})
+        return _ask(of_number, (self, other), {})
+
+    return functools.wraps(own)(method)
+
+
+def _property(own: property) -> property:
+    read, write = own.__get__, own.__set__
+
+    def get(self: Any) -> Any:
+        return read(self) if state.disabled else _ask(read, (self,), {})
+
+    def change(self: Any, value: Any) -> None:
+        if state.disabled:
+            write(self, value)
+        else:
+            _ask(write, (self, value), {})
+
+    return property(get, None if own.fset is None else change, doc=own.__doc__)

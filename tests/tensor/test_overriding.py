@@ -1,0 +1,213 @@
+"""Subclasses of Tensor, whose `__torch_function__` is asked, or which have none."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import operator
+import pickle
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import nn
+from gradient.errors import BackendError, TypeMismatch
+from gradient.tensor.overriding import DisableTorchFunctionSubclass, disabled, overriding
+
+pytestmark = pytest.mark.cpu_only
+
+log: list[Any] = []
+
+
+class Named(gradient.Tensor):
+    """Keeps its class, as one without a method of its own does."""
+
+
+class Logged(gradient.Tensor):
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        log.append((func, types))
+        found: Any = super()
+        return found.__torch_function__(func, types, args, kwargs)
+
+
+class Deeper(Logged):
+    def doubled(self) -> Any:
+        return self * 2
+
+    def sum(self, *args: Any, **kwargs: Any) -> Any:
+        return super().sum(*args, **kwargs) + 1
+
+
+class Unasked(gradient.Tensor):
+    __torch_function__ = disabled
+
+
+def named(*values: float) -> Any:
+    return gradient.tensor(values).as_subclass(Named)
+
+
+def test_results_keep_the_class() -> None:
+    x = named(1.0, 2.0)
+    plain = gradient.ones(2)
+    for y in (x + 1, 1 - x, plain + x, plain / x, x @ plain, x[0], x.T, x.sum(), -x, x == plain):
+        assert type(y) is Named
+    values, indices = x.max(0)
+    assert type(values) is type(indices) is Named
+    assert type(x.max(0)) is type(plain.max(0))
+    assert [type(part) for part in x] == [Named, Named]
+    assert type(x.shape) is gradient.Size and type(x.tolist()) is list
+    assert type(x.as_subclass(gradient.Tensor)) is gradient.Tensor
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (2, 3)])
+def test_as_subclass_shares_memory_and_graph(shape: tuple[int, ...]) -> None:
+    base = gradient.ones(shape, requires_grad=True)
+    x = (base * 2).as_subclass(Named)
+    assert type(x) is Named and x.requires_grad and x.shape == shape
+    (x * x).sum().backward()
+    assert base.grad is not None
+    np.testing.assert_array_equal(base.grad.numpy(), np.full(shape, 8.0))
+    plain = gradient.zeros(shape)
+    plain.as_subclass(Named).fill_(3)
+    np.testing.assert_array_equal(plain.numpy(), np.full(shape, 3.0))
+
+
+def test_as_subclass_of_a_transposed_view() -> None:
+    base = gradient.arange(6.0).reshape(2, 3).requires_grad_()
+    x: Any = base.T.as_subclass(Named)
+    assert not x.is_contiguous() and type(x.detach()) is Named
+    (x[0] * gradient.tensor([1.0, 2.0])).sum().backward()
+    assert base.grad is not None and base.grad.tolist() == [[1, 0, 0], [2, 0, 0]]
+
+
+def test_writes_in_place_keep_the_tensor() -> None:
+    x = named(1.0, 2.0)
+    same = x
+    x += 1
+    x[0] = 5
+    assert x is same and type(x) is Named and x.tolist() == [5, 3]
+    assert x.add_(1) is x and type(x.requires_grad_()) is Named
+
+
+def test_a_classs_own_methods_come_first_and_super_asks() -> None:
+    x: Any = gradient.tensor([1.0, 2.0]).as_subclass(Deeper)
+    log.clear()
+    assert x.sum().tolist() == 4 and type(x.doubled()) is Deeper
+    assert [func for func, _ in log] == [
+        gradient.Tensor.sum,
+        gradient.Tensor.add,
+        gradient.Tensor.tolist,
+        gradient.Tensor.mul,
+    ]
+
+
+def test_the_deepest_class_is_asked_first() -> None:
+    x, y = (gradient.ones(2).as_subclass(c) for c in (Logged, Deeper))
+    log.clear()
+    assert type(x * y) is Deeper
+    assert log == [(gradient.Tensor.mul, (Deeper, Logged))]
+    assert overriding([x, [y, x], 3, gradient.ones(1)]) == [y, x]
+
+
+def test_other_classes_cannot_be_mixed() -> None:
+    with pytest.raises(TypeMismatch, match="NotImplemented of Named, Logged"):
+        named(1.0) * gradient.ones(1).as_subclass(Logged)
+
+
+def test_a_block_without_asking() -> None:
+    x = named(1.0)
+    with DisableTorchFunctionSubclass():
+        assert type(x + 1) is gradient.Tensor
+        with DisableTorchFunctionSubclass():
+            pass
+        assert type(x.exp()) is gradient.Tensor
+    assert type(x + 1) is Named
+
+
+def test_a_class_that_is_not_asked() -> None:
+    x = gradient.ones(2).as_subclass(Unasked)
+    assert type(x + 1) is gradient.Tensor and Unasked.__bases__ == (gradient.Tensor,)
+    assert nn.Parameter.__bases__ == (gradient.Tensor,)
+    assert type(nn.Parameter(gradient.ones(1)) * 2) is gradient.Tensor
+    assert "Overriding" not in [c.__name__ for c in gradient.Tensor.__mro__]
+
+
+def test_properties_are_asked_about() -> None:
+    x: Any = gradient.ones(2, 3).as_subclass(Logged)
+    log.clear()
+    assert x.shape == (2, 3) and x.requires_grad is False and x.T.shape == (3, 2)
+    x.requires_grad = True
+    tensor: Any = gradient.Tensor
+    assert [func for func, _ in log] == [
+        tensor.shape.__get__,
+        tensor.requires_grad.__get__,
+        tensor.T.__get__,
+        tensor.shape.__get__,
+        tensor.requires_grad.__set__,
+    ]
+    assert x.requires_grad
+    (x * 2).sum().backward()
+    assert type(x.grad) is gradient.Tensor  # as in PyTorch: `get_default_nowrap_functions`
+
+
+def test_copies_and_pickles() -> None:
+    x = named(1.0, 2.0)
+    x.tag = "mine"
+    for y in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
+        assert type(y) is Named and y.tag == "mine" and y.tolist() == [1, 2]
+    assert repr(x) == "Named([1., 2.])" and f"{x}" == repr(x)
+    assert repr(named()) == "Named([])"
+    assert hash(x) == hash(x) and bool(named(1.0)) and len(x) == 2 and 2.0 in x
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow"])
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.bfloat16, gradient.int64])
+def test_operators_have_the_values_of_plain_tensors(name: str, dtype: Any) -> None:
+    run = getattr(operator, name)
+    a = gradient.tensor([1, 2, 7], dtype=dtype)
+    x = a.as_subclass(Named)
+    for other in (a + 1, 2, gradient.tensor([3.0, float("inf"), float("nan")])):
+        for left, right in ((x, other), (other, x)):
+            expected = run(*(a if v is x else v for v in (left, right)))
+            found = run(left, right)
+            assert type(found) is Named and found.dtype == expected.dtype
+            np.testing.assert_array_equal(found.float().numpy(), expected.float().numpy())
+
+
+def test_an_operand_that_knows_is_asked_too() -> None:
+    class Lazy:
+        def __radd__(self, other: Any) -> str:
+            return "lazy"
+
+    assert named(1.0) + Lazy() == "lazy"
+    with pytest.raises(TypeError):
+        named(1.0) + "text"
+
+
+def test_make_subclass() -> None:
+    make: Any = gradient.Tensor._make_subclass
+    base = gradient.ones(2)
+    x = make(Named, base, True)
+    assert type(x) is Named and x.requires_grad and x.is_leaf
+    assert not make(Named, x).requires_grad
+    make(Named, base).zero_()
+    assert base.tolist() == [0, 0]
+    with pytest.raises(TypeMismatch, match="derives from Tensor"):
+        base.as_subclass(int)
+    with pytest.raises(BackendError, match="__torch_dispatch__"):
+        gradient.Tensor._make_wrapper_subclass(Named, (2,))
+
+
+def test_a_subclass_can_be_freed() -> None:
+    class Short(gradient.Tensor):
+        pass
+
+    gradient.ones(1).as_subclass(Short) + 1
+    kept = weakref.ref(Short)
+    del Short
+    gc.collect()
+    assert kept() is None
