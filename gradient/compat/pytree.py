@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from gradient.errors import ArgumentError, sentence
+from gradient.tensor import Size
 
 __all__ = [
-    "SUPPORTED_NODES", "Context", "GetAttrKey", "LeafSpec", "MappingKey", "NodeDef", "PyTree",
-    "SequenceKey", "TreeSpec", "register_pytree_node", "tree_all", "tree_any", "tree_flatten",
-    "tree_iter", "tree_leaves", "tree_map", "tree_map_", "tree_map_only", "tree_structure",
-    "tree_unflatten",
+    "SUPPORTED_NODES", "Context", "GetAttrKey", "KeyPath", "LeafSpec", "MappingKey", "NodeDef",
+    "PyTree", "SequenceKey", "TreeSpec", "key_get", "keystr", "register_pytree_node", "tree_all",
+    "tree_any", "tree_flatten", "tree_flatten_with_path", "tree_iter", "tree_leaves",
+    "tree_leaves_with_path", "tree_map", "tree_map_", "tree_map_only", "tree_map_with_path",
+    "tree_structure", "tree_unflatten",
 ]  # fmt: skip
 
 PyTree: TypeAlias = Any
@@ -26,24 +30,53 @@ class NodeDef(NamedTuple):
     type: type
     flatten_fn: Callable[[Any], tuple[list[Any], Any]]
     unflatten_fn: Callable[[Iterable[Any], Any], Any]
+    flatten_with_keys_fn: Callable[[Any], tuple[list[tuple[Any, Any]], Any]] | None = None
 
 
-class SequenceKey(NamedTuple):
-    """The place of a part in a list or tuple."""
+@dataclass(frozen=True, slots=True)
+class SequenceKey:
+    """The place of a part in a list or tuple: `[2]`"""
 
     idx: int
 
+    def __str__(self) -> str:
+        return f"[{self.idx!r}]"
 
-class MappingKey(NamedTuple):
-    """The place of a part in a dict."""
+    def get(self, sequence: Any) -> Any:
+        """The part of `sequence` at this place."""
+        return sequence[self.idx]
+
+
+@dataclass(frozen=True, slots=True)
+class MappingKey:
+    """The place of a part in a dict: `['a']`"""
 
     key: Any
 
+    def __str__(self) -> str:
+        return f"[{self.key!r}]"
 
-class GetAttrKey(NamedTuple):
-    """The place of a part among attributes."""
+    def get(self, mapping: Any) -> Any:
+        """The part of `mapping` at this place."""
+        return mapping[self.key]
+
+
+@dataclass(frozen=True, slots=True)
+class GetAttrKey:
+    """The place of a part among attributes: `.name`"""
 
     name: str
+
+    def __str__(self) -> str:
+        return f".{self.name}"
+
+    def get(self, obj: Any) -> Any:
+        """The part of `obj` at this place."""
+        return getattr(obj, self.name)
+
+
+KeyPath: TypeAlias = "tuple[Any, ...]"
+"""The places that lead from a tree to a leaf."""
 
 
 def _dict_flatten(d: Any) -> tuple[list[Any], Any]:
@@ -62,33 +95,72 @@ def _sequence_flatten(d: Any) -> tuple[list[Any], Any]:
     return list(d), None
 
 
-def _unflatten_defaultdict(values: Iterable[Any], context: Any) -> Any:
+def _sequence_flatten_with_keys(d: Any) -> tuple[list[tuple[SequenceKey, Any]], Any]:
+    return [(SequenceKey(i), value) for i, value in enumerate(d)], None
+
+
+def _sequence_unflatten(kind: type[Any], values: Iterable[Any], context: Any) -> Any:
+    return kind(values)
+
+
+def _deque_flatten(d: Any) -> tuple[list[Any], Any]:
+    return list(d), d.maxlen
+
+
+def _deque_flatten_with_keys(d: Any) -> tuple[list[tuple[SequenceKey, Any]], Any]:
+    return _sequence_flatten_with_keys(d)[0], d.maxlen
+
+
+def _defaultdict_flatten(d: Any) -> tuple[list[Any], Any]:
+    return list(d.values()), (d.default_factory, list(d))
+
+
+def _defaultdict_flatten_with_keys(d: Any) -> tuple[list[tuple[MappingKey, Any]], Any]:
+    return _dict_flatten_with_keys(d)[0], (d.default_factory, list(d))
+
+
+def _defaultdict_unflatten(values: Iterable[Any], context: Any) -> Any:
     factory, keys = context
     return defaultdict(factory, zip(keys, values, strict=True))
 
 
-SUPPORTED_NODES: dict[type, NodeDef] = {
-    dict: NodeDef(dict, _dict_flatten, _dict_unflatten),
-    OrderedDict: NodeDef(
-        OrderedDict, _dict_flatten, lambda values, keys: OrderedDict(zip(keys, values, strict=True))
-    ),
-    defaultdict: NodeDef(
-        defaultdict,
-        lambda d: (list(d.values()), (d.default_factory, list(d))),
-        _unflatten_defaultdict,
-    ),
-    list: NodeDef(list, _sequence_flatten, lambda values, _: list(values)),
-    tuple: NodeDef(tuple, _sequence_flatten, lambda values, _: tuple(values)),
-    deque: NodeDef(
-        deque, lambda d: (list(d), d.maxlen), lambda values, maxlen: deque(values, maxlen)
-    ),
-}
+def _namedtuple_flatten_with_keys(t: Any) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
+    keys = map(GetAttrKey, t._fields)
+    return list(zip(keys, t, strict=True)), type(t)
+
+
+def _nodes() -> Iterator[NodeDef]:
+    keys = _dict_flatten_with_keys
+    yield NodeDef(dict, _dict_flatten, _dict_unflatten, keys)
+    yield NodeDef(
+        OrderedDict, _dict_flatten,
+        lambda values, keys: OrderedDict(zip(keys, values, strict=True)), keys,
+    )  # fmt: skip
+    yield NodeDef(
+        defaultdict, _defaultdict_flatten, _defaultdict_unflatten, _defaultdict_flatten_with_keys
+    )
+    sequences: list[Any] = [list, tuple, Size]
+    for kind in sequences:
+        make = partial(_sequence_unflatten, kind)
+        yield NodeDef(kind, _sequence_flatten, make, _sequence_flatten_with_keys)
+    yield NodeDef(
+        deque, _deque_flatten, lambda values, maxlen: deque(values, maxlen),
+        _deque_flatten_with_keys,
+    )  # fmt: skip
+
+
+SUPPORTED_NODES: dict[type, NodeDef] = {node.type: node for node in _nodes()}
 """The types whose values are not leaves. A named tuple is none either."""
 
 _DICTS: set[type] = {dict, OrderedDict, defaultdict}
 
 NAMED: Any = NamedTuple
-_NAMED = NodeDef(NAMED, lambda t: (list(t), type(t)), lambda values, kind: kind(*values))
+_NAMED = NodeDef(
+    NAMED,
+    lambda t: (list(t), type(t)),
+    lambda values, kind: kind(*values),
+    _namedtuple_flatten_with_keys,
+)
 
 
 def register_pytree_node(
@@ -99,13 +171,14 @@ def register_pytree_node(
     serialized_type_name: str | None = None,
     to_dumpable_context: Any = None,
     from_dumpable_context: Any = None,
-    flatten_with_keys_fn: Any = None,
+    flatten_with_keys_fn: Callable[[Any], tuple[list[tuple[Any, Any]], Any]] | None = None,
 ) -> None:
     """Let values of a type have parts: `flatten_fn` returns a list of them and a context, of which
-    `unflatten_fn(parts, context)` makes a value."""
+    `unflatten_fn(parts, context)` makes a value. `flatten_with_keys_fn`, which functions of paths
+    need, returns a list of (key, part) in place of the parts."""
     if cls in SUPPORTED_NODES:
         raise ArgumentError(f"register_pytree_node: {cls} is already registered as pytree node")
-    SUPPORTED_NODES[cls] = NodeDef(cls, flatten_fn, unflatten_fn)
+    SUPPORTED_NODES[cls] = NodeDef(cls, flatten_fn, unflatten_fn, flatten_with_keys_fn)
 
 
 _register_pytree_node = register_pytree_node
@@ -270,3 +343,57 @@ def tree_all(pred: Callable[[Any], bool], tree: PyTree, is_leaf: Leaf = None) ->
 
 def tree_any(pred: Callable[[Any], bool], tree: PyTree, is_leaf: Leaf = None) -> bool:
     return any(map(pred, tree_leaves(tree, is_leaf)))
+
+
+# Paths --------------------------------------------------------------------------------------------
+
+
+def tree_flatten_with_path(
+    tree: PyTree, is_leaf: Leaf = None
+) -> tuple[list[tuple[KeyPath, Any]], TreeSpec]:
+    """The leaves in order, each as (path, leaf), and the form.
+
+    Raises:
+        ArgumentError: a type was registered without a `flatten_with_keys_fn`.
+    """
+    return tree_leaves_with_path(tree, is_leaf), tree_structure(tree, is_leaf)
+
+
+def tree_leaves_with_path(tree: PyTree, is_leaf: Leaf = None) -> list[tuple[KeyPath, Any]]:
+    """The leaves in order, each as (path, leaf); errors as for `tree_flatten_with_path`."""
+    return list(_with_paths((), tree, is_leaf))
+
+
+def _with_paths(path: KeyPath, tree: Any, is_leaf: Leaf) -> Iterator[tuple[KeyPath, Any]]:
+    node = _node(tree, is_leaf)
+    if node is None:
+        yield path, tree
+        return
+    if node.flatten_with_keys_fn is None:
+        expected = f"a flatten_with_keys_fn for type {node.type}"
+        fix = "pass one to register_pytree_node"
+        raise ArgumentError(sentence("tree_leaves_with_path", expected, "none", fix))
+    for key, part in node.flatten_with_keys_fn(tree)[0]:
+        yield from _with_paths((*path, key), part, is_leaf)
+
+
+def tree_map_with_path(
+    func: Callable[..., Any], tree: PyTree, *rests: PyTree, is_leaf: Leaf = None
+) -> PyTree:
+    """As `tree_map`, of `func(path, leaf, ...)`."""
+    found, form = tree_flatten_with_path(tree, is_leaf)
+    columns = [*zip(*found, strict=True)] or [(), ()]
+    rows = zip(*columns, *(_parts_at(form, rest) for rest in rests), strict=True)
+    return form.unflatten([func(*row) for row in rows])
+
+
+def keystr(kp: KeyPath) -> str:
+    """A path as Python would say it: `['a'][0].weight`"""
+    return "".join(map(str, kp))
+
+
+def key_get(obj: Any, kp: KeyPath) -> Any:
+    """What is at the end of a path in `obj`."""
+    for key in kp:
+        obj = key.get(obj)
+    return obj
