@@ -113,4 +113,4 @@ def infer_schema(
 def _default(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
-    return str(value).removeprefix("gradient.")
+    return str(value).removeprefix("gradient.").removeprefix("torch.")  # of a dtype

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError
 
 VERSION = "2.13.0"
@@ -114,6 +115,7 @@ def install() -> None:
     if "torch" in sys.modules:
         raise ArgumentError("compat.torch.install: PyTorch is imported already; call it before")
     sys.meta_path.insert(0, Finder)
+    DType.package = "torch"  # libraries read names from `str(dtype)`
     preparation = multiprocessing.spawn.get_preparation_data
 
     def with_installation(name: str) -> dict[str, Any]:

@@ -43,6 +43,9 @@ class DType:
 
     __slots__ = ("bits", "kind", "name", "numpy")
 
+    package = "gradient"
+    """The package in `repr`: "torch" after `compat.torch.install()`."""
+
     name: str
     kind: str
     elementwise: bool = True
@@ -101,7 +104,7 @@ class DType:
         return False
 
     def __repr__(self) -> str:
-        return f"gradient.{self.name}"
+        return f"{DType.package}.{self.name}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dtype_of, (self.name,)
@@ -183,7 +186,7 @@ def dtype_of(value: Any) -> DType:
     if isinstance(value, DType):
         return value
     if isinstance(value, str):
-        name = value.removeprefix("gradient.")
+        name = value.removeprefix(f"{DType.package}.").removeprefix("gradient.")
         if name not in _BY_NAME:
             _load_packed()
         if name in _BY_NAME:

@@ -37,7 +37,8 @@ def floating_dtype(value: DType | str | Any, name: str = "dtype") -> DType:
         ArgumentError: `value` is not such a dtype.
     """
     if isinstance(value, str):
-        found = FLOATING.get(value.lower().removeprefix("gradient."))
+        short = value.lower().removeprefix(f"{DType.package}.").removeprefix("gradient.")
+        found = FLOATING.get(short)
         if found is not None:
             return found
     elif isinstance(value, DType) and value.is_floating_point and not value.is_packed:

@@ -136,6 +136,11 @@ class Mine(Other):
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         return func is mine
 results["wrapped"] = [mine(1), mine(Mine())]
+names = "float64 float32 float16 bfloat16 complex64 complex128 int64 int32 int8 uint8 bool"
+results["dtypes"] = [
+    [str(getattr(torch, n)), repr(getattr(torch, n)), str(torch.zeros(1, dtype=getattr(torch, n)))]
+    for n in names.split()
+] + [getattr(torch, str(torch.zeros(1).dtype)[6:]) is torch.float32]
 json.dump(results, sys.stdout)
 '''
 

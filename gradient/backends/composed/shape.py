@@ -104,7 +104,7 @@ class ShapeDefaults(RequiredMethods[Array]):
 
     def argmin(self, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
         """int64 index of the first minimum."""
-        unsigned = str(x.dtype).removeprefix("gradient.").startswith(("uint", "bool"))
+        unsigned = str(x.dtype).rpartition(".")[2].startswith(("uint", "bool"))
         return self.argmax(~x if unsigned else -x, axis, keepdims)
 
     def likeliest(self, x: Array) -> Array:
