@@ -330,6 +330,8 @@ TAKES_ANYTHING = {
     "gradient/compat/fx.py:GraphModule.__init__": "raises: nothing is traced",
     "gradient/compat/fx.py:_Traced.__init__": "raises: nothing is traced",
     "gradient/tensor/interop.py:Interop._make_wrapper_subclass": "raises whatever it is given",
+    "gradient/compat/cpp_extension.py:load": "raises: no extension is compiled",
+    "gradient/compat/cpp_extension.py:load_inline": "raises: no extension is compiled",
     "gradient/compat/onnx.py:ONNXProgram.__init__": "raises: there is no export",
     "gradient/backends/packed.py:PackedArray._refuse": "raises whatever it is given",
     "gradient/backends/batched/array.py:BatchedArray._refuse": "raises whatever it is given",

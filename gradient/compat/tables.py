@@ -168,6 +168,7 @@ MODULES = {
     "gradient.utils.data.distributed": "gradient.compat.sampler",
     "gradient.utils.data.sampler": "gradient.data",
     "gradient.utils._foreach_utils": "gradient.compat.foreach",
+    "gradient.utils.cpp_extension": "gradient.compat.cpp_extension",
     "gradient.utils.flop_counter": "gradient.compat.flop_counter",
     "gradient.utils.hooks": "gradient.autograd.node",
     "gradient.utils._pytree": "gradient.compat.pytree",

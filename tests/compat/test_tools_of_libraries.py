@@ -275,3 +275,11 @@ def test_trees_of_dicts_in_another_order() -> None:
         pytree.tree_map(lambda a, b: a + b, tree, {"x": 1, "z": 2})
     queues = deque([1, 2], 3), deque([10, 20])
     assert pytree.tree_map(lambda a, b: a + b, *queues) == deque([11, 22])
+
+
+def test_extensions_in_c_are_refused_with_the_reason() -> None:
+    extensions = importlib.import_module("gradient.utils.cpp_extension")
+    with pytest.raises(BackendError, match="load: mine .*ATen"):
+        extensions.load("mine", ["a.cpp"], verbose=True)
+    with pytest.raises(BackendError, match="load_inline: mine is"):
+        extensions.load_inline("mine", "int f();", functions=["f"])
