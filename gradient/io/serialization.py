@@ -58,17 +58,21 @@ def load(f: Source, map_location: Any = None, *, weights_only: bool = True) -> A
     Args:
         f: a path; or a stream of bytes, such as `io.BytesIO`, of which the rest is read.
         map_location: the device of the tensors; default: the CPU, where they are views of the
-            mapped file (nothing is read before its use; writes do not change the file). A function
-            or a dict of PyTorch's, which says where storages of a device go, leaves them there.
+            mapped file (nothing is read before its use; writes do not change the file). A dict
+            says where tensors that were saved from a device go, {"cuda:0": "cuda:1"} (safetensors
+            files do not say it: "cpu"). A function of PyTorch's leaves them on the CPU.
         weights_only: for compatibility with PyTorch. Nothing is unpickled in either case.
 
     Raises:
         ModelNotFound: there is no such file.
         FileFormatError: it is damaged, or of another format.
     """
+    devices = map_location if isinstance(map_location, dict) else {}
     if callable(map_location) or isinstance(map_location, dict):
-        map_location = None
+        map_location = devices.get("cpu")
     if file_format(f) == "zip":
+        if devices:
+            return TorchFile(f).structure(devices)
         return _moved(TorchFile(f).structure(), map_location)
     file = SafetensorsFile(f)
     tensors: Mapping[str, Tensor] = file

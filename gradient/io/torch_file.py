@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
@@ -75,6 +75,7 @@ class TensorEntry:
     shape: tuple[int, ...]
     stride: tuple[int, ...]  # in elements
     offset: int  # in elements
+    location: str = "cpu"  # the device that the tensor was saved from
 
 
 class TorchFile(TensorFile):
@@ -136,20 +137,23 @@ class TorchFile(TensorFile):
             raise self._wrong(f"a tensor of {entry.shape} booleans holds other values than 0 and 1")
         return tensor_of(view)
 
-    def structure(self) -> Any:
+    def structure(self, devices: Mapping[Any, Any] | None = None) -> Any:
         """Return the saved object: nested dicts, lists, tensors, numbers, texts.
 
         Objects of other classes are not made; their descriptions are returned.
+        `devices` says where tensors that were saved from a device go; others are on the CPU.
         """
-        return self._with_tensors(self.content)
+        return self._with_tensors(self.content, devices or {})
 
-    def _with_tensors(self, value: Any) -> Any:
+    def _with_tensors(self, value: Any, devices: Mapping[Any, Any]) -> Any:
         if isinstance(value, TensorEntry):
-            return self.tensor(value)
+            tensor = self.tensor(value)
+            device = devices.get(value.location)
+            return tensor if device is None else tensor.to(device)
         if isinstance(value, dict):
-            return {key: self._with_tensors(item) for key, item in value.items()}
+            return {key: self._with_tensors(item, devices) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return type(value)(self._with_tensors(item) for item in value)
+            return type(value)(self._with_tensors(item, devices) for item in value)
         return value
 
     @property
@@ -223,7 +227,7 @@ class TorchFile(TensorFile):
         parts = args[0].id if args and isinstance(args[0], Persistent) else None
         if not isinstance(parts, tuple) or len(parts) != 5 or parts[0] != "storage":
             raise wrong("has no storage that can be read")
-        _, kind, key, _, _ = parts
+        _, kind, key, location, _ = parts
         if not typed and len(args) > 6:
             kind = args[6]
         if not isinstance(kind, Symbol) or not isinstance(key, str):
@@ -255,7 +259,7 @@ class TorchFile(TensorFile):
             )
         if not has_room(shape, dtype.itemsize):
             raise wrong(f"of shape {shape} is larger than any memory")
-        return TensorEntry(key, dtype, shape, stride, offset)
+        return TensorEntry(key, dtype, shape, stride, offset, str(location))
 
     def _select(self, key: str | None) -> dict[str, TensorEntry]:
         chosen = self.content
