@@ -61,9 +61,9 @@ __device__ inline float half_of(unsigned short bits) { return number_of<__half>(
 __device__ inline uint4* own(char* tile, int i) { return reinterpret_cast<uint4*>(tile) + 32 * i + threadIdx.x % 32; }
 __device__ inline const uint4& own(const char* tile, int i) { return *own(const_cast<char*>(tile), i); }
 
-// Pauses between a lane's copies of its first tiles: never more than `loads` of 16 bytes are under way
-// (0: no pauses). Otherwise the weights of a whole matrix are asked for at once, and what earlier
-// kernels load meanwhile waits behind them, for 4 us on an H100 with 13 MB.
+// Pauses between a lane's copies of its first tiles: of codes never more than `loads` of 16 bytes are
+// under way (0: no pauses), beside them their scales. Otherwise the weights of a whole matrix are asked
+// for at once, and what earlier kernels load meanwhile waits behind them, for 4 us on an H100 with 13 MB.
 struct Pauses {
     int loads;
     // Before a lane's load `i` of a tile.
