@@ -144,3 +144,11 @@ def test_plans_have_the_bits_of_eager_mode(dtype: str) -> None:
     compiled = gradient.compile(step)
     for _ in range(6):  # the first are eager
         assert gradient.equal(compiled(x), step(x))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_the_sign_of_minus_zero_is_zero(dtype: str) -> None:
+    x = gradient.tensor([-0.0, 0.0, -3.0, float("nan")], dtype=dtype)
+    for given in (x, x.expand(1 << 16, 4), x.repeat(1 << 16)):
+        found = gradient.sign(given).float().numpy().reshape(-1, 4)
+        assert (found == [0, 0, -1, 0]).all() and not np.signbit(found[:, :2]).any()

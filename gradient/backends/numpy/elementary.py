@@ -92,7 +92,13 @@ class ElementaryKernels(ArrayAPIBackend):
         return _round(x) if x.size < MANY else _computed("round", _round, x)
 
     def sign(self, x: np.ndarray) -> np.ndarray:
-        return super().sign(x) if x.size < MANY else _computed("sign", super().sign, x)
+        of_numpy = super().sign
+
+        def sign(x: np.ndarray) -> np.ndarray:
+            out = of_numpy(x)
+            return out + out.dtype.type(0) if out.dtype == bfloat16.numpy else out  # -0 as 0
+
+        return sign(x) if x.size < MANY else _computed("sign", sign, x)
 
     def abs(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY or x.itemsize != 2:
