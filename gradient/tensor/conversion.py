@@ -19,6 +19,7 @@ from gradient.ops import elementwise
 from gradient.tensor.arguments import shown, tensor_of, warn_of_discarded
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
+from gradient.tensor.layout import contiguous_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,12 @@ class Conversion(Arithmetic):
         return self if contiguous else elementwise.contiguous(self)
 
     def clone(self, *, memory_format: object = None) -> Tensor:
-        """A copy, in the graph."""
+        """A copy, in the graph: with this tensor's order of dimensions in memory, or in row-major
+        order for `contiguous_format`."""
+        if memory_format is contiguous_format:
+            made = self.contiguous()
+            if made is not self:
+                return made
         return elementwise.clone(self)
 
     def share_memory_(self) -> Tensor:

@@ -154,6 +154,11 @@ def test_words_for_layouts_are_taken_and_change_nothing() -> None:
     ):
         assert same.shape == x.shape
         assert bool((same == 1).all())
+    turned = x.mT
+    assert turned.clone().stride() == turned.stride() == (24, 12, 1, 4)
+    made = turned.clone(memory_format=t.contiguous_format)
+    assert made.stride() == (24, 12, 3, 1) and made.tolist() == turned.tolist()
+    assert x.clone(memory_format=t.contiguous_format).data_ptr() != x.data_ptr()
     assert not x.is_contiguous(memory_format=t.channels_last)
     assert x.permute(0, 3, 1, 2).is_contiguous(memory_format=t.channels_last)
     assert not x.is_contiguous(memory_format=t.channels_last_3d)
