@@ -217,9 +217,12 @@ def test_every_public_function_and_method_has_types(module: ModuleType) -> None:
 
 
 def test_functions_behind_tensor_say_what_they_return() -> None:
-    """Of what item and tolist give, and of comparisons with foreign objects, nothing is known."""
+    """Of what item and tolist give, and of comparisons with foreign objects, nothing is known; nor
+    of what a user's `__torch_function__` gives (overriding.py)."""
     found = set()
     for path in sorted((Path(gradient.__file__).parent / "tensor").glob("*.py")):
+        if path.stem == "overriding":
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 names = {

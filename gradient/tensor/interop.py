@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
 
 import numpy as np
 
@@ -153,8 +153,8 @@ class Interop(Arithmetic):
         from gradient.tensor.overriding import DisableTorchFunctionSubclass
 
         with DisableTorchFunctionSubclass():
-            made = _of_class("_make_subclass", data.detach(), cls)
-            return made.requires_grad_() if require_grad else made
+            made: Any = _of_class("_make_subclass", data.detach(), cls)
+            return cast("T", made.requires_grad_() if require_grad else made)
 
     @staticmethod
     def _make_wrapper_subclass(cls: type[Any], *size: Any, **options: Any) -> NoReturn:
@@ -194,12 +194,13 @@ class Interop(Arithmetic):
         return 0 if owner is self else self.backend.offset_in(self.array, owner.array)
 
 
-def _of_class(caller: str, tensor: Any, cls: Any) -> Any:
+def _of_class(caller: str, tensor: Tensor, cls: type[T]) -> T:
     """Make a new tensor one of a subclass."""
     if not (isinstance(cls, type) and issubclass(cls, Variable)):
         raise TypeMismatch(sentence(caller, "a class that derives from Tensor", repr(cls)))
-    tensor.__class__ = cls
-    return tensor
+    made: Any = tensor
+    made.__class__ = cls
+    return cast("T", made)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:

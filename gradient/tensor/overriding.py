@@ -214,8 +214,11 @@ def _asking(name: str, own: Any) -> Any:
     return _method(name, own, name) if isinstance(own, FunctionType) else None
 
 
-def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return handle(func, overriding((*args, *kwargs.values())), args, kwargs)
+def _ask(func: Any, own: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What those asked about `func` return; of plain tensors (`Logged.sum(plain)`), what `own`
+    does."""
+    asked = overriding((*args, *kwargs.values()))
+    return handle(func, asked, args, kwargs) if asked else own(*args, **kwargs)
 
 
 def _method(name: str, own: Any, public: str) -> Callable[..., Any]:
@@ -227,13 +230,13 @@ def _method(name: str, own: Any, public: str) -> Callable[..., Any]:
     def method(*args: Any, **kwargs: Any) -> Any:
         if state.disabled:
             return own(*args, **kwargs)
-        return _ask(func, args, kwargs)
+        return _ask(func, own, args, kwargs)
 
     def operator(self: Any, other: Any) -> Any:
         if state.disabled:
             return own(self, other)
         try:
-            return _ask(func, (self, other), {})
+            return _ask(func, own, (self, other), {})
         except TypeError:
             if isinstance(other, Tensor):
                 raise
@@ -252,8 +255,8 @@ def _reflected(name: str, own: Any, public: str, of_numbers: bool) -> Callable[.
         if state.disabled:
             return own(self, other)
         if isinstance(other, Tensor):
-            return _ask(func, (other, self), {})
-        return _ask(of_number, (self, other), {})
+            return _ask(func, lambda other, self: own(self, other), (other, self), {})
+        return _ask(of_number, own, (self, other), {})
 
     return functools.wraps(own)(method)
 
@@ -262,12 +265,12 @@ def _property(own: property) -> property:
     read, write = own.__get__, own.__set__
 
     def get(self: Any) -> Any:
-        return read(self) if state.disabled else _ask(read, (self,), {})
+        return read(self) if state.disabled else _ask(read, read, (self,), {})
 
     def change(self: Any, value: Any) -> None:
         if state.disabled:
             write(self, value)
         else:
-            _ask(write, (self, value), {})
+            _ask(write, write, (self, value), {})
 
     return property(get, None if own.fset is None else change, doc=own.__doc__)

@@ -216,7 +216,7 @@ F.grouped_linear(x, [y, y], at // 2 + 1)  F.cdist(x, y)  x.histogram(4)
 
 VIEWS = """
 x[0]  x[...]  x[:, 1:]  x[None]  x[at[0]]  x[0, at[0]]
-x.T  x.mT  x.t()  v.t()  s.t()  x.ravel()  x.data  x.detach()  s.detach()
+x.T  x.mT  x.t()  v.t()  s.t()  x.ravel()  x.data  x.detach()  s.detach()  x.as_subclass(G.Tensor)
 x.view(4, 3)  x.view(G.int64)  x.view_as(x)  x.reshape(4, 3)  x.reshape(3, 4)  x.reshape_as(x)
 s.reshape(1)  s.view(1)  x.flatten()  s.flatten()  x.unflatten(1, (2, 2))
 x.permute(1, 0)  x.transpose(0, 1)  x.swapaxes(0, 1)  x.swapdims(0, 1)  x.movedim(0, 1)

@@ -202,6 +202,15 @@ def test_make_subclass() -> None:
         gradient.Tensor._make_wrapper_subclass(Named, (2,))
 
 
+def test_methods_of_a_subclass_compute_with_plain_tensors() -> None:
+    plain = gradient.ones(2, 3)
+    assert (
+        Named.sum(plain).item() == 6 and [*map(Logged.float, [plain])][0].tolist() == [[1] * 3] * 2
+    )
+    assert Logged.shape.__get__(plain) == (2, 3) and Logged.__repr__(plain) == repr(plain)
+    assert Named.__add__(plain, 1).tolist() == Named.__radd__(plain, 1).tolist() == [[2] * 3] * 2
+
+
 def test_a_subclass_can_be_freed() -> None:
     class Short(gradient.Tensor):
         pass
