@@ -194,6 +194,7 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
         "computed in float64 and rounded once, where PyTorch's are sums of float32",
     ),
     **dict.fromkeys(("is_pinned", "pin_memory", "record_stream"), "needs a device in PyTorch"),
+    "as_subclass": "takes a class, of which PyTorch's would be another",
     "ndimension": "PyTorch declares no types of its arguments; dim is drawn",
     **dict.fromkeys(
         (
