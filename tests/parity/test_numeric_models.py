@@ -110,11 +110,17 @@ def compiled_and_eager(model, dtype, fuse):
     return results(lambda step: gradient.compile(step, fullgraph=True, fuse=fuse)), eager
 
 
+ROUNDED = {"Sparse Gaussian process, 512": 1e-5}
+"""Models with a product of a large matrix that lies in another order in a plan. OpenBLAS's kernels
+for processors without AVX-512 then round otherwise."""
+
+
 @pytest.mark.slow
 @every_model
 def test_compiled_steps_are_the_eager_ones(model):
-    """In every bit."""
-    assert_close(*compiled_and_eager(model, gradient.float32, fuse=False), 0)
+    """In every bit, but for rounding by BLAS."""
+    found = compiled_and_eager(model, gradient.float32, fuse=False)
+    assert_close(*found, ROUNDED.get(model.name, 0))
 
 
 @pytest.mark.slow
