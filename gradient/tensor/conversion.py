@@ -19,7 +19,6 @@ from gradient.ops import elementwise
 from gradient.tensor.arguments import shown, tensor_of, warn_of_discarded
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
-from gradient.tensor.layout import contiguous_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,10 +147,13 @@ class Conversion(Arithmetic):
     def clone(self, *, memory_format: object = None) -> Tensor:
         """A copy, in the graph: with this tensor's order of dimensions in memory, or in row-major
         order for `contiguous_format`."""
-        if memory_format is contiguous_format:
-            made = self.contiguous()
-            if made is not self:
-                return made
+        if memory_format is not None:
+            from gradient.tensor.layout import contiguous_format  # few programs name one
+
+            if memory_format is contiguous_format:
+                made: Tensor = self.contiguous()
+                if made is not self:
+                    return made
         return elementwise.clone(self)
 
     def share_memory_(self) -> Tensor:
