@@ -10,6 +10,7 @@ import pytest
 
 import gradient
 from bench.further_models.numeric import MODELS
+from gradient.backends.numpy import kernels
 
 pytestmark = pytest.mark.parity
 
@@ -120,7 +121,8 @@ for processors without AVX-512 then round otherwise."""
 def test_compiled_steps_are_the_eager_ones(model):
     """In every bit, but for rounding by BLAS."""
     found = compiled_and_eager(model, gradient.float32, fuse=False)
-    assert_close(*found, ROUNDED.get(model.name, 0))
+    exact = kernels.load("cpu").BYTES >= 64
+    assert_close(*found, 0 if exact else ROUNDED.get(model.name, 0))
 
 
 @pytest.mark.slow
