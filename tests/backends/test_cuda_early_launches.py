@@ -130,7 +130,7 @@ def test_weights_that_may_be_moved_before_are_not_read_early() -> None:
     for weight in (blocks, apart.rows(be, (slice(1, None),)), apart):
         be.projections(a(1, 64), [weight])
     assert len(be.runtime.early) == 1
-    assert be.runtime.early[0][4][5] is apart.parts[0]
+    assert be.runtime.early[0][4][6] is apart.parts[0]
 
 
 def test_structures_lie_as_the_driver_has_them() -> None:

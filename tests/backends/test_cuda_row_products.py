@@ -239,3 +239,12 @@ def test_sizes_that_do_not_match_are_refused(one: CudaBackend) -> None:
     a = Draw("float32")
     with pytest.raises(ValueError):
         one.linear(a(1, 64), a(7, 60))
+
+
+def test_a_matrix_with_too_many_blocks_to_count_goes_another_way(one: CudaBackend) -> None:
+    form = dtype_of("q4_0")
+    x = np.zeros((1, 64), np.float16)
+    for rows, family in ((1 << 27, "q4_0"), (1 << 28, None)):
+        parts = (np.broadcast_to(np.zeros((), d), s) for s, d in form.parts_of((rows, 64)))
+        weight = PackedArray(form, (rows, 64), tuple(parts))
+        assert one._packed_as(x, [weight]) == family

@@ -41,6 +41,8 @@ RESERVED, OF_NORM = 1 << 10, 4 * 32
 block adds up the squares for its norm (`decoding.cuh`)."""
 MOST_PACKED = 1 << 14
 """Numbers of a row there, which lie in shared memory."""
+MOST_WEIGHTS = 1 << 34
+"""Numbers of a matrix there: twice its blocks of 32 are counted by 32 bits."""
 MOST = 1 << 30
 """Numbers of a row, and rows of all matrices, that kernels count."""
 
@@ -108,10 +110,11 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
         name = "gated_product" if gated else "row_product"
         threads = self.threads_that_hold(x, norm) or block_of(k)  # as in `rms_norm`
+        computed = np.float64 if x.dtype == np.float64 else np.float32
         if packed:
             name = name if norm is None else f"normed_{name}"
             module, kernel = "packed_row_products", f"{name}_{packed}"
-            tiles = -(-rows // (TILE // 2 if gated else TILE))
+            tiles = -(-rows // (TILE // 2)) if gated else sum(-(-n // TILE) for n in sizes)
             warps, last, each, shared = self._division(packed, tiles, -(-k // STEP))
             blocks, block = -(-tiles // each), 32 * warps
         else:
@@ -120,14 +123,15 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             shared = x.itemsize * x.size
         # Only for packed weights.
         zeros = _three([zeros for _, _, zeros in parts]) if packed else ()
-        group = [np.int64(_group_of(weights[0]))] if packed else ()
+        more = (np.int64(tiles), np.int64(_group_of(weights[0]))) if packed else ()
         self.launch(
             module, kernel, x, (blocks,), block,
-            x, norm, np.float64(eps), np.int64(round_first), np.int64(threads),
+            x, norm, computed(1) / computed(k), computed(eps),
+            np.int64(round_first), np.int64(threads),
             *_three([codes for codes, _, _ in parts]), *_three([scales for _, scales, _ in parts]),
             *zeros, *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
             residual, None if bias is None else self.aligned(bias), np.int64(k), np.int64(last),
-            *group, shared=shared, early=early,
+            *more, shared=shared, early=early,
         )  # fmt: skip
         return tuple(outs)
 
@@ -142,7 +146,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         while True:
             warps = -(-steps // last)
             of_warps = warps * (of_tiles + last * OF_STEP + REST)
-            of_tile = TILE * 4 * (-(-warps // 8) * 8)
+            of_tile = TILE * 4 * (-(-warps // 4) * 4)
             resident = min(
                 2 * most_warps // warps, whole // (RESERVED + OF_NORM + of_warps + of_tile)
             )
@@ -174,6 +178,8 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             return "" if fits and same else None
         [name] = {FAMILIES.get(name) for name in names} if len(names) == 1 else {None}
         if name not in PACKED or k % PACKED[name][0] or batch > 1 or k > MOST_PACKED:
+            return None
+        if any(w.size >= MOST_WEIGHTS for w in weights):
             return None
         return name if x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores else None
 

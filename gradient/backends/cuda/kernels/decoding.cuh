@@ -25,7 +25,8 @@ __device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns,
                                computed<T> eps, int threads) {
     typedef computed<T> A;
     __shared__ Pack<A, 32> of_warps;  // aligned for loads of 16 bytes
-    A* const of_warp = of_warps.values;
+    A* const of_warp = in_register(of_warps.values);
+    const int warps = unsigned(threads) / 32;
     const int lane = threadIdx.x % 32;
     const auto put_sum = [&](int warp, A sum) {
         for (int distance = 16; distance > 0; distance /= 2)
@@ -53,16 +54,16 @@ __device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns,
         }
     }
     constexpr int WARPS = 8;
-    if (threadIdx.x < WARPS && threadIdx.x >= threads / 32) of_warp[threadIdx.x] = 0;
+    if (threadIdx.x < WARPS && threadIdx.x >= warps) of_warp[threadIdx.x] = 0;
     __syncthreads();
     A sum;
-    if (threads <= 32 * WARPS) {  // all lanes read the sums at once, and add them in the order of the shuffles below
+    if (warps <= WARPS) {  // all lanes read the sums at once, and add them in the order of the shuffles below
         A s[WARPS];
 #pragma unroll
         for (int w = 0; w < WARPS; w++) s[w] = of_warp[w];
         sum = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
     } else {
-        sum = lane < threads / 32 ? of_warp[lane] : A(0);
+        sum = lane < warps ? of_warp[lane] : A(0);
         for (int distance = 16; distance > 0; distance /= 2)
             sum += __shfl_xor_sync(0xffffffffu, sum, distance);
     }

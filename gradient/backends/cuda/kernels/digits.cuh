@@ -24,13 +24,13 @@ struct Digits {
     static constexpr int OF_BLOCK = 16, LOW = 8, HALF = 4, MOST_READ = 100;
     const unsigned* step;
     const unsigned* column[2];  // what a lane has of B begins here: in the step, or zeros
-    __device__ float scale(int block) const { return __uint_as_float(step[DIGITS + block]); }
-    __device__ float sum(int block) const { return __uint_as_float(step[DIGITS + SCALES + block]); }
-    // 16 numbers.
-    __device__ uint4 numbers(int of, int words) const {
-        return *reinterpret_cast<const uint4*>((of ? column[1] : column[0]) + words);
-    }
+    __device__ const float* scales() const { return reinterpret_cast<const float*>(step + DIGITS); }
+    __device__ float scale(int block) const { return scales()[block]; }
+    __device__ float sum(int block) const { return scales()[SCALES + block]; }
 };
+
+// 16 of these.
+__device__ inline uint4 digits_at(const unsigned* at) { return *reinterpret_cast<const uint4*>(at); }
 
 template <class T> __device__ float number_of(unsigned bits) {
     const unsigned short half = bits;

@@ -16,13 +16,15 @@
 // Loops are not unrolled beyond an mma's needs: in a decoding step a kernel executes most of its
 // instructions once, so fetching them takes a good part of its time.
 //
+// Blocks are counted by 32 bits, so that the address of a copy is two instructions.
+//
 // Instructions of a warp per tile, as compiled for sm_90a for bfloat16, with copies and sums; and
 // their time at one per cycle and scheduler, relative to the time in which an H100's memory delivers
 // the tile:
 //
-//     Q4_0   287, 0.45     Q5_K  460, 0.59     int8_channel  308, 0.27
-//     Q8_0   336, 0.28     Q6_K  544, 0.59     int4_group    373, 0.55
-//     Q4_K   356, 0.56
+//     Q4_0   260, 0.41     Q5_K  425, 0.55     int8_channel  264, 0.23
+//     Q8_0   278, 0.23     Q6_K  531, 0.58     int4_group    343, 0.51
+//     Q4_K   328, 0.52
 //
 // (few_rows.cuh takes 2,280 for as many weights of Q6_K.) So memory is the bound for all formats.
 #pragma once
@@ -81,16 +83,14 @@ template <int PIECES> struct Blocks {
     }
     static __device__ void copy(char* to, const Rows& rows, int step, int blocks, Pauses pauses) {
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const Int first = Int(rows.row[half]) * blocks * PIECES;
-            const uint4* const codes = static_cast<const uint4*>(rows.codes[half]) + first;
+        for (int half = 0; half < 2; half++)
 #pragma unroll
             for (int i = 0; i < 2 * PIECES; i++) {
                 if (half || i) pauses.before(2 * PIECES * half + i);
+                const int block = rows.row[half] * blocks + of_step(step, i / PIECES, blocks);
                 cp_async(own(to, 2 * PIECES * half + i),
-                         codes + of_step(step, i / PIECES, blocks) * PIECES + i % PIECES);
+                         static_cast<const uint4*>(rows.codes[half]) + block * PIECES + i % PIECES);
             }
-        }
     }
     static __device__ int column(int) {
         const int n = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -99,17 +99,19 @@ template <int PIECES> struct Blocks {
     // `bytes(word, second)`: four codes of the first or the second 16 numbers of a block; `scaled(i, d)`
     // is given the sums of blocks 4 i on.
     template <class F, class G> static __device__ void add(const char* tile, const Digits& x, F bytes, G scaled) {
+        const uint4* codes_of = &own(tile, 0);
+        const unsigned* numbers_of = x.column[0];
 #pragma unroll 1
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2; i++, codes_of += 32 * PIECES, numbers_of += 4 * Digits::OF_BLOCK) {
             // In two sums, as each product of tensor cores waits for the sum that it adds to; bytes take
             // too many registers for that.
             constexpr int AT_ONCE = PIECES == 1 ? 2 : 1;
             int d[AT_ONCE][4] = {};
 #pragma unroll AT_ONCE
             for (int second = 0; second < 2; second++) {
-                const int piece = PIECES * i + second % PIECES;
-                const uint4 codes[2] = {own(tile, piece), own(tile, 2 * PIECES + piece)};
-                const uint4 numbers = x.numbers(0, 4 * Digits::OF_BLOCK * i + Digits::HALF * second);
+                const uint4* const piece = codes_of + 32 * (second % PIECES);
+                const uint4 codes[2] = {piece[0], piece[32 * 2 * PIECES]};
+                const uint4 numbers = digits_at(numbers_of + Digits::HALF * second);
 #pragma unroll
                 for (int word = 0; word < 4; word += 2)
                     multiply(d[second % AT_ONCE], numbers, word,
@@ -127,21 +129,24 @@ template <int PIECES> struct Blocks {
 struct BlockScales {
     static constexpr int BYTES = 16 * 8 * sizeof(__half);
     static __device__ void copy(char* to, const Rows& rows, int step, int blocks) {
-        const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, at = min(step * 8 + 2 * t, blocks - 2);
+        const int lane = threadIdx.x % 32, at = min(step * 8 + 2 * int(threadIdx.x % 4), blocks - 2);
+#pragma unroll
+        for (int half = 0; half < 2; half++)  // 16 bytes of row g + 8 half: those from 4 t on
+            cp_async_word(to + 4 * lane + 128 * half,
+                          static_cast<const __half*>(rows.scales[half]) + (rows.row[half] * blocks + at));
+    }
+    // A lane's scales of rows g and g + 8, of x, and what their products with sums add up to.
+    const __half* of_rows;
+    const float* of_x;
+    float (&totals)[2];
+    __device__ BlockScales(const char* scales, const Digits& x, float (&totals)[2])
+        : of_rows(reinterpret_cast<const __half*>(scales) + 8 * (threadIdx.x % 32 / 4) + threadIdx.x % 4),
+          of_x(x.scales() + threadIdx.x % 4), totals(totals) {}
+    // totals += scale of the weights * scale of x * sum, of blocks 4 i on
+    __device__ void operator()(int i, const int (&d)[4]) const {
 #pragma unroll
         for (int half = 0; half < 2; half++)
-            cp_async_word(to + 16 * (g + 8 * half) + 4 * t,
-                          static_cast<const __half*>(rows.scales[half]) + Int(rows.row[half]) * blocks + at);
-    }
-    // totals += scale of the weights * scale of x * sum, of blocks 4 i on
-    static __device__ void add(const char* scales, const Digits& x, int i, const int (&d)[4], float (&totals)[2]) {
-        const int g = threadIdx.x % 32 / 4, block = threadIdx.x % 4 + 4 * i;
-        const float of_x = x.scale(block);
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const __half scale = reinterpret_cast<const __half*>(scales)[8 * (g + 8 * half) + block];
-            totals[half] += float(scale) * of_x * whole(d, half);
-        }
+            totals[half] += float(of_rows[4 * i + 64 * half]) * of_x[4 * i] * whole(d, half);
     }
 };
 
@@ -159,18 +164,20 @@ struct q4_0_tile : Blocks<1> {
     static constexpr bool BY_PAIRS = false, WITH_SUMS = false, HOLDS = false;
     static constexpr int SHIFT = 4;  // codes are used times 2^SHIFT
     static constexpr int CODES = Blocks<1>::BYTES, BYTES = CODES + BlockScales::BYTES, DEPTH = 2, WARPS = MORE_WARPS;
-    typedef Nothing Held;
+    // In a register, as an instruction takes one constant. The assembler does not know that the grid is flat.
+    struct Held {
+        unsigned high_halves = 0xf0f0f0f0u + blockIdx.z;
+        __device__ Held() { compute_now(high_halves); }
+    };
     static __device__ void copy(char* to, Held&, const Rows& rows, int step, int blocks, Pauses pauses) {
         Blocks<1>::copy(to, rows, step, blocks, pauses);
         BlockScales::copy(to + CODES, rows, step, blocks);
     }
-    static __device__ void add(const char* tile, const Held&, const Digits& x, float (&totals)[2]) {
-        // In a register, as an instruction takes one constant. The assembler does not know that the grid is flat.
-        const unsigned high_halves = 0xf0f0f0f0u + blockIdx.z;
+    static __device__ void add(const char* tile, const Held& held, const Digits& x, float (&totals)[2]) {
         Blocks<1>::add(tile, x,
             // 16 (code - 8)
-            [&](unsigned word, int second) { return ((second ? word : word << 4) & high_halves) ^ 0x80808080u; },
-            [&](int i, const int (&d)[4]) { BlockScales::add(tile + CODES, x, i, d, totals); });
+            [&](unsigned word, int second) { return ((second ? word : word << 4) & held.high_halves) ^ 0x80808080u; },
+            BlockScales(tile + CODES, x, totals));
     }
 };
 
@@ -189,7 +196,7 @@ struct int4_group_tile : Blocks<1> {
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 const int block = of_step(step, i, blocks);
-                const Int at = Int(rows.row[half]) * (blocks >> rows.group) + (block >> rows.group);
+                const int at = rows.row[half] * (blocks >> rows.group) + (block >> rows.group);
                 held.scales[half][i] = static_cast<const unsigned short*>(rows.scales[half])[at];
                 held.zeros[half][i] = static_cast<const Byte*>(rows.zeros[half])[at];
             }
@@ -223,16 +230,16 @@ template <bool OF_ROW> struct int8_tile : Blocks<2> {
         return reinterpret_cast<float*>(tile + CODES) + 32 * half + threadIdx.x % 32;
     }
     static __device__ void add(const char* tile, const Held&, const Digits& x, float (&totals)[2]) {
+        const auto bytes = [](unsigned word, int) { return word; };
+        if (!OF_ROW) return Blocks<2>::add(tile, x, bytes, BlockScales(tile + CODES, x, totals));
         float sums[2] = {};
-        Blocks<2>::add(tile, x, [](unsigned word, int) { return word; }, [&](int i, const int (&d)[4]) {
-            if (!OF_ROW) return BlockScales::add(tile + CODES, x, i, d, totals);
+        Blocks<2>::add(tile, x, bytes, [&](int i, const int (&d)[4]) {
             const float of_x = x.scale(threadIdx.x % 4 + 4 * i);
 #pragma unroll
             for (int half = 0; half < 2; half++) sums[half] += of_x * whole(d, half);
         });
-        if (OF_ROW)
 #pragma unroll
-            for (int half = 0; half < 2; half++) totals[half] += *own_scale(const_cast<char*>(tile), half) * sums[half];
+        for (int half = 0; half < 2; half++) totals[half] += *own_scale(const_cast<char*>(tile), half) * sums[half];
     }
 };
 typedef int8_tile<false> q8_0_tile;
@@ -255,8 +262,8 @@ template <int SIZE> struct affine_tile {
         const int t = threadIdx.x % 4, steps = blocks / 8;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const Int number = Int(rows.row[half]) * steps + min(step, steps - 1);
-            const Byte* const bytes = static_cast<const Byte*>(rows.codes[half]) + number * SIZE;
+            const int number = rows.row[half] * steps + min(step, steps - 1);
+            const Byte* const bytes = static_cast<const Byte*>(rows.codes[half]) + Int(number) * SIZE;
             const uint4* const block = reinterpret_cast<const uint4*>(bytes);
             if (t < OF_HEAD / 16) cp_async(head(to, half) + t, block + t);
 #pragma unroll
@@ -276,8 +283,9 @@ template <int SIZE> struct affine_tile {
         const int t = threadIdx.x % 4;
         const uint4* const heads[2] = {head(const_cast<char*>(tile), 0), head(const_cast<char*>(tile), 1)};
         int sums[2][4] = {};
+        const unsigned* numbers_of = x.column[0];
 #pragma unroll 1
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2; i++, numbers_of = x.column[1]) {
             const uint4 codes[2] = {own(tile, i), own(tile, 2 + i)};
             uint4 fifth[2] = {};
             if (HAS_FIFTH) fifth[0] = heads[0][1 + t % 2], fifth[1] = heads[1][1 + t % 2];
@@ -288,7 +296,7 @@ template <int SIZE> struct affine_tile {
                     const unsigned more = word_of(fifth[half], word) >> part & 0x01010101u;
                     return halves(word_of(codes[half], word), high) | more << 4;
                 };
-                const uint4 numbers = x.numbers(i, Digits::OF_BLOCK * high);
+                const uint4 numbers = digits_at(numbers_of + Digits::OF_BLOCK * high);
 #pragma unroll
                 for (int word = 0; word < 4; word += 2) multiply(sums[high], numbers, word, bytes);
             }
@@ -327,7 +335,7 @@ struct q6_k_tile {
         const int t = threadIdx.x % 4, steps = blocks / 8;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const Int block = Int(rows.row[half]) * steps + min(step, steps - 1);
+            const Int block = rows.row[half] * steps + min(step, steps - 1);
             cp_async(high_bits(to, half) + t, static_cast<const uint4*>(rows.zeros[half]) + block * 4 + t);
 #pragma unroll
             for (int i = 0; i < 2; i++) {
@@ -363,7 +371,7 @@ struct q6_k_tile {
                     return (low | more) ^ 0x80808080u;
                 };
                 const int block = 4 * i + 2 * high;
-                const uint4 numbers = x.numbers(0, Digits::OF_BLOCK * block);
+                const uint4 numbers = digits_at(x.column[0] + Digits::OF_BLOCK * block);
                 int d[4] = {};
 #pragma unroll
                 for (int word = 0; word < 4; word += 2) multiply(d, numbers, word, bytes);

@@ -43,8 +43,8 @@ __device__ inline void wait_for_copies() {
 }
 
 template <int BATCH, bool GATED, class T>
-__device__ void row_product(const T* x, const T* norm, double eps, Int round_first, Int norm_threads,
-                            const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
+__device__ void row_product(const T* x, const T* norm, computed<T> reciprocal, computed<T> eps, Int round_first,
+                            Int norm_threads, const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
                             const T* residual, const T* bias, int columns, int batch) {
     typedef computed<T> A;
     constexpr int N = 16 / sizeof(T), ROWS = GATED ? 2 : 1, DEPTH = 4 / ROWS, HALF = DEPTH * 32 * N;
@@ -76,8 +76,6 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
     // In the place of the numbers of x that this thread will write.
     if (BATCH == 1 && norm && threadIdx.x * N < columns) begin_copy(of_x + first, norm + first);
-    A reciprocal = reciprocal_of<A>(columns), small = A(eps);
-    if (norm) compute_now(reciprocal), compute_now(small);
     wait_for_previous_kernel();  // weights do not depend on it
     trigger_next_kernel();       // not earlier: the next kernel's loads would delay these
 
@@ -89,7 +87,7 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
         };
         if (norm) {
             const auto first_pack = load_pack<N>(of_row + first);
-            const A scale = norm_of<(BATCH > 1)>(of_row, first_pack, columns, reciprocal, small, int(norm_threads));
+            const A scale = norm_of<(BATCH > 1)>(of_row, first_pack, columns, reciprocal, eps, int(norm_threads));
             if (BATCH == 1) wait_for_copies();
 #pragma unroll 1
             for (int from = 0; from < columns; from += THREADS * N) {
@@ -172,12 +170,13 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
 
 #define PRODUCT(KERNEL, BATCH, GATED, BLOCKS, NAME, T)                                            \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) KERNEL##_##BATCH##_##NAME(      \
-        const T* x, const T* norm, double eps, Int round_first, Int norm_threads,                 \
-        const void* codes_0, const void* codes_1, const void* codes_2, const void* scales_0,      \
-        const void* scales_1, const void* scales_2, T* out_0, T* out_1, T* out_2, Int outputs_0,  \
-        Int outputs_1, Int outputs_2, const T* residual, const T* bias, Int columns, Int batch) { \
+        const T* x, const T* norm, computed<T> reciprocal, computed<T> eps, Int round_first,      \
+        Int norm_threads, const void* codes_0, const void* codes_1, const void* codes_2,          \
+        const void* scales_0, const void* scales_1, const void* scales_2, T* out_0, T* out_1,     \
+        T* out_2, Int outputs_0, Int outputs_1, Int outputs_2, const T* residual, const T* bias,  \
+        Int columns, Int batch) {                                                                 \
         row_product<BATCH, GATED>(                                                                \
-            x, norm, eps, round_first, norm_threads,                                              \
+            x, norm, reciprocal, eps, round_first, norm_threads,                                  \
             Matrix<T>{codes_0, scales_0, out_0, int(outputs_0)},                                  \
             Matrix<T>{codes_1, scales_1, out_1, int(outputs_1)},                                  \
             Matrix<T>{codes_2, scales_2, out_2, int(outputs_2)}, residual, bias, int(columns),    \
