@@ -14,7 +14,9 @@ import pytest
 
 from gradient.backends.cuda import driver
 from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.cuda.quantized import codebook
 from gradient.backends.cuda.runtime import CupyRuntime
+from gradient.backends.expression import ElementwiseCall, Expression, Input, Result
 from support.backend_table import Draw, cached_attention, packed, rope_attention, rope_update
 from support.cuda_emulation import EmulatedRuntime, ending_at_waits, is_wrong, launch, library
 
@@ -32,8 +34,16 @@ class Watched(EmulatedRuntime):
     def launch(self, family: str, kernel: str, dtype: str, grid: Any, block: int, *arguments: Any,
                shared: int = 0, early: bool = False) -> None:  # fmt: skip
         if early:
-            self.early.append((family, f"{kernel}_{dtype}", grid, block, arguments, shared))
+            name = f"{kernel}_{dtype}"
+            self.early.append((library(family), name, grid, block, arguments, shared))
         super().launch(family, kernel, dtype, grid, block, *arguments, shared=shared, early=early)
+
+    def launch_source(
+        self, source: str, grid: Any, block: int, *arguments: Any, early: bool = False
+    ) -> None:
+        if early:
+            self.early.append((library("fused", source), "fused", grid, block, arguments, 0))
+        super().launch_source(source, grid, block, *arguments, early=early)
 
 
 def arrays_of(values: Any) -> list[np.ndarray]:
@@ -75,10 +85,35 @@ def attention(slots: int) -> Callable[..., Any]:
     return call
 
 
+def choice(columns: int) -> Callable[..., Any]:
+    def call(be: Any, a: Draw) -> tuple[str, Any]:
+        be.argmax(a(1, columns), -1)
+        return "argmax_of_parts" if columns > 40_000 else "argmax_rows", ()
+
+    return call
+
+
+def row_of_an_embedding(be: Any, a: Draw) -> tuple[str, Any]:
+    be.quantized_embedding(be.arranged(packed(a, "q4_0", 37, 256)), np.array([[5]]))
+    return "unpack", codebook("q4_0")  # which is passed by value
+
+
+def fused(be: Any, a: Draw) -> tuple[str, Any]:
+    product = ElementwiseCall("mul", (Input(0), Input(1)), "f")
+    steps = product, ElementwiseCall("cos", (Result(0),), "f")
+    x, y = (a(64).astype(np.float32) for _ in range(2))
+    be.fused(x, y, expression=Expression(steps, ("f", "f"), (Result(1),)))
+    return "fused", ()
+
+
 @needs_compiler
 @pytest.mark.parametrize(
     "call",
     [
+        choice(100),
+        choice(50_000),
+        row_of_an_embedding,
+        fused,
         products(1, "numbers"),
         products(3, "numbers", gated=True),
         products(1, "numbers", residual=True),
@@ -99,8 +134,7 @@ def test_until_they_wait_they_write_nothing_and_read_weights_only(call: Any) -> 
     name, weights = call(be, Draw("bfloat16"))
     known = {x.ctypes.data for x in arrays_of(weights)}
     assert name in be.runtime.early[-1][1]
-    for family, kernel, grid, block, arguments, shared in be.runtime.early:
-        kernels = library(family)
+    for kernels, kernel, grid, block, arguments, shared in be.runtime.early:
         before = [x.tobytes() for x in arguments if isinstance(x, np.ndarray)]
         with ending_at_waits(kernels) as ended:
             launch(kernels, kernel, grid, block, *arguments, shared=shared)

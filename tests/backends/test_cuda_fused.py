@@ -147,7 +147,9 @@ def test_the_narrowest_array_is_loaded_by_16_bytes(columns: int, at: int, be: Cu
     ]
     sources: list[str] = []
     run = be.runtime.launch_source
-    be.runtime.launch_source = lambda text, *rest: (sources.append(text), run(text, *rest))
+    be.runtime.launch_source = lambda text, *rest, **early: (
+        sources.append(text), run(text, *rest, **early)
+    )  # fmt: skip
     got = fused(be, steps, x, y, mask, kept=(Result(2), Result(3)))
     total = np.where(mask, x + y.astype(wide), wide.type(0))
     np.testing.assert_array_equal(got[0], total)
@@ -363,7 +365,9 @@ def test_a_block_of_a_long_row_has_registers_for_its_threads(
     pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
     launched: list[tuple[str, int]] = []
     monkeypatch.setattr(
-        be.runtime, "launch_source", lambda text, grid, block, *_: launched.append((text, block))
+        be.runtime,
+        "launch_source",
+        lambda text, grid, block, *_, **__: launched.append((text, block)),
     )
     steps = [
         ElementwiseCall("gelu_grad", (Input(0), Input(1)), char),

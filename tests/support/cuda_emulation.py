@@ -252,7 +252,7 @@ class EmulatedRuntime:
         self.copied.append("memset")
 
     def launch_source(
-        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
+        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any, early: bool = False
     ) -> None:
         launch(library("fused", source), "fused", grid, block, *arguments, order=self.order)
         self.launched.append("fused")
@@ -446,11 +446,11 @@ class FakeRuntime(EmulatedRuntime):
         fake_cupy.queue(lambda: run(x, out))
 
     def launch_source(
-        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
+        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any, early: bool = False
     ) -> None:
         hosts = [a._host if isinstance(a, fake_cupy.ndarray) else a for a in arguments]
         run = super().launch_source
-        fake_cupy.queue(lambda: run(source, grid, block, *hosts))
+        fake_cupy.queue(lambda: run(source, grid, block, *hosts, early=early))
 
     def address(self, x: Any) -> int:
         if fake_cupy.capture.work is not None:

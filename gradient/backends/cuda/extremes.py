@@ -80,14 +80,14 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         places = self._empty_places((count * parts,))
         self.launch(
             "argmax", "argmax_rows", rows, (count * parts,), threads,
-            rows, places, columns, of_part, int(smallest), int(or_none and parts == 1),
+            rows, places, columns, of_part, int(smallest), int(or_none and parts == 1), early=True,
         )  # fmt: skip
         if parts == 1:
             return places
         found = self._empty_places((count,))
         self.launch(
             "argmax", "argmax_of_parts", rows, (count,), block_of(parts),
-            rows, places, found, columns, parts, int(smallest), int(or_none),
+            rows, places, found, columns, parts, int(smallest), int(or_none), early=True,
         )  # fmt: skip
         return found
 

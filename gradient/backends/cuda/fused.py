@@ -174,7 +174,10 @@ class FusedKernels(KernelLauncher):
         wide = packs * width >= 1 << 31
         text = source(expression, len(walk.sizes), moves, width, wide, exact)
         strides = [s for each in walk.strides for s in each]
-        self.runtime.launch_source(text, (blocks,), block, *every, *reduced, *walk.sizes, *strides)
+        self.runtime.launch_source(
+            text, (blocks,), block, *every, *reduced, *walk.sizes, *strides,
+            early=blocks <= self.runtime.multiprocessors,
+        )  # fmt: skip
         if ends and not in_rows:
             joined = zip(ends, reduced, strict=True)
             reduced = [self._joined(expression, end, x, shape) for end, x in joined]
@@ -273,6 +276,8 @@ def source(
     signature = ", ".join((*parameters[: len(names)], *outs, *numbers))
     return f"""// {expression}: each array is read once, and each result written once. A thread
 // takes N elements of the last axis of n{axes - 1} at a time. {_grid(ends, whole)}
+#include <following.cuh>
+
 #include "functions.cuh"
 #include "rows.cuh"
 
@@ -299,6 +304,8 @@ __device__ inline void take(Index row, {", ".join(parameters)}{sums}) {{
 }}
 
 extern "C" __global__ void __launch_bounds__({most}, 1) fused({signature}) {{
+    trigger_next_kernel();
+    wait_for_previous_kernel();
     const Index packs = Index((n{axes - 1} + N - 1) / N);
     const Index rows = Index({" * ".join(sizes[:-1]) or "1"});
     {_lines(_walked(ends, whole, call), 4)}

@@ -84,15 +84,28 @@ class LoadedKernels:
         function = self._functions.get(name) or self._load(family, name, dtype)
         if shared:
             self._allow_shared(function, name, shared)
-        if early and self.launches_early and getattr(self._thread, "captures", False):
-            if name not in self._early:
-                self._prefer_shared(function, name)
-            given = [self._argument(a) for a in arguments]
-            status = driver.launch_early(function.ptr, grid, block, shared, self.stream(), given)
-            if status == 0:
-                return
-            self.launches_early = False
-        self._call(function, name, grid, block, arguments, shared)
+        if not early or not self._called_early(function, name, grid, block, arguments, shared):
+            self._call(function, name, grid, block, arguments, shared)
+
+    def _called_early(
+        self,
+        function: Any,
+        name: str,
+        grid: tuple[int, ...],
+        block: int,
+        arguments: tuple[Any, ...],
+        shared: int = 0,
+    ) -> bool:
+        """Queue a kernel so that it may start before its predecessor has ended; False if that is
+        not supported, or nothing is captured."""
+        if not self.launches_early or not getattr(self._thread, "captures", False):
+            return False
+        if name not in self._early:
+            self._prefer_shared(function, name)
+        given = [self._argument(a) for a in arguments]
+        status = driver.launch_early(function.ptr, grid, block, shared, self.stream(), given)
+        self.launches_early = status == 0
+        return self.launches_early
 
     def _call(
         self,
@@ -172,16 +185,17 @@ class LoadedKernels:
         return self.integer(int.from_bytes(bits, sys.byteorder, signed=True))
 
     def launch_source(
-        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
+        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any, early: bool = False
     ) -> None:
-        """Queue the kernel `fused` of a generated source."""
+        """Queue the kernel `fused` of a generated source; `early` as in `launch`."""
         with self.on_device():
             function = self._functions.get(source)
             if function is None:
                 code = compilation.compiled(source, "fused.cu", self.architecture)
                 function = self._module(source, code).get_function("fused")
                 self._functions[source] = function
-            self._call(function, "fused", grid, block, arguments)
+            if not early or not self._called_early(function, source, grid, block, arguments):
+                self._call(function, "fused", grid, block, arguments)
 
     def _allow_shared(self, function: Any, name: str, shared: int) -> None:
         """Allow a kernel more than 48 KiB of shared memory, which is needed once. Shared memory

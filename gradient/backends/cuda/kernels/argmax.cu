@@ -10,6 +10,8 @@
 // Bytes: each number is read once; in rows, a thread has four loads of 16 bytes in flight.
 // Grid: argmax_rows: one block per part; argmax_of_parts: one per row; argmax_columns: one block of
 // 32 x 8 threads per 32 neighbours along the inner axis.
+#include <following.cuh>
+
 #include "rows.cuh"
 
 template <class A> struct Place {
@@ -47,6 +49,8 @@ template <class T> __device__ Place<computed<T>> first_seen(const T* x, Int coun
 
 template <class T>
 __device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int smallest, Int or_none) {
+    trigger_next_kernel();
+    wait_for_previous_kernel();
     typedef computed<T> A;
     const Int parts = (columns + of_part - 1) / of_part, start = blockIdx.x % parts * of_part;
     const T* from = x + blockIdx.x / parts * columns + start;
@@ -59,6 +63,8 @@ __device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int 
 template <class T>
 __device__ void argmax_of_parts(const T* x, const Int* places, Int* out, Int columns, Int parts,
                                 Int smallest, Int or_none) {
+    trigger_next_kernel();
+    wait_for_previous_kernel();
     typedef computed<T> A;
     Place<A> best = nowhere<A>();
     for (Int part = threadIdx.x; part < parts; part += blockDim.x) {

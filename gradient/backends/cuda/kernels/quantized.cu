@@ -10,10 +10,14 @@
 // `unpack` writes each weight once: one warp per 256 weights. Grid: (rows, steps of 1024 weights). With
 // `index` these are rows of an embedding of `count` rows: out[i] = weight[index[i]]. Negative indices
 // count from the end; one out of range sets the fault, and its row is not written.
+#include <following.cuh>
+
 #include "few_rows.cuh"
 
 template <class FORMAT, class T>
 __device__ void unpack(Packed w, const Int* index, Int count, int* fault, T* out) {
+    trigger_next_kernel();
+    wait_for_previous_kernel();
     w.table = shared_table(w.table);
     const int lane = threadIdx.x % 32;
     const Int step = Int(blockIdx.y) * (blockDim.x / 32) + threadIdx.x / 32;
