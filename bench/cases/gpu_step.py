@@ -68,7 +68,7 @@ def results(
     yield _result(f"{stored}: a step", total, f"{sum(n for _, n in in_step.values()):.0f} kernels")
     for name, (time, count) in sorted(in_step.items(), key=lambda each: -each[1][0]):
         each = statistics.median(many[name])
-        yield _result(f"{stored}: {name[:60]}", time, f"{count:.0f} a step, {each:.2f} us each")
+        yield _result(f"{stored}: {name}", time, f"{count:.0f} a step, {each:.2f} us each")
 
 
 def times_of(events: Sequence[Event]) -> dict[str, list[float]]:
