@@ -147,7 +147,7 @@ def test_no_races(case: Any, order: int, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(cuda_emulation, "finds_races", True)
     be = CudaBackend(0, EmulatedRuntime(order))
     first, cache, (places, slots, options) = given(case, "bfloat16")
-    places = places[0], places[1] + 1
+    places = places[0], np.full_like(places[1], cache[0].shape[2] - 1)
     be.rope_attention(*first, cache, places, slots, options)
     assert be.runtime.launched[0].startswith("rope_attention_")
 
@@ -192,3 +192,17 @@ def test_what_the_kernel_does_not_take() -> None:
         be.rope_attention(*case(Draw("bfloat16")))
     be.rope_attention(*rope_attention(4, 2, 64)(Draw("float32")))
     assert not any(name.startswith("rope_attention") for name in be.runtime.launched)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("at", "window"), [(0, None), (17, None), (47, None), (17, 5)])
+def test_slots_behind_the_newest_hold_anything(at: int, window: int | None, order: int) -> None:
+    be = CudaBackend(0, EmulatedRuntime(order))
+    first, cache, rest = given(rope_attention(8, 2, 64, at=at, window=window), "bfloat16")
+    results = []
+    for value in (0, np.nan):
+        for x in cache:
+            x[:, :, at + 1 :] = value
+        results.append(be.rope_attention(*first, cache, *rest)[0].tobytes())
+    assert be.runtime.launched[0].startswith("rope_attention_")
+    assert results[0] == results[1]

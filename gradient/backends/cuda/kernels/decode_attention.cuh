@@ -122,7 +122,9 @@ template <class T, int HEAD> struct Queries {
     __device__ void put_value(T*, int, int) const {}
 };
 
-template <class T, int HEAD, class QUERIES, class SOURCE>
+// With BY_EXTENT, `source` has an `extent`, before which all keys can be read, and, if it has no
+// `window`, sees the first ones: those of a single part are loaded before it knows the newest one.
+template <class T, int HEAD, bool BY_EXTENT = false, class QUERIES, class SOURCE>
 __device__ void decode(QUERIES& queries, SOURCE source, const Group& group,
                        const Results<T>& results, void* memory) {
     const Problem& p = group.problem;
@@ -131,24 +133,37 @@ __device__ void decode(QUERIES& queries, SOURCE source, const Group& group,
     T* tiles = tiles_of_warp<HEAD>(q_tile);
     const int first = int(blockIdx.x) * 16, count = min(16, int(p.group_rows()) - first);
     int from, until;
-    auto load = [&](int key, int place) {  // two commit groups; nothing past the last key is copied
+    // Two commit groups, or only the second one; nothing past the last key is copied.
+    auto load = [&](int key, int place, bool has_keys = false) {
         T* k_tile = tiles + 2 * TILE_SIZE * place;
         const int here = min(KEYS_OF_WARP, until - key);
         const Int of_lane = here > 0 ? source.at(key + min(int(threadIdx.x % KEYS_OF_WARP), here - 1)) : 0;
         auto at = [&](int i) { return __shfl_sync(ALL_LANES, of_lane, i); };
-        if (here > 0) source.template load_keys<HEAD, KEYS_OF_WARP, 32>(k_tile, key, here, at);
-        cp_async_commit();
+        if (!has_keys) {
+            if (here > 0) source.template load_keys<HEAD, KEYS_OF_WARP, 32>(k_tile, key, here, at);
+            cp_async_commit();
+        }
         if (here > 0)
             source.template load_values<HEAD, KEYS_OF_WARP, 32>(k_tile + TILE_SIZE, key, here, at);
         cp_async_commit();
     };
     int key, place = 0;
     queries.load(q_tile, first, count, [&] {
+        bool has_keys = false;
+        if constexpr (BY_EXTENT) {
+            has_keys = results.parts == 1 && !source.window;
+            key = threadIdx.x / 32 * KEYS_OF_WARP;
+            const int here = min(KEYS_OF_WARP, source.extent - key);
+            if (has_keys) {
+                if (here > 0) source.template load_keys<HEAD, KEYS_OF_WARP, 32>(tiles, key, here, 0);
+                cp_async_commit();
+            }
+        }
         Int begin, end;
         source.narrow(first, first + count - 1, begin, end);
         part_of_keys<KEYS_OF_BLOCK>(begin, end, results.parts, from, until);
         key = from + threadIdx.x / 32 * KEYS_OF_WARP;
-        load(key, 0);
+        load(key, 0, has_keys);
     });
     cp_async_wait<2>();
     __syncthreads();  // queries are loaded
@@ -177,6 +192,7 @@ __device__ void decode(QUERIES& queries, SOURCE source, const Group& group,
         __syncwarp();  // the tile is no longer read
         if constexpr (PLACES == 1) load(key + KEYS_OF_BLOCK, 0);
     }
+    if (BY_EXTENT) cp_async_wait<0>();  // a warp without keys has loaded some
     join_warps(softmax, results, p, group.query(first), count, q_tile);
 }
 

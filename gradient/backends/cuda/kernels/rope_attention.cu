@@ -10,7 +10,8 @@
 // With few keys, its time is that of its instructions, most of which are executed once, by one warp
 // per scheduler (an H100: 7.4 us by the general source of keys of `decode_cached_attention`, which
 // 64-bit divisions and all kinds of caches make long). So everything that is constant here is so for
-// the compiler, and what depends on memory alone is loaded first. Before the previous kernel has
+// the compiler, and what depends on memory alone is loaded first: with a single part and no window,
+// the first keys, too, for which the position need not be known. Before the previous kernel has
 // ended, keys and values are fetched to the L2 cache, which changes nothing that can be read: those
 // that each block loads first, for all of a long cache would drive out what is not yet read.
 #include <following.cuh>
@@ -26,8 +27,11 @@ template <class T, int HEAD> struct RotatedQueries {
     int q_head, half, heads;  // `heads` of the group
     bool interleaved;
     uint4 (&fresh)[2][PIECES];
-    T *keys, *values;  // of the key's head, all slots
-    int slot, room;    // the new token's, of so many; it may count from the end
+    T *keys, *values;    // of the key's head, all slots
+    int room, slot = 0;  // so many, and the new token's; it may count from the end
+    // A thread's piece of a head, or after the heads of the key; its loads, up to four.
+    int of, at, count;
+    const T* from[4];
 
     __device__ T* row(int which) const { return reinterpret_cast<T*>(fresh[which]); }
 
@@ -44,38 +48,53 @@ template <class T, int HEAD> struct RotatedQueries {
             return loads[threadIdx.x / 32] + lane;
         }
     }
+    __device__ Pairs<N, T> pairs() const { return {at * N, half, interleaved}; }
+    __device__ int turned() const { return (HEAD - half) / N; }  // pieces of a vector: pairs, and what is copied
+    __device__ void find() {
+        const T* const x = of < heads ? q + of * q_head : k;
+        from[0] = x + pairs().first(), from[1] = x + pairs().second();
+        from[2] = cos + at * N, from[3] = sin + at * N;
+        count = of > heads || at >= turned() ? 0 : pairs().is_copied() ? 1 : 4;
+    }
+    // Finds the first piece, before it may be read.
+    __device__ void prepare() {
+        of = threadIdx.x / OF_HEAD, at = threadIdx.x % OF_HEAD;
+        if (THREADS % OF_HEAD && of == THREADS / OF_HEAD) of = heads + 1;  // too few threads: they have none
+        v += threadIdx.x * N, find();
+        compute_now(v), compute_now(count);
+#pragma unroll
+        for (int i = 0; i < 4; i++) compute_now(from[i]);
+        __syncwarp();  // the compiler moves nothing across this
+    }
+    __device__ void copy(uint4* loads) const {
+        if (count) cp_async(loads, from[0]);
+        if (count == 4)
+#pragma unroll
+            for (int i = 1; i < 4; i++) cp_async(loads + 32 * i, from[i]);
+    }
+    // Starts to load the new value and the first piece.
+    __device__ void begin(T* tile) const {
+        copy(room_for_loads(tile));
+        if (threadIdx.x < PIECES) cp_async(row(1) + threadIdx.x * N, v);
+        cp_async_commit();
+    }
     template <class F> __device__ void load(T* tile, int, int, F load_keys) {
         uint4* const loads = room_for_loads(tile);
-        const int turned = (HEAD - half) / N;  // pieces of a vector: pairs, and what is copied
-        if (threadIdx.x < PIECES) cp_async(row(1) + threadIdx.x * N, v + threadIdx.x * N);
-        int of = threadIdx.x / OF_HEAD, at = threadIdx.x % OF_HEAD;  // after the heads comes the key
-        if (THREADS % OF_HEAD && of == THREADS / OF_HEAD) of = heads + 1;  // too few threads: they have none
+        load_keys();  // two groups of copies
+        compute_now(slot);
+        if (slot < 0 || slot >= room) slot = (slot % room + room) % room;
+        cp_async_wait<2>();
 #pragma unroll 1
-        for (bool is_first = true; is_first || of <= heads; is_first = false) {
-            const Pairs<N, T> pairs{at * N, half, interleaved};
-            const bool rotates = of <= heads && at < turned;
-            if (rotates) {
-                const T* const x = of < heads ? q + of * q_head : k;
-                cp_async(loads, x + pairs.first());
-                if (!pairs.is_copied()) {
-                    cp_async(loads + 32, x + pairs.second());
-                    cp_async(loads + 64, cos + at * N);
-                    cp_async(loads + 96, sin + at * N);
-                }
-            }
-            cp_async_commit();
-            if (is_first) {
-                load_keys();  // two groups of copies
-                compute_now(slot);
-                if (slot < 0 || slot >= room) slot = (slot % room + room) % room;
-            }
-            is_first ? cp_async_wait<2>() : cp_async_wait<0>();
-            if (rotates) {
+        while (true) {
+            if (count) {
                 const auto part = [&](int i) { return reinterpret_cast<const T*>(loads + 32 * i); };
-                pairs.turn(part(0), part(1), part(2), part(3), of < heads ? tile + of * pitch<HEAD> : row(0));
+                pairs().turn(part(0), part(1), part(2), part(3), of < heads ? tile + of * pitch<HEAD> : row(0));
             }
             at += OF_HEAD;
-            if (at >= turned) at = threadIdx.x % OF_HEAD, of += THREADS / OF_HEAD;
+            if (at >= turned()) at = threadIdx.x % OF_HEAD, of += THREADS / OF_HEAD;
+            if (of > heads) break;
+            find(), copy(loads);
+            cp_async_commit(), cp_async_wait<0>();
         }
     }
     __device__ void store() const {
@@ -161,16 +180,18 @@ template <class T, int HEAD> __device__ void clear_rows(T* tile, int first) {
                 fetch_to_l2(reinterpret_cast<const char*>(keys + Int(key) * HEAD) + byte);          \
                 fetch_to_l2(reinterpret_cast<const char*>(values + Int(key) * HEAD) + byte);        \
             }                                                                                       \
-        wait_for_previous_kernel();                                                                 \
-        const int newest = int(*static_cast<const volatile Int*>(position));                        \
-        const int slot = int(*static_cast<const volatile Int*>(at));                                \
-        const SlotsInOrder<T, HEAD> source{keys, values, newest, int(extent), int(window)};         \
         RotatedQueries<T, HEAD> of_q{                                                               \
             q + group.key_head * of_group * q_head, k + group.key_head * k_head,                    \
             v + group.key_head * v_head, cos, sin, int(q_head), int(half), of_group,                \
-            interleaved != 0, fresh, keys, values, slot, int(room)};                                \
+            interleaved != 0, fresh, keys, values, int(room)};                                      \
+        of_q.prepare();                                                                             \
+        wait_for_previous_kernel();                                                                 \
+        const int newest = int(*static_cast<const volatile Int*>(position));                        \
+        of_q.slot = int(*static_cast<const volatile Int*>(at));                                     \
+        of_q.begin(reinterpret_cast<T*>(memory));                                                   \
+        const SlotsInOrder<T, HEAD> source{keys, values, newest, int(extent), int(window)};         \
         const Results<T> results{out, nullptr, nullptr, partial, parts};                            \
-        decode<T, HEAD>(of_q, source, group, results, memory);                                      \
+        decode<T, HEAD, true>(of_q, source, group, results, memory);                                    \
     }
 #define EXPORT(NAME, T) EACH_HEAD(ATTEND, NAME, T)
 FOR_EACH_HALF(EXPORT)
