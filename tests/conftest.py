@@ -9,12 +9,14 @@ pytest --parity         only the comparisons with PyTorch and transformers, whic
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib.util
 import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 PARITY_MODULES = ("torch", "transformers")
 ABSENT_DATA = pytest.StashKey[set[str]]()
 TOLD = pytest.StashKey[list[str]]()
+STDERR = pytest.StashKey[int]()
 
 
 CORE = {
@@ -60,6 +63,15 @@ LONG = {
     )
 }
 """Files that take longest: they are begun first, so that processes end at about the same time."""
+
+
+HANGS_AFTER, SET_EACH = 900.0, 60.0
+"""Seconds after which a test counts as hung, less at most those between two settings of the alarm.
+
+pytest's own `faulthandler_timeout` starts a thread for every test and waits for its end: where all
+processors have work, that took 3 ms a test.
+"""
+_set_at = -SET_EACH
 
 
 FROZEN_EACH = 50
@@ -94,6 +106,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ABSENT_DATA] = set()
     config.stash[TOLD] = []
+    config.stash[STDERR] = os.dup(2)  # which tests do not capture
     if getattr(config.option, "maxworkerrestart", "") is None:
         # A process of tests that dies ends the run: xdist 3.8 hangs after it started another. (Not
         # among the options of pyproject.toml: a carried environment has pytest without xdist.)
@@ -157,6 +170,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Thousands of tests are a million objects, which every `gc.collect()` would look at."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A hung test prints each thread's stack and ends the run, rather than eat CI's whole time."""
+    global _set_at
+    now = time.monotonic()
+    if now - _set_at >= SET_EACH:
+        _set_at = now
+        file = item.config.stash[STDERR]
+        faulthandler.dump_traceback_later(HANGS_AFTER, exit=True, file=file)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    faulthandler.cancel_dump_traceback_later()
+    os.close(config.stash[STDERR])
 
 
 def pytest_runtest_logfinish(nodeid: str) -> None:

@@ -6,6 +6,7 @@ is said in `cuda_emulator/emulator.h`; `test_cuda_compilation` compiles them for
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import shutil
@@ -31,7 +32,17 @@ from gradient.backends.packed import PackedArray
 from support import backend_table, cuda_emulation
 from support.agreement import EPS, agree
 from support.array_backends import BareBackend
-from support.backend_table import BARE, CACHED, CASES, LAYOUTS, Draw, cached_attention, call, packed
+from support.backend_table import (
+    BARE,
+    CACHED,
+    CASES,
+    LAYOUTS,
+    Draw,
+    cached_attention,
+    call,
+    case_of,
+    packed,
+)
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
 pytestmark = [
@@ -83,7 +94,6 @@ def overrides() -> list[str]:
     )
 
 
-ROWS = [(name, i) for name in overrides() for i in range(len(CASES[name]))]
 DTYPES = tuple(EPS)
 
 
@@ -107,10 +117,19 @@ def moved(x: Any) -> Any:
     return beside(x, 1) if isinstance(x, np.ndarray) and x.size else x
 
 
-@pytest.fixture(scope="module", params=ORDERS, ids=("rising", "falling", "mixed"))
-def cuda(request: pytest.FixtureRequest) -> CudaBackend:
+NAMES_OF_ORDERS = ("rising", "falling", "mixed")
+
+
+@functools.cache
+def in_orders() -> dict[str, CudaBackend]:
     """The backend over kernels on the CPU, whose warps run in one order or another."""
-    return CudaBackend(0, EmulatedRuntime(request.param))
+    backends = (CudaBackend(0, EmulatedRuntime(order)) for order in ORDERS)
+    return dict(zip(NAMES_OF_ORDERS, backends, strict=True))
+
+
+@pytest.fixture(scope="module", params=NAMES_OF_ORDERS)
+def cuda(request: pytest.FixtureRequest) -> CudaBackend:
+    return in_orders()[request.param]
 
 
 @pytest.fixture
@@ -129,44 +148,51 @@ def test_every_kernel_is_of_a_family_that_is_tested():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.parametrize("method", overrides())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_kernel(method: str, case: int, dtype: str, one: CudaBackend) -> None:
-    arguments = CASES[method][case]
-    expected = call(BARE, method, arguments(Draw(dtype, rows=37)))
-    agree(call(one, method, arguments(Draw(dtype, rows=37))), expected, dtype, method)
+def test_kernel(method: str, dtype: str, one: CudaBackend) -> None:
+    for case, arguments in enumerate(CASES[method]):
+        with case_of(method, case):
+            expected = call(BARE, method, arguments(Draw(dtype, rows=37)))
+            agree(call(one, method, arguments(Draw(dtype, rows=37))), expected, dtype, method)
 
 
-@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.parametrize("method", overrides())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_kernel_in_any_order(method: str, case: int, cuda: CudaBackend) -> None:
-    arguments = CASES[method][case]
-    expected = call(BARE, method, arguments(Draw("float32", rows=11)))
-    agree(call(cuda, method, arguments(Draw("float32", rows=11))), expected, "float32", method)
+def test_kernel_in_any_order(method: str) -> None:
+    for case, arguments in enumerate(CASES[method]):
+        expected = call(BARE, method, arguments(Draw("float32", rows=11)))
+        for order, be in in_orders().items():
+            with case_of(method, f"{case}, {order}"):
+                got = call(be, method, arguments(Draw("float32", rows=11)))
+                agree(got, expected, "float32", method)
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "contiguous"])
-@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.parametrize("method", overrides())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_layout(method: str, case: int, layout: str, one: CudaBackend) -> None:
-    arguments = CASES[method][case]
-    if (method, layout) == ("put_along", "reversed") and not arguments(Draw("float32"))[-1]:
-        pytest.skip("NumPy writes backwards, so that of several numbers the first stays")
-    expected = call(BARE, method, arguments(Draw("float32", layout)))
-    agree(call(one, method, arguments(Draw("float32", layout))), expected, "float32", method)
+def test_layout(method: str, layout: str, one: CudaBackend) -> None:
+    for case, arguments in enumerate(CASES[method]):
+        if (method, layout) == ("put_along", "reversed") and not arguments(Draw("float32"))[-1]:
+            continue  # NumPy writes backwards, so that of several numbers the first stays
+        with case_of(method, case):
+            expected = call(BARE, method, arguments(Draw("float32", layout)))
+            got = call(one, method, arguments(Draw("float32", layout)))
+            agree(got, expected, "float32", method)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.parametrize("method", overrides())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_arrays_that_begin_between_two_multiples_of_16_bytes(
-    method: str, case: int, dtype: str, one: CudaBackend
+    method: str, dtype: str, one: CudaBackend
 ) -> None:
     """As a part of a larger array does: whatever a kernel loads at a time must be aligned to it,
     which the emulator checks."""
-    arguments = CASES[method][case]
-    expected = call(BARE, method, arguments(Draw(dtype)))
-    agree(call(one, method, moved(arguments(Draw(dtype)))), expected, dtype, method)
+    for case, arguments in enumerate(CASES[method]):
+        with case_of(method, case):
+            expected = call(BARE, method, arguments(Draw(dtype)))
+            agree(call(one, method, moved(arguments(Draw(dtype)))), expected, dtype, method)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -177,17 +203,19 @@ def test_the_kernel_runs(method: str, dtype: str, one: CudaBackend) -> None:
     assert one.runtime.launched or one.runtime.copied
 
 
-@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.parametrize("method", overrides())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_arrays_of_nothing(method: str, case: int, one: CudaBackend) -> None:
-    arguments = CASES[method][case]
-    try:
-        expected = call(BARE, method, arguments(Draw("float32", rows=0)))
-    except (ValueError, IndexError) as error:
-        with pytest.raises(type(error)):
-            call(one, method, arguments(Draw("float32", rows=0)))
-    else:
-        agree(call(one, method, arguments(Draw("float32", rows=0))), expected, "float32", method)
+def test_arrays_of_nothing(method: str, one: CudaBackend) -> None:
+    for case, arguments in enumerate(CASES[method]):
+        with case_of(method, case):
+            try:
+                expected = call(BARE, method, arguments(Draw("float32", rows=0)))
+            except (ValueError, IndexError) as error:
+                with pytest.raises(type(error)):
+                    call(one, method, arguments(Draw("float32", rows=0)))
+            else:
+                got = call(one, method, arguments(Draw("float32", rows=0)))
+                agree(got, expected, "float32", method)
 
 
 WIDTHS = [(50, 50), (70, 80), (128, 96), (192, 128), (256, 250)]
@@ -931,8 +959,9 @@ def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> 
         for method in ("layer_norm_grad", "rms_norm_grad"):
             call(backend, method, getattr(backend_table, method)(True, 64)(Draw(dtype, rows=517)))
         groups(backend, dtype, *WIDE_GROUPS["uneven"][:1], shape=WIDE_GROUPS["uneven"][1])
-        for method, case in ROWS:
-            call(backend, method, CASES[method][case](Draw(dtype)))
+        for method in overrides():
+            for arguments in CASES[method]:
+                call(backend, method, arguments(Draw(dtype)))
         for widths in WIDTHS + TILED_WIDTHS:
             for queries, has_warpgroups in itertools.product((1, 3, 12), (False, True)):
                 backend.runtime.has_warpgroups = has_warpgroups

@@ -8,7 +8,6 @@ methods and the composed defaults as written. It is found by introspection, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from gradient.backends.options import (
 from gradient.backends.required import RequiredMethods
 from support.agreement import EPS, NARROW, WIDE, agree
 from support.array_backends import BareBackend
-from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
+from support.backend_table import BARE, CASES, LAYOUTS, Draw, call, case_of
 
 FLOATS = WIDE + NARROW
 # 16-bit arrays go to the defaults, which copy them first: two layouts say enough.
@@ -103,16 +102,6 @@ def kernel_overrides() -> list[str]:
 
 FOUND = {*overrides(NumpyBackend), *overrides(CudaBackend)}
 OVERRIDDEN = [name for name in CASES if name in FOUND]
-
-
-@contextmanager
-def case_of(method: str, case: int) -> Iterator[None]:
-    """An error within says of which case it is: all of a method are one test."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"{method}, case {case}")
-        raise
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ needs a line here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -2024,6 +2025,16 @@ def call(backend: Any, method: str, arguments: tuple[Any, ...]) -> list[np.ndarr
     keywords = {name: carry(backend, value) for name, value in keywords.items()}
     result = getattr(backend, method)(*given, **keywords)
     return [backend_array(backend, x) for x in leaves((result, given))]
+
+
+@contextmanager
+def case_of(method: str, case: object) -> Iterator[None]:
+    """An error within says of which case it is: all of a method are one test."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{method}, case {case}")
+        raise
 
 
 def carry(backend: Any, value: Any) -> Any:
