@@ -388,7 +388,7 @@ COPIED: dict[str, tuple[Any, str]] = {
     ),
     "rows with gaps": (
         lambda x: F.linear(x.reshape(8, 40, 64).transpose(0, 1), WIDER),
-        "numpy.copyto, the kernel product",
+        "the kernel copy_strided, the kernel product",
     ),
     "planes with gaps": (
         lambda x: F.conv2d(x.reshape(1, 16, 16, 80).transpose(1, 3), KERNEL),
