@@ -57,7 +57,7 @@ CASES = {
     "cold": Case("cold_start", "a first text and a first training step, kernels on disk or not", 1),
     "ops": Case("op_overhead", "the cost of one small op beyond NumPy", 1),
     "calls": Case("small_calls", "common calls on small tensors", 1),
-    "ops60": Case("op_table", "198 operations at the shapes of common models, and their gradients"),
+    "ops60": Case("op_table", "218 operations at the shapes of common models, and their gradients"),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),
     "vmap": Case("transforms", "gradients of samples, Jacobians and ensembles"),
     "threads": Case("threads", "the cost of passing work to threads"),

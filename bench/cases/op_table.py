@@ -1,4 +1,4 @@
-"""198 operations at the shapes of common models, and their gradients, beside PyTorch's.
+"""218 operations at the shapes of common models, and their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP, a GPT and a graph network, and of their
@@ -147,7 +147,19 @@ OPS = [
         "floor": lambda p, a, b: a.floor(), "sqrt": lambda p, a, b: a.sqrt(),
         "sin": lambda p, a, b: a.sin(), "log1p": lambda p, a, b: a.log1p(),
         "maximum": lambda p, a, b: a.maximum(b), "amax": lambda p, a, b: a.amax(1),
-        "isnan": lambda p, a, b: a.isnan()}.items()],
+        "isnan": lambda p, a, b: a.isnan(), "atan": lambda p, a, b: a.atan(),
+        "atan2": lambda p, a, b: p.atan2(a, b), "fmod": lambda p, a, b: p.fmod(a, b),
+        "remainder": lambda p, a, b: a % b, "floor_divide": lambda p, a, b: a // b,
+        "pow": lambda p, a, b: a.abs() ** b, "x ** 0.7": lambda p, a, b: a.abs() ** 0.7,
+        "tan, transposed": lambda p, a, b: a.T.tan(),
+        "exp, channels last":
+            lambda p, a, b: a.reshape(16, 32, 32, 64).permute(0, 3, 1, 2).exp(),
+        "floor, every second": lambda p, a, b: a[:, ::2].floor(),
+        "relu, half of the columns": lambda p, a, b: a[:, :512].relu(),
+        "add, one transposed": lambda p, a, b: a + b.T,
+        "maximum, both transposed": lambda p, a, b: a.T.maximum(b.T),
+        "where, one transposed": lambda p, a, b: p.where(a > 0, a, b.T),
+        "contiguous, transposed": lambda p, a, b: a.T.contiguous()}.items()],
     # elementwise
     *[Op(name, of_f(name, *given), ((1024, 1024),)) for name, given in (
         ("glu", ()), ("hardshrink", ()), ("softshrink", ()), ("threshold", (0.1, 20.0)))],
@@ -176,6 +188,11 @@ OPS = [
     # special functions and remainders
     *[Op(name, lambda p, x, name=name: getattr(p, name)(x), (MILLION,))
       for name in ("erf", "erfc", "tan", "expm1", "sinh", "sign", "atan")],
+    Op("tan, transposed", lambda p, x: p.tan(x.T), (MILLION,)),
+    Op("tan, every second", lambda p, x: p.tan(x[:, ::2]), (MILLION,)),
+    Op("asin", lambda p, x: p.asin(x.tanh()), (MILLION,)),
+    Op("atan2", lambda p, a, b: p.atan2(a, b), (MILLION,) * 2),
+    Op("pow", lambda p, a, b: a.abs() ** b, (MILLION,) * 2),
     *[Op(name, lambda p, x, name=name: getattr(p, name)(x.abs() + 0.01), (MILLION,))
       for name in ("log", "log2", "log1p")],
     Op("erfinv", lambda p, x: p.erfinv(x.tanh()), (MILLION,)),

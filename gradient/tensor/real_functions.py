@@ -19,7 +19,6 @@ from gradient.dtypes import (
     finfo,
     float64,
     get_default_dtype,
-    int32,
     result_type,
 )
 from gradient.errors import DTypeError, ShapeError, sentence
@@ -174,16 +173,14 @@ class RealFunctions(TensorBase):
             raise DTypeError(sentence("frexp", "a floating-point dtype", self.dtype))
         backend = self.backend
 
-        def computed(function: Any) -> Tensor:
-            found = backend.of_values(
-                lambda host: function(np.frexp(host.astype(np.float64))[1]), self.array
-            )
-            return wrap(found, backend)
+        exponent = wrap(backend.of_values(_exponents, self.array), backend)
 
-        scale = computed(lambda exponents: np.ldexp(1.0, -exponents // 2))
-        rest = computed(lambda exponents: np.ldexp(1.0, -exponents - -exponents // 2))
-        mantissa = self * scale.to(self.dtype) * rest.to(self.dtype)
-        return _MantissaAndExponent(mantissa, computed(lambda exponents: exponents).to(int32))
+        def power_of_two(of: Tensor) -> Tensor:
+            return wrap(backend.of_values(_powers_of_two, of.array), backend).to(self.dtype)
+
+        low = -exponent // 2  # in two steps, as 2^1074 is no number
+        mantissa = self * power_of_two(low) * power_of_two(-exponent - low)
+        return _MantissaAndExponent(mantissa, exponent)
 
     def logaddexp(self: Any, other: Tensor | Number) -> Tensor:
         """log(e^self + e^other), elementwise, without overflow. The inputs broadcast and are
@@ -203,6 +200,17 @@ class RealFunctions(TensorBase):
         if x.dtype in HALF_PRECISION:  # rounded once
             return x.float().logaddexp2(y.float()).to(x.dtype)
         return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
+
+
+def _exponents(host: np.ndarray) -> np.ndarray:
+    """Those of `frexp`, int32."""
+    return np.frexp(host if host.dtype.char in "fd" else host.astype(np.float32))[1]
+
+
+def _powers_of_two(exponents: np.ndarray) -> np.ndarray:
+    """2^n for ints from -1022 to 1023, by the bits of float64."""
+    powers: np.ndarray = ((exponents.astype(np.int64) + 1023) << 52).view(np.float64)
+    return powers
 
 
 def _power_of_2(exponent: Any) -> Tensor:

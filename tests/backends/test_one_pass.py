@@ -140,25 +140,25 @@ def test_operands_of_other_strides(started: list[Any]) -> None:
         (np.broadcast_to(images[:, :, :1], images.shape), images),
         (np.broadcast_to(images[:, :, :1], images.shape), images[:1]),
         (np.broadcast_to(images[..., :1], images.shape), images[:, :, :1]),
+        (channels_last, channels_last),
+        (x.T, x.T),
+        (x.T, x.T[:1]),
+        (x[:, ::2], x[:, ::2]),  # copied by NumPy
+        (x, x[:, ::-1]),
     ]
     for a, b in calls:
         assert_numpys_sum(a, b)
         assert_numpys_sum(b, a)
-    assert len(started) == 2 * len(calls) + 2
-    assert_numpys_sum(channels_last, channels_last)  # as is the result of NumPy
     assert len(started) == 2 * len(calls) + 2
 
 
 def test_what_kernels_do_not_take_is_numpys(started: list[Any]) -> None:
     x = np.random.default_rng(0).standard_normal((6, 80), np.float32)
     for a, b in [
-        (x.T, x.T),
-        (x[:, ::2], x[:, ::2]),
         (x, x.astype(np.float64)),
         (x.astype(np.int64), x.astype(np.int64)),
         (x > 0, x > 0),
         (x.astype(np.complex64), x.astype(np.complex64)),
-        (x, x[:, ::-1]),
         (np.float32(2), x),
         (x.reshape(2, 3, 2, 4, 2, 5), x[0, :60].reshape(3, 1, 4, 1, 5)),  # five axes
     ]:

@@ -388,7 +388,7 @@ COPIED: dict[str, tuple[Any, str]] = {
     ),
     "rows with gaps": (
         lambda x: F.linear(x.reshape(8, 40, 64).transpose(0, 1), WIDER),
-        "numpy.copyto, the kernel product",
+        "the kernel copy_strided, the kernel product",
     ),
     "planes with gaps": (
         lambda x: F.conv2d(x.reshape(1, 16, 16, 80).transpose(1, 3), KERNEL),
@@ -414,3 +414,17 @@ def test_operands_are_copied_before_kernels_that_want_them_otherwise(name: str) 
     for given in (other, x):
         for found, expected in zip(executor.run([given.array], {}), run(given), strict=True):
             assert found.tobytes() == expected.numpy().tobytes()
+
+
+@pytest.mark.parametrize("name", ["fmod", "atan2", "hypot"])
+def test_a_result_whose_axes_are_turned_is_not_its_place(name: str) -> None:
+    """Of a copy of the first operand, laid out as the second, the kernel's result is turned."""
+    x = gradient.rand(300, 300) + 0.1
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        result: gradient.Tensor = getattr(gradient, name)(x, x.T.exp())
+        return result
+
+    compiled = gradient.compile(step)
+    for _ in range(5):
+        assert gradient.equal(compiled(x), step(x))

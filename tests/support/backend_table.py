@@ -1327,6 +1327,7 @@ CASES: dict[str, list[Case]] = {
     "erf": each(-4, 4),
     "erfc": each(-4, 4),
     "erfinv": each(-0.99, 0.99),
+    "arctan2": [lambda a: (a(a.rows, 7), a(7)), lambda a: (a(a.rows, 7), a(a.rows, 1))],
     "hypot": [lambda a: (a(a.rows, 7), a(7))],
     "copysign": [lambda a: (a(a.rows, 7), a(7))],
     "nextafter": [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from gradient.backends.base import LARGE, Backend
 from gradient.backends.numpy import filling, fused, kernels, threads
+from gradient.backends.numpy.turned_arrays import in_memory_order
 from gradient.dtypes import HALF_PRECISION, float32
 
 FLOATS = (*kernels.FLOATS, *HALF_PRECISION)
@@ -23,8 +26,9 @@ class CastKernels(Backend[np.ndarray]):
             return out
         if not _takes(x, dtype):
             return super().astype(x, dtype)
-        if not x.flags.c_contiguous:
-            return self.astype(x.T, dtype).T
+        return in_memory_order(functools.partial(self._cast, dtype), x)
+
+    def _cast(self, dtype: np.dtype, x: np.ndarray) -> np.ndarray:
         family, kinds = kernels.load("casts"), kernels.load("stored").KINDS
         out, given = np.empty(x.shape, dtype), kernels.contiguous(x).reshape(-1)
         if dtype == float32.numpy:
@@ -36,16 +40,11 @@ class CastKernels(Backend[np.ndarray]):
 
 
 def _takes(x: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether the kernel casts x to this dtype, keeping its memory order, as NumPy does."""
+    """Whether the kernel casts x to this dtype."""
     if x.dtype == float32.numpy:
         half = dtype
     elif dtype == float32.numpy:
         half = x.dtype
     else:
         return False
-    return (
-        half in HALF_PRECISION
-        and type(x) is np.ndarray
-        and (x.flags.c_contiguous or x.flags.f_contiguous)
-        and kernels.computes(half)
-    )
+    return half in HALF_PRECISION and type(x) is np.ndarray and kernels.computes(half)

@@ -17,6 +17,7 @@ from gradient.backends.numpy import (
     kernels,
     memory,
     one_pass,
+    strided_copies,
     threads,
     transposes,
 )
@@ -36,7 +37,7 @@ SHORTEST = 16
 
 
 class CopyKernels(Backend[np.ndarray]):
-    """Overrides of copies of large arrays of float32 or float64, and of zeros to be written."""
+    """Overrides of copies of large arrays of floats, and of zeros to be written."""
 
     def cleared(self, shape: Shape, dtype: np.dtype) -> np.ndarray:
         """Clear memory on all threads. `zeros` differs: it takes new pages from the system, which
@@ -51,12 +52,18 @@ class CopyKernels(Backend[np.ndarray]):
         return out
 
     def copy(self, x: np.ndarray) -> np.ndarray:
-        if x.size >= transposes.MANY and type(x) is np.ndarray and x.dtype in kernels.FLOATS:
+        if x.size >= transposes.MANY and type(x) is np.ndarray and x.itemsize == 2:
+            bits = transposes.bits(x)
+            if bits is not x:
+                return self.copy(bits).view(x.dtype)
+        if x.size >= transposes.MANY and type(x) is np.ndarray and x.dtype in transposes.COPIED:
             out = np.empty(x.shape, x.dtype)
             if filling.repeats_one(x):
                 filling.fill(out, x[(0,) * x.ndim])
                 return out
             if _reversed(x, out) or _copied(x, out) or transposes.copied(x, out):
+                return out
+            if kernels.awake and strided_copies.copied(x, out):
                 return out
             if (
                 x.ndim and x.strides[-1] == 0 and x.shape[-1] <= FEW_COPIES
@@ -244,7 +251,8 @@ def _copied(x: np.ndarray, out: np.ndarray) -> bool:
 def launch(x: np.ndarray, out: np.ndarray) -> tuple[Any, ...] | None:
     """The arguments of `parallel_for` to copy x to `out`; None if NumPy should: for small arrays,
     other dtypes, or unsuitable strides."""
-    return _launch_of_runs(x, out) or transposes.launch(x, out)
+    found = _launch_of_runs(x, out) or transposes.launch(x, out)
+    return found or strided_copies.launch(x, out)
 
 
 def _launch_of_runs(x: np.ndarray, out: np.ndarray) -> tuple[Any, ...] | None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.array_api import FLOAT32, ArrayAPIBackend
+from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import LARGE
 from gradient.backends.numpy import kernels, threads, workspace
+from gradient.backends.numpy.turned_arrays import in_memory_order
 from gradient.dtypes import HALF_PRECISION, bfloat16, float16
 
 MANY = LARGE
@@ -32,19 +33,16 @@ PART = 1 << 15
 
 
 def _by_kernel_or_parts(name: str) -> Any:
-    """Override the method of this name, of one array, which is one function of NumPy."""
+    """Override the method of this name of UP_TO_FLOAT32, which is one function of NumPy."""
     function = getattr(np, name)
 
     @functools.wraps(getattr(ArrayAPIBackend, name))
     def method(self: Any, x: np.ndarray) -> np.ndarray:
         if x.size < MANY or not takes(name, x):
             return function(x)
-        if name in UP_TO_FLOAT32 and x.itemsize != 8:
+        if x.itemsize != 8:
             return _computed(name, function, x)
-        if x.itemsize != 2:
-            return _on_threads(function, x)
-        out: np.ndarray = self.astype(method(self, self.astype(x, FLOAT32)), x.dtype)
-        return out
+        return in_memory_order(functools.partial(_on_threads, function), x)
 
     return method
 
@@ -117,18 +115,30 @@ class ElementaryKernels(ArrayAPIBackend):
     def minimum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return _computed("smaller", _minimum, a, b) if _are_halves(a, b) else _minimum(a, b)
 
+    def arctan2(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return _computed("arctan2", np.arctan2, a, b) if takes_pair(a, b) else np.arctan2(a, b)
+
+    def power(self, a: Any, b: Any) -> np.ndarray:
+        if takes_pair(a, b):
+            return in_memory_order(functools.partial(_each, "power"), *_alike(a, b))
+        out: np.ndarray = a**b
+        if isinstance(b, (int, float)) or b.dtype.kind != "f" or not (b == 0.5).any():
+            return out
+        # NumPy may compute sqrt if an exponent is 0.5.
+        return np.where((b == 0.5) & ((a == 0) | np.isinf(a)), np.abs(out.dtype.type(a)), out)
+
     def hypot(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        if a.size < kernels.MIN_SIZE:
+        if _few(a, b):
             return super().hypot(a, b)
         return _computed("hypot", super().hypot, a, b)
 
     def copysign(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        if a.size < kernels.MIN_SIZE:
+        if _few(a, b):
             return super().copysign(a, b)
         return _computed("copysign", super().copysign, a, b)
 
     def nextafter(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        if a.size < kernels.MIN_SIZE:
+        if _few(a, b):
             return super().nextafter(a, b)
         return _computed("nextafter", super().nextafter, a, b)
 
@@ -137,31 +147,52 @@ OF_ONE = {"exp", "log", "sqrt", "sin", "cos", "floor", "ceil", "trunc", "round"}
 """Methods of one array that kernels compute."""
 UP_TO_FLOAT32 = {
     *("log1p", "expm1", "log2", "log10", "exp2", "sinh", "cosh", "arcsinh", "arctanh", "tan"),
+    *("arcsin", "arccos", "arctan", "arccosh"),
 }
 """Those that kernels compute, in float64, of narrower floats; of float64 NumPy in parts."""
-IN_PARTS = {"arcsin", "arccos", "arctan", "arccosh"}
-"""Those that NumPy computes, in parts."""
-EVERY = OF_ONE | UP_TO_FLOAT32 | IN_PARTS
+EVERY = OF_ONE | UP_TO_FLOAT32
 
 
 def takes(name: str, x: Any) -> bool:
     """Whether kernels or several threads compute a method of EVERY of this array."""
-    if x.size < MANY or type(x) is not np.ndarray or not x.flags.c_contiguous:
+    if x.size < MANY or type(x) is not np.ndarray:
         return False
     if name == "exp":  # of others, a kernel of `elementwise`
-        return x.dtype.char == "d" and kernels.supports(x)
-    if x.dtype in HALF_PRECISION:
-        return kernels.computes(x.dtype)
-    return kernels.supports(x)
+        return x.dtype.char == "d" and kernels.available()
+    return kernels.computes(x.dtype)
+
+
+def takes_pair(a: Any, b: Any) -> bool:
+    """Whether kernels compute `arctan2` and `power` of these: arrays of one dtype up to float32, of
+    which one is large and the other may be a number."""
+    x = a if type(a) is np.ndarray and (type(b) is not np.ndarray or a.size >= b.size) else b
+    if type(x) is not np.ndarray or x.size < MANY or x.itemsize == 8:
+        return False
+    other = b if x is a else a
+    if not isinstance(other, (int, float)) and (
+        getattr(other, "dtype", None) != x.dtype or not other.size
+    ):
+        return False
+    return kernels.computes(x.dtype)
+
+
+def _alike(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays, of one dtype."""
+    dtype = a.dtype if type(a) is np.ndarray else b.dtype
+    with np.errstate(over="ignore"):
+        return np.asarray(a, dtype), np.asarray(b, dtype)
+
+
+def _few(a: Any, b: Any) -> bool:
+    return max(a.size, b.size) < kernels.MIN_SIZE
 
 
 def _are_halves(a: Any, b: Any) -> bool:
     """Whether a kernel takes two operands: large arrays of one 16-bit float dtype."""
     return (
-        type(a) is np.ndarray
-        and a.size >= MANY
+        type(a) is type(b) is np.ndarray
+        and max(a.size, b.size) >= MANY
         and a.dtype in HALF_PRECISION
-        and type(b) is np.ndarray
         and a.dtype == b.dtype
     )
 
@@ -187,20 +218,28 @@ def _on_threads(function: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _computed(name: str, default: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
-    """The kernel's result, of arrays of one shape in row-major order; else the default's."""
+    """The kernel's result, of large arrays of one dtype that broadcast; else the default's."""
     first = arrays[0]
-    halves = type(first) is np.ndarray and first.dtype in HALF_PRECISION
-    if halves:
-        known = first.flags.c_contiguous and kernels.computes(first.dtype)
-        known = known and name not in ONLY_WIDE and arrays[-1].dtype == first.dtype
-    else:
-        known = kernels.supports(*arrays)
-    if not known or arrays[-1].shape != first.shape:
+    if (
+        not all(type(x) is np.ndarray and x.dtype == first.dtype and x.size for x in arrays)
+        or not kernels.computes(first.dtype)
+        or (first.itemsize == 2 and name in ONLY_WIDE)
+    ):
         out: np.ndarray = default(*arrays)
         return out
-    out = workspace.result(first.shape, first.dtype)
+    if any(x.size == 1 for x in arrays):
+        shape = np.broadcast_shapes(*(x.shape for x in arrays))
+        arrays = tuple(np.broadcast_to(x, shape) if x.size == 1 else x for x in arrays)
+    return in_memory_order(functools.partial(_each, name), *arrays)
+
+
+def _each(name: str, *arrays: np.ndarray) -> np.ndarray:
+    """Apply the kernel of this name to every element of arrays of one shape in row-major order, or
+    of one element for `power`."""
+    whole = max(arrays, key=lambda x: x.size)
+    out = workspace.result(whole.shape, whole.dtype)
     flat = [*(workspace.contiguous(x).ravel() for x in arrays), out.ravel()]
-    if halves:
+    if out.itemsize == 2:
         flat = list(map(kernels.load("half_precision").stored, flat))
     if name == "nextafter":
         flat += [x.view(f"i{x.itemsize}") for x in flat]
@@ -209,5 +248,5 @@ def _computed(name: str, default: Callable[..., Any], *arrays: np.ndarray) -> np
     return out
 
 
-ONLY_WIDE = {"hypot", "nextafter"}
+ONLY_WIDE = {"nextafter"}
 """Kernels that do not take 16-bit floats."""

@@ -15,7 +15,7 @@ from gradient.backends.base import LARGE
 from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
-from gradient.backends.numpy.turned_arrays import TurnedArrays
+from gradient.backends.numpy.turned_arrays import TurnedArrays, in_memory_order
 from gradient.dtypes import HALF_PRECISION, bfloat16
 
 MANY_EXP, MANY_TANH = kernels.MIN_SIZE, 1 << 14
@@ -77,6 +77,8 @@ class ElementwiseKernels(TurnedArrays):
             return exp(x)
         if x.dtype.char == "f" and (kernel := EXP.of(x)) is not None:
             return _at_once(kernel, x)
+        if turns("exp", x):
+            return in_memory_order(self.exp, x)
         if takes_complex_exp(x):
             return complex_exp(x, np.empty(x.shape, x.dtype))
         if _are_halves(x):
@@ -86,6 +88,8 @@ class ElementwiseKernels(TurnedArrays):
     def tanh(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY_TANH:
             return tanh(x)
+        if turns("tanh", x):
+            return in_memory_order(self.tanh, x)
         if _are_halves(x):
             return self.astype(self.tanh(self.astype(x, FLOAT32)), x.dtype)
         return _function("tanh", x) if takes_function("tanh", x) else super().tanh(x)
@@ -100,15 +104,11 @@ class ElementwiseKernels(TurnedArrays):
         elif type(b) is float and type(a) is np.ndarray and a.dtype in EVERY_FLOAT:
             b = np.array(b, a.dtype)
         if not takes_where(condition, a, b):
+            if _turns_where(condition, a, b):
+                return in_memory_order(self.where, condition, a, b)
             return super().where(condition, a, b)
         out = np.empty(condition.shape, a.dtype)
         threads.parallel_for(*where_launch(condition, a, b, out))
-        return out
-
-    def power(self, a: Any, b: np.ndarray) -> np.ndarray:
-        out = a**b
-        if b.dtype.kind == "f" and (b == 0.5).any():  # NumPy may compute sqrt if an exponent is 0.5
-            return np.where((b == 0.5) & ((a == 0) | np.isinf(a)), np.abs(out.dtype.type(a)), out)
         return out
 
     def relu(self, x: np.ndarray) -> np.ndarray:
@@ -239,6 +239,18 @@ def takes_function(name: str, x: Any) -> bool:
     return x.size >= many and x.dtype.char == "f" and kernels.supports(x)
 
 
+def turns(name: str, x: Any) -> bool:
+    """Whether a method of FUNCTIONS takes the axes of a large array in the order of memory."""
+    many = MANY_EXP if name == "exp" else MANY_TANH
+    return (
+        x.size >= many
+        and type(x) is np.ndarray
+        and not x.flags.c_contiguous
+        and (x.dtype.char == "f" or x.dtype in HALF_PRECISION)
+        and kernels.computes(x.dtype)
+    )
+
+
 def takes_complex_exp(x: Any) -> bool:
     """Whether `complex_exp` computes e^x: of a large array of complex64, of which NumPy computes
     one number after another."""
@@ -300,6 +312,23 @@ def takes_where(condition: Any, a: Any, b: Any) -> bool:
     if not isinstance(b, (np.ndarray, np.generic)) or b.shape:
         return False
     return kernels.supports(a, b) or _are_halves(a, b)
+
+
+def _turns_where(condition: np.ndarray, a: Any, b: Any) -> bool:
+    """Whether the kernel computes `where` of rows of memory: for arrays that broadcast, but are not
+    all alike in row-major order."""
+    given = (condition, a, b)
+    return (
+        all(type(x) is np.ndarray and x.size for x in given)
+        and a.dtype == b.dtype
+        and condition.dtype.char == "?"
+        and max(x.size for x in given) >= MANY_EXP
+        and any(
+            x.size > 1 and not (x.flags.c_contiguous and x.shape == condition.shape) for x in given
+        )
+        and condition.size > 1
+        and kernels.computes(a.dtype)
+    )
 
 
 def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, ...]:

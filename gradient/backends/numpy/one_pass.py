@@ -17,7 +17,8 @@ import numpy as np
 from gradient.backends.array_api import FLOAT32
 from gradient.backends.base import LARGE, Backend
 from gradient.backends.expression import ElementwiseCall, Expression, Input, Result
-from gradient.backends.numpy import fused, kernels, threads, transposes
+from gradient.backends.numpy import fused, kernels, threads, transposes, workspace
+from gradient.backends.numpy.turned_arrays import joint_orders, result_strides
 from gradient.dtypes import HALF_PRECISION
 
 PATIENCE = 16
@@ -43,7 +44,7 @@ class OnePass(Backend[np.ndarray]):
             return made if made.dtype.char == "?" else self.astype(made, half)
         found, dtype = None, None
         layouts: list[Any] = []
-        operands = _in_rows(operands)
+        operands, back = _in_rows(operands)
         for x in operands:
             if type(x) is float or type(x) is int:
                 layouts.append(None)
@@ -57,7 +58,8 @@ class OnePass(Backend[np.ndarray]):
                 found = _pass_of(function, dtype.char, tuple(layouts))
         kernel = None if found is None else found.kernel()
         if found is None or kernel is None:
-            return function(self, *operands)
+            made = function(self, *operands)
+            return made if back is None else made.transpose(back)
         out = np.empty(found.shape, found.dtype)
         flat = [
             _flat(x, span, dtype) for x, span in zip((*operands, out), found.spans, strict=True)
@@ -65,7 +67,7 @@ class OnePass(Backend[np.ndarray]):
         if found.halves:
             flat = list(map(kernels.load("half_precision").stored, flat))
         threads.parallel_for(kernel, found.walk.rows, found.chunk, *found.walk.arguments(flat))
-        return out
+        return out if back is None else out.transpose(back)
 
 
 def _beside_number(be: Backend[np.ndarray], a: Any, b: Any) -> tuple[Any, Any, np.dtype] | None:
@@ -91,22 +93,27 @@ def _flat(x: Any, span: int, dtype: Any) -> np.ndarray:
     return x.ravel() if x.flags.carray else fused.flat(x, span)
 
 
-def _in_rows(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The operands, with copies in row-major order in place of those whose axes have another order
-    in memory; if another operand as large is in row-major order, as NumPy's result then is."""
-    made = list(operands)
-    for i, x in enumerate(operands):
-        if type(x) is np.ndarray and x.ndim > 1 and not x.flags.c_contiguous:
-            copy = np.empty(x.shape, x.dtype)
-            found = transposes.launch(x, copy)
-            if found is None:
-                continue
-            if not any(type(y) is np.ndarray and y.flags.carray and y.size >= x.size
-                       for y in operands):  # fmt: skip
-                return operands  # NumPy's result has their order
-            threads.parallel_for(*found)
-            made[i] = copy
-    return tuple(made)
+def _in_rows(operands: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[int, ...] | None]:
+    """The operands with their axes in the order in memory of NumPy's result, and the order that
+    reverses this, None if it is row-major; copies in place of those whose rows are not runs of
+    memory or of one number."""
+    arrays = [x for x in operands if type(x) is np.ndarray]
+    if all(x.flags.c_contiguous for x in arrays) or not kernels.awake:
+        return operands, None
+    if not all(x.dtype in transposes.COPIED or x.dtype in HALF_PRECISION for x in arrays):
+        return operands, None
+    try:
+        shape, order, back = joint_orders(tuple((x.shape, x.strides) for x in arrays))
+    except ValueError:  # NumPy raises the error
+        return operands, None
+    made = []
+    for x in operands:
+        if type(x) is np.ndarray and x.ndim:
+            x = x if order is None else np.broadcast_to(x, shape).transpose(order)
+            if x.shape[-1] > 1 and x.strides[-1] not in (0, x.itemsize):
+                x = workspace.contiguous(x)
+        made.append(x)
+    return tuple(made), None if order is None else back
 
 
 class _Pass:
@@ -166,10 +173,7 @@ def _order(shape: tuple[int, ...], arrays: Sequence[Any], itemsize: int) -> tupl
     """The strides of NumPy's result for arrays of such shapes and strides."""
     if (shape, _strides(shape, itemsize)) in arrays:
         return _strides(shape, itemsize)
-    element = np.empty(1, f"f{itemsize}")
-    dummies = [np.lib.stride_tricks.as_strided(element, *each) for each in arrays]
-    made = np.nditer([*dummies, None], ["multi_index"]).operands[-1]  # reads nothing
-    return tuple(made.strides)
+    return result_strides(shape, arrays, itemsize)
 
 
 def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -5,13 +5,16 @@ memory."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import kernels, workspace
+from gradient.dtypes import HALF_PRECISION
+
+FLOATS = (*kernels.FLOATS, *HALF_PRECISION)
 
 
 def _in_memory_order(count: int, name: str) -> Callable[..., Any]:
@@ -24,38 +27,61 @@ def _in_memory_order(count: int, name: str) -> Callable[..., Any]:
             x.size < kernels.MIN_SIZE
             or type(x) is not np.ndarray
             or x.flags.c_contiguous
-            or x.dtype not in kernels.FLOATS
+            or x.dtype not in FLOATS
             or any(each.shape != x.shape or each.dtype != x.dtype for each in given[:count])
-            or not kernels.available()
+            or not kernels.computes(x.dtype)
         ):
             return getattr(super(TurnedArrays, self), name)(*given, **options)
-        order, back = _orders(x.shape, x.strides)
-        arrays = [workspace.contiguous(each.transpose(order)) for each in given[:count]]
-        return getattr(self, name)(*arrays, *given[count:], **options).transpose(back)
+        return in_memory_order(
+            lambda *arrays: getattr(self, name)(*arrays, *given[count:], **options), *given[:count]
+        )
 
     return functools.wraps(getattr(ActivationDefaults, name))(method)
 
 
 def in_memory_order(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """function(*arrays) of arrays of one shape or one element each, in rows of memory: arrays of
-    one order of axes are turned before and back after; others are copied by the function."""
-    whole = [x for x in arrays if x.size > 1]
-    first = whole[0]
-    if first.flags.c_contiguous or any(x.strides != first.strides for x in whole):
+    """function(*arrays) of arrays that broadcast to one shape, of which it gets each as rows of
+    memory, or of one element: in the order in which NumPy's result has its axes, of the whole
+    shape; those that lie in memory otherwise as copies. Raises ValueError for other shapes."""
+    first = arrays[0]
+    if all(x.flags.c_contiguous and x.shape == first.shape for x in arrays) or first.size == 0:
         return function(*arrays)
-    order, back = _orders(first.shape, first.strides)
-    return function(*(x.transpose(order) if x.size > 1 else x for x in arrays)).transpose(back)
+    shape, order, back = joint_orders(tuple((x.shape, x.strides) for x in arrays))
+    turned = []
+    for x in arrays:
+        if x.size > 1:
+            x = x if x.shape == shape else np.broadcast_to(x, shape)
+            x = workspace.contiguous(x if order is None else x.transpose(order))
+        turned.append(x)
+    out = function(*turned)
+    return out if order is None else out.transpose(back)
+
+
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+"""A shape and strides."""
 
 
 @functools.lru_cache(maxsize=1024)
-def _orders(
-    shape: tuple[int, ...], strides: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The axes of an array from the outermost in memory on, and the order that reverses this."""
-    order = tuple(range(len(shape)))
-    if all(step > 0 for n, step in zip(shape, strides, strict=True) if n > 1):
-        order = tuple(sorted(order, key=lambda axis: -strides[axis]))
-    return order, tuple(sorted(order, key=order.__getitem__))
+def joint_orders(
+    layouts: tuple[Layout, ...],
+) -> tuple[tuple[int, ...], tuple[int, ...] | None, tuple[int, ...]]:
+    """The shape to which arrays broadcast; the axes of NumPy's result from the outermost in memory
+    on, None for row-major order; and the order that reverses this."""
+    shape = np.broadcast_shapes(*(own for own, _ in layouts))
+    strides = result_strides(shape, layouts, 1)
+    order = tuple(sorted(range(len(shape)), key=lambda axis: -strides[axis]))
+    back = tuple(sorted(order, key=order.__getitem__))
+    return shape, None if order == back == tuple(range(len(shape))) else order, back
+
+
+def result_strides(
+    shape: tuple[int, ...], layouts: Sequence[Layout], itemsize: int
+) -> tuple[int, ...]:
+    """The strides of NumPy's result for arrays that broadcast to `shape`."""
+    element = np.empty(1, f"u{itemsize}")
+    dummies = [np.lib.stride_tricks.as_strided(element, *each) for each in layouts]
+    made = np.nditer([*dummies, None], ["multi_index"]).operands[-1]  # reads nothing
+    return tuple(made.strides)
 
 
 class TurnedArrays(ActivationDefaults[np.ndarray]):

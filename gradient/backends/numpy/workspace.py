@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.numpy import filling, kernels, memory, transposes
+from gradient.backends.numpy import filling, kernels, memory, strided_copies, transposes
 from gradient.backends.required import Shape
 
 ALIGNMENT = 64
@@ -105,8 +105,10 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     made = empty(x.shape, x.dtype)
     if filling.repeats_one(x):
         filling.fill(made, x[(0,) * x.ndim])
-    elif type(x) is not np.ndarray or not transposes.copied(x, made):
+    elif type(x) is not np.ndarray:
         np.copyto(made, x)
+    elif not (transposes.copied(x, made) or strided_copies.copied(x, made)):
+        np.copyto(transposes.bits(made), transposes.bits(x))
     return made
 
 

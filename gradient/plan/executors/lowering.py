@@ -80,6 +80,10 @@ def _ufunc(name: str) -> Lowering:
 def _has_kernel(name: str, args: tuple[Any, ...]) -> bool:
     if name == "fmod":
         return remainders.takes(*args)
+    if name == "arctan2":
+        return elementary.takes_pair(*args)
+    if name in elementwise.FUNCTIONS and elementwise.turns(name, args[0]):
+        return True
     return name in elementary.EVERY and elementary.takes(name, args[0])
 
 

@@ -68,6 +68,42 @@ def copy_runs(start, stop, x, x0, x1, x2, y, y0, y1, y2, n1, n2, n, repeats):
 
 
 @strict_kernel
+def copy_strided(start, stop, x, begin, x0, x1, x2, step, n1, n2, n, y):
+    """y = x in row-major order: runs of n elements, those from start to stop of the runs along
+    three axes (the last two of n1 and n2 runs). x is flat: its first element is `begin`, and it has
+    the strides x0, x1 and x2 along these axes, and `step` along a run, any of which may be
+    negative."""
+    i, j, k = start // n2 // n1, start // n2 % n1, start % n2
+    for run in range(start, stop):
+        at, place = begin + i * x0 + j * x1 + k * x2, y[run * n : (run + 1) * n]
+        if step == 1:
+            source = x[at : at + n]
+            for m in range(n):
+                place[m] = source[m]
+        elif step == 2:
+            source = x[at : at + 2 * n - 1]
+            for m in range(n):
+                place[m] = source[2 * m]
+        elif step == -1:
+            source = x[at - n + 1 : at + 1]
+            for m in range(n):
+                place[m] = source[n - 1 - m]
+        elif step >= 0:
+            source = x[at : at + step * (n - 1) + 1]
+            for m in range(n):
+                place[m] = source[m * step]
+        else:
+            source = x[at + step * (n - 1) : at + 1]
+            for m in range(n):
+                place[m] = source[(m - n + 1) * step]
+        k += 1
+        if k == n2:
+            j, k = j + 1, 0
+            if j == n1:
+                i, j = i + 1, 0
+
+
+@strict_kernel
 def join(start, stop, a, n, a_row, b, m, b_row, out):
     """Elements start to stop of out (rows, n + m), whose rows are those of a (rows, n) and then
     those of b (rows, m); all are flat. The rows of a and b begin a_row and b_row elements apart."""

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from gradient.backends.numpy.kernels import arithmetic
+from gradient.backends.numpy.kernels import arctangents, arithmetic
 from gradient.backends.numpy.kernels import trigonometry as waves
 from gradient.backends.numpy.kernels.arithmetic import choose, with_sign
 from gradient.backends.numpy.kernels.compilation import inlined, strict_kernel
@@ -22,6 +22,8 @@ _floored, _truncated, _rounded = arithmetic.floored, arithmetic.truncated, arith
 _raised = arithmetic.raised
 _is_moderate, _sine, _cosine = waves.is_moderate, waves.sine, waves.cosine
 _tangent = waves.tangent
+_angle, _arctangent, _power = arctangents.angle, arctangents.arctangent, arctangents.power
+_arcsine, _arccosine = arctangents.arcsine, arctangents.arccosine
 
 I8 = np.int64
 LOG10_E8, LOG_2 = 0.4342944819032518, 0.6931471805599453
@@ -117,7 +119,8 @@ def smaller(start, stop, a, b, y):
 
 @inlined
 def _waves(start, stop, x, y, quick, full):
-    """In float64. Blocks with larger numbers are computed by the C library."""
+    """In float64. Larger numbers are computed by the C library, and a block with one without
+    vectors: a number's bits do not depend on those around it."""
     for first in range(start, stop, BLOCK):
         a, b = x[first : min(first + BLOCK, stop)], y[first : min(first + BLOCK, stop)]
         others = 0
@@ -125,7 +128,8 @@ def _waves(start, stop, x, y, quick, full):
             others |= not _is_moderate(get(a, i))
         if others:
             for i in range(a.size):
-                put(b, i, real(a, full(F8(get(a, i)))))
+                u = F8(get(a, i))
+                put(b, i, real(a, quick(u) if _is_moderate(u) else full(u)))
         else:
             for i in range(a.size):
                 put(b, i, real(a, quick(F8(get(a, i)))))
@@ -226,17 +230,67 @@ def arctanh(start, stop, x, y):
 
 
 @strict_kernel
+def arccosh(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        u = F8(get(x, i))
+        whole = log_of(u + math.sqrt((u - 1.0) * (u + 1.0)))
+        put(y, i, real(x, choose(u < 1.0, np.nan, whole)))
+
+
+@strict_kernel
+def arctan(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        put(y, i, real(x, _arctangent(F8(get(x, i)))))
+
+
+@strict_kernel
+def arcsin(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        put(y, i, real(x, _arcsine(F8(get(x, i)))))
+
+
+@strict_kernel
+def arccos(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        put(y, i, real(x, _arccosine(F8(get(x, i)))))
+
+
+@strict_kernel
+def arctan2(start, stop, a, b, y):
+    a, b, y = a[start:stop], b[start:stop], y[start:stop]
+    for i in range(y.size):
+        put(y, i, real(y, _angle(F8(get(a, i)), F8(get(b, i)))))
+
+
+@strict_kernel
+def power(start, stop, a, b, y):
+    """a and b are of one size, or one of them is a number, of size 1."""
+    every_a, every_b = np.full(BLOCK, a[0]), np.full(BLOCK, b[0])
+    for first in range(start, stop, BLOCK):
+        last = min(first + BLOCK, stop)
+        u = a[first:last] if a.size > 1 else every_a[: last - first]
+        v = b[first:last] if b.size > 1 else every_b[: last - first]
+        z = y[first:last]
+        for i in range(z.size):
+            put(z, i, real(z, _power(F8(get(u, i)), F8(get(v, i)))))
+
+
+@strict_kernel
 def hypot(start, stop, a, b, y):
     """Without overflow; inf if one is infinite, even if the other is NaN."""
     a, b, y = a[start:stop], b[start:stop], y[start:stop]
     for i in range(y.size):
-        u, v = abs(F8(a[i])), abs(F8(b[i]))
+        u, v = abs(F8(get(a, i))), abs(F8(get(b, i)))
         high = choose(u > v, u, v)
         # A power of two, which is exact.
         scale = choose(high > 2.0**500, 2.0**-600, choose(high < 2.0**-500, 2.0**600, 1.0))
         c, d = u * scale, v * scale
         size = math.sqrt(c * c + d * d) * (1.0 / scale)
-        y[i] = choose((u == np.inf) | (v == np.inf), np.inf, size)
+        put(y, i, real(y, choose((u == np.inf) | (v == np.inf), np.inf, size)))
 
 
 @strict_kernel

@@ -3,8 +3,9 @@ one size, or one of them is a number, of size 1.
 
 They are exact. Where a / b is below 2^23 (float64: 2^52), its integer part q is at most one too
 large after rounding, so a - q b in one rounding is the remainder, or b less than it. A block with
-other numbers is computed by the C library, one number after another. Integers are divided as
-float64; so are blocks of int64 below 2^52.
+other numbers is computed by the C library, one number after another. 16-bit floats, given as
+`half_precision.stored`, are divided as float32. Integers are divided as float64; so are blocks of
+int64 below 2^52.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gradient.backends.numpy.kernels.arithmetic import (
     with_sign,
 )
 from gradient.backends.numpy.kernels.compilation import inlined, of_numbers, strict_kernel
+from gradient.backends.numpy.kernels.half_precision import get, put, real
 
 BLOCK = 512
 """Elements that are tried together."""
@@ -61,8 +63,8 @@ def _result(rest, a, b, zero, one, what):
 
 @inlined
 def _divide(start, stop, a, b, y, what):
-    zero, one = a.dtype.type(0), a.dtype.type(1)
-    most = a.dtype.type(2.0**23 if a.itemsize == 4 else 2.0**52)
+    zero, one = real(a, 0), real(a, 1)
+    most = real(a, 2.0**52 if a.itemsize == 8 else 2.0**23)
     every_a, every_b = np.full(BLOCK, a[0]), np.full(BLOCK, b[0])
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
@@ -73,13 +75,14 @@ def _divide(start, stop, a, b, y, what):
         inexact = 0
         if apart:
             for i in range(z.size):
-                rest, is_exact = _rest(u[i], v[i], zero, most)
+                c, d = get(u, i), get(v, i)
+                rest, is_exact = _rest(c, d, zero, most)
                 inexact |= not is_exact
-                z[i] = _result(rest, u[i], v[i], zero, one, what)
+                put(z, i, _result(rest, c, d, zero, one, what))
         if inexact or not apart:
             for i in range(z.size):
-                rest = np.fmod(u[i], v[i])
-                z[i] = _result(rest, u[i], v[i], zero, one, what)
+                c, d = get(u, i), get(v, i)
+                put(z, i, _result(np.fmod(c, d), c, d, zero, one, what))
 
 
 @strict_kernel

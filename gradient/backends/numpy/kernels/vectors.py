@@ -19,7 +19,7 @@ from gradient.backends.numpy.kernels.cpu import BYTES as BYTES
 from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.llvm_types import I32, I64
 
-LANES = {types.float32: BYTES // 4, types.float64: BYTES // 8}
+LANES = {types.float32: BYTES // 4, types.float64: BYTES // 8, types.uint16: BYTES // 2}
 
 
 class Vector(types.Type):
@@ -203,6 +203,8 @@ def name_of(type_: Any) -> str:
 
 def vector_of(element: Any) -> Any:
     """LLVM's type of `Vector`."""
+    if isinstance(element, ir.IntType):
+        return ir.VectorType(element, BYTES * 8 // element.width)
     return ir.VectorType(element, BYTES // (4 if isinstance(element, ir.FloatType) else 8))
 
 
