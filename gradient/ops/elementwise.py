@@ -86,7 +86,7 @@ def power(be: Backend, a: Any, b: Any) -> Any:
     if (type(b) is float or type(b) is int) and (b == 3 or b == -2) and _is_float(a):
         return _by_products(be, a, b)
     if type(b) is not float:
-        return be.power(a, b) if hasattr(b, "dtype") else a**b
+        return be.power(a, b) if hasattr(b, "dtype") or a.dtype.kind == "c" else a**b
     roots = b in (0.5, -0.5)
     if roots and a.dtype != float16.numpy:
         if b > 0:
@@ -95,7 +95,7 @@ def power(be: Backend, a: Any, b: Any) -> Any:
         return be.astype(1 / be.sqrt(wide), a.dtype)
     if roots or a.dtype == bfloat16.numpy:
         return be.power(a, be.full((), b, a.dtype))
-    return a**b
+    return be.power(a, b) if a.dtype.kind == "c" else a**b
 
 
 def _is_float(a: Any) -> bool:

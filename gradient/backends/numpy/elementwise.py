@@ -44,6 +44,17 @@ P = ParamSpec("P")
 Method = Callable[Concatenate[Any, P], np.ndarray]
 
 
+def _of_large(a: Any, b: Any, out: np.ndarray) -> np.ndarray:
+    """The complex numbers a ** b, where `out` is infinite or NaN from e^(b log a): NumPy multiplies
+    for whole b, and so gets NaN from infinities. As in PyTorch, so it is for 2, 3 and -2."""
+    if type(b) is not np.ndarray and b in (1, 2, 3, -2):
+        return out
+    if type(a) is not np.ndarray and a == 1:
+        return np.ones_like(out)
+    kind = out.dtype
+    return np.where(np.isfinite(out), out, np.exp(b * np.log(np.asarray(a, kind)))).astype(kind)
+
+
 def _by_kernel(default: Method[P], family: str) -> Method[P]:
     """Override a method by the kernel of its name, which takes arrays (for a gradient two) and
     numbers."""
@@ -105,8 +116,10 @@ class ElementwiseKernels(TurnedArrays):
         threads.parallel_for(*where_launch(condition, a, b, out))
         return out
 
-    def power(self, a: Any, b: np.ndarray) -> np.ndarray:
+    def power(self, a: Any, b: Any) -> np.ndarray:
         out = a**b
+        if out.dtype.kind == "c":
+            return out if np.isfinite(out).all() else _of_large(a, b, out)
         if b.dtype.kind == "f" and (b == 0.5).any():  # NumPy may compute sqrt if an exponent is 0.5
             return np.where((b == 0.5) & ((a == 0) | np.isinf(a)), np.abs(out.dtype.type(a)), out)
         return out
