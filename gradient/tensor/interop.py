@@ -183,7 +183,13 @@ class Interop(Arithmetic):
         """Return the stride of each dimension, or of one, in elements."""
         if is_packed(self.array) and not self.array.dtype.elementwise:
             refuse("stride", self)
-        steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
+        shape = self.array.shape
+        if 0 in shape:  # NumPy has strides of 0 for them
+            from gradient.backends.memory_order import row_major
+
+            steps = row_major(shape)
+        else:
+            steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
         return steps if dim is None else steps[axis_of(dim, len(steps))]
 
     def storage_offset(self) -> int:
