@@ -51,7 +51,7 @@ class ArrayAPIBackend(Backend[Array]):
             return x
         if dtype.char == "B" and x.dtype.char == "d":
             x = x.astype(np.int64)  # numbers beyond uint8 wrap; in C this is undefined
-        if 0 in x.strides and x.size:
+        if x.base is not None and 0 in x.strides and x.size:
             return _in_its_order(x, lambda x: x.astype(dtype, "C"))
         return x.astype(dtype)
 

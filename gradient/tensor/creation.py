@@ -222,10 +222,13 @@ def _like(
         make, kind = _maker(backend, dtype)
     elif isinstance(kind, PackedDType):
         make = maker_of(op, array, backend)
-    shape = array.shape
-    order = order_like(op, array, backend.strided and make is backend, memory_format)
-    if order is not None:
-        shape = tuple(shape[d] for d in order)
+    shape, order = array.shape, None
+    if memory_format is not None or (
+        backend.strided and (flags := array.flags) is not None and not flags.c_contiguous
+    ):
+        order = order_like(op, array, backend.strided and make is backend, memory_format)
+        if order is not None:
+            shape = tuple(shape[d] for d in order)
     return shape, make, kind, backend, order
 
 
@@ -240,7 +243,9 @@ def empty_like(
 ) -> Tensor:
     """An uninitialised tensor of the shape, dtype, device and order in memory of `input`."""
     shape, make, kind, backend, order = _like("empty_like", input, dtype, device, memory_format)
-    array = turned_back(make.empty(shape, kind), backend, order)
+    array = make.empty(shape, kind)
+    if order is not None:
+        array = turned_back(array, backend, order)
     return finished(array, backend, requires_grad)
 
 
@@ -255,7 +260,9 @@ def zeros_like(
 ) -> Tensor:
     """Zeros of the shape, dtype, device and order in memory of `input`."""
     shape, make, kind, backend, order = _like("zeros_like", input, dtype, device, memory_format)
-    array = turned_back(make.zeros(shape, kind), backend, order)
+    array = make.zeros(shape, kind)
+    if order is not None:
+        array = turned_back(array, backend, order)
     return finished(array, backend, requires_grad)
 
 
@@ -270,7 +277,9 @@ def ones_like(
 ) -> Tensor:
     """Ones of the shape, dtype, device and order in memory of `input`."""
     shape, make, kind, backend, order = _like("ones_like", input, dtype, device, memory_format)
-    array = turned_back(make.ones(shape, kind), backend, order)
+    array = make.ones(shape, kind)
+    if order is not None:
+        array = turned_back(array, backend, order)
     return finished(array, backend, requires_grad)
 
 
