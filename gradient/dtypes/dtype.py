@@ -228,7 +228,8 @@ class finfo:  # noqa: N801 (PyTorch's name)
 
     def __repr__(self) -> str:
         return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, "
-                f"eps={self.eps:g}, tiny={self.tiny:g}, dtype={self.dtype})")  # fmt: skip
+                f"eps={self.eps:g}, smallest_normal={self.smallest_normal:g}, tiny={self.tiny:g}, "
+                f"dtype={self.dtype})")  # fmt: skip
 
 
 class iinfo:  # noqa: N801 (PyTorch's name)

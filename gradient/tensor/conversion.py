@@ -110,11 +110,16 @@ class Conversion(Arithmetic):
     @overload
     def type(self, dtype: DTypeLike, non_blocking: bool = False) -> Tensor: ...
     def type(self, dtype: DTypeLike | None = None, non_blocking: bool = False) -> str | Tensor:
-        """Return the dtype's name, or this tensor cast to `dtype`. `dtype` may also be one of
+        """Return the dtype's name (under `compat.torch` the old type's, such as
+        "torch.FloatTensor"), or this tensor cast to `dtype`. `dtype` may also be one of
         PyTorch's old types, such as `FloatTensor`, or its name, "torch.cuda.FloatTensor", which
         set the device as well. `Tensor` itself stands for the default dtype."""
         if dtype is None:
-            return repr(self.dtype)
+            if DType.package != "torch":
+                return repr(self.dtype)
+            from gradient.tensor.old_forms import name_of_type
+
+            return name_of_type(self.dtype, self.backend.device)
         if isinstance(dtype, builtins.type) and issubclass(type(self), dtype):
             dtype = get_default_dtype()
         device = getattr(dtype, "device", None)
