@@ -328,3 +328,21 @@ def test_reversed() -> None:
     x: Any = gradient.arange(6).reshape(3, 2)
     assert reversed(x).tolist() == [[4, 5], [2, 3], [0, 1]]
     assert reversed(gradient.tensor(3)).item() == 3 and reversed(gradient.ones(0)).shape == (0,)
+
+
+def test_a_class_with_a_dispatch_is_refused() -> None:
+    class Dispatched(gradient.Tensor):
+        @classmethod
+        def __torch_dispatch__(
+            cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return func(*args, **kwargs or {})
+
+    tensor: Any = gradient.Tensor
+    for make in (
+        lambda: gradient.ones(2).as_subclass(Dispatched),
+        lambda: tensor._make_subclass(Dispatched, gradient.ones(2)),
+        lambda: tensor._make_wrapper_subclass(Dispatched, (2,)),
+    ):
+        with pytest.raises(BackendError, match="the __torch_dispatch__ of Dispatched would never"):
+            make()
