@@ -222,7 +222,7 @@ class finfo:  # noqa: N801 (PyTorch's name)
         limits = ml_dtypes.finfo(dtype.numpy if element is None else element)
         self.dtype, self.bits = dtype.name, dtype.bits
         self.eps = float(limits.eps)
-        self.resolution = float(limits.resolution) if element is None else 1.0
+        self.resolution = float(f"{float(limits.resolution):.0e}") if element is None else 1.0
         self.max, self.min = float(limits.max), float(limits.min)
         self.tiny = self.smallest_normal = float(limits.smallest_normal)
 

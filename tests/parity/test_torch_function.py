@@ -233,6 +233,12 @@ results["dtypes"] = [
     [str(getattr(torch, n)), repr(getattr(torch, n)), str(torch.zeros(1, dtype=getattr(torch, n)))]
     for n in names.split()
 ] + [getattr(torch, str(torch.zeros(1).dtype)[6:]) is torch.float32]
+results["texts"] = [
+    [torch.zeros(1, dtype=getattr(torch, n)).type() for n in names.split()],
+    str(p.shape), repr(torch.Size([])), f"{p.shape}", str(p.layout), repr(torch.channels_last),
+    repr(torch.max(p, 0)), p.type("torch.DoubleTensor").type(), p.type(p.double().type()).type(),
+    repr(torch.finfo(torch.float32)), repr(torch.finfo(torch.bfloat16)),
+]
 json.dump(results, sys.stdout)
 '''
 
