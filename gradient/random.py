@@ -23,7 +23,7 @@ from gradient.tensor.arguments import (
     size_of,
     tensor_of,
 )
-from gradient.tensor.creation import backend_of, finished
+from gradient.tensor.creation import backend_of, finished, order_like, turned_back
 from gradient.tensor.generator import (
     Generator,
     default_generator,
@@ -166,9 +166,13 @@ def rand_like(
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
+    memory_format: object = None,
 ) -> Tensor:
-    """Draw from the uniform distribution on [0, 1), with the shape, dtype and device of `input`."""
-    return _drawn_like("rand_like", "uniform", input, generator, dtype, device, requires_grad)
+    """Draw from the uniform distribution on [0, 1), with the shape, dtype, device and
+    order in memory of `input`."""
+    shape, dtype, device = _like("rand_like", input, dtype, device)
+    drawn = _drawn("rand_like", "uniform", shape, generator, dtype, device, False)
+    return _ordered_like("rand_like", input, drawn, memory_format, requires_grad)
 
 
 @creation_op_like
@@ -179,23 +183,31 @@ def randn_like(
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
+    memory_format: object = None,
 ) -> Tensor:
-    """Draw from the standard normal distribution, with the shape, dtype and device of `input`."""
-    return _drawn_like("randn_like", "normal", input, generator, dtype, device, requires_grad)
+    """Draw from the standard normal distribution, with the shape, dtype, device and
+    order in memory of `input`."""
+    shape, dtype, device = _like("randn_like", input, dtype, device)
+    drawn = _drawn("randn_like", "normal", shape, generator, dtype, device, False)
+    return _ordered_like("randn_like", input, drawn, memory_format, requires_grad)
 
 
-def _drawn_like(
-    caller: str,
-    kind: str,
-    input: Any,
-    generator: Generator | None,
-    dtype: DTypeLike | None,
-    device: DeviceLike,
-    requires_grad: bool,
-) -> Tensor:
+def _like(caller: str, input: Any, dtype: DTypeLike | None, device: DeviceLike) -> Any:
+    """The shape, dtype and device of a tensor, or those that are given."""
     dtype = tensor_of(caller, input).dtype if dtype is None else dtype
-    device = input.device if device is None else device
-    return _drawn(caller, kind, input.shape, generator, dtype, device, requires_grad)
+    return input.shape, dtype, input.device if device is None else device
+
+
+def _ordered_like(
+    caller: str, input: Any, drawn: Any, memory_format: object, requires_grad: bool
+) -> Tensor:
+    """What was drawn, with its dimensions in memory as those of `input`, or as the format says. The
+    numbers at each place are those of a row-major tensor."""
+    array, backend = drawn.array, drawn.backend
+    order = order_like(caller, input.array, input.backend.strided, memory_format)
+    if order is not None:
+        array = backend.copy(backend.permute(array, tuple(order)))
+    return finished(turned_back(array, backend, order), backend, requires_grad)
 
 
 @creation_op
@@ -228,16 +240,16 @@ def randint_like(
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
+    memory_format: object = None,
 ) -> Tensor:
-    """Draw integers from [low, high), or from [0, high) given one number, with the shape, dtype and
-    device of `input`."""
+    """Draw integers from [low, high), or from [0, high) given one number, with the shape, dtype,
+    device and order in memory of `input`."""
     low, high = (0, low) if high is None else (low, high)
     if isinstance(high, Variable):
         high = int(number_of("randint_like", "high", high))
-    dtype = tensor_of("randint_like", input).dtype if dtype is None else dtype
-    device = input.device if device is None else device
-    shape = input.shape
-    return _integers("randint_like", low, high, shape, generator, dtype, device, requires_grad)
+    shape, dtype, device = _like("randint_like", input, dtype, device)
+    drawn = _integers("randint_like", low, high, shape, generator, dtype, device, False)
+    return _ordered_like("randint_like", input, drawn, memory_format, requires_grad)
 
 
 def _integers(

@@ -211,7 +211,7 @@ def of_two(made: Op) -> Callable[..., Any]:
                     z = on_device_of(backend, function, x, y)
                 z = cast_result(backend, z, x, y)
         except Exception as error:
-            out = by_operand(reflected(operator), input, b)
+            out = by_operand(made.public_name, reflected(operator), input, b)
             if out is not NotImplemented:
                 return out
             if (placed := on_one_device((input, b))) is not None:

@@ -16,15 +16,31 @@ EXCHANGED = {"__lt__": "__gt__", "__le__": "__ge__", "__gt__": "__lt__", "__ge__
 def reflected(operator: Callable[[Any, Any], Any] | None) -> str:
     """Return the name of the reflected method, such as `__radd__`, which Python calls on the right
     operand if the left one returns NotImplemented."""
-    name = "" if operator is None else operator.__name__
+    name = "" if operator is None else operator.__name__.strip("_")
     return EXCHANGED.get(f"__{name}__", f"__r{name}__")
 
 
-def by_operand(method: str, left: Any, right: Any) -> Any:
-    """Return the result of the right operand's method, or NotImplemented if its class has none.
+def _unasked(name: str, left: Any, right: Any) -> Any:
+    return NotImplemented
+
+
+by_protocol: Callable[[str, Any, Any], Any] = _unasked
+"""What the `__torch_function__` of an operand returns; `tensor.overriding` sets it."""
+
+
+def by_operand(name: str, method: str, left: Any, right: Any) -> Any:
+    """Return the result of the right operand's method, or of the `__torch_function__` of either;
+    NotImplemented if their classes have none.
 
     Numbers, arrays and Python's containers have such methods too; theirs are not called.
+
+    Args:
+        name: the operation's name.
+        method: the reflected method, such as "__radd__".
     """
+    for each in (left, right):
+        if hasattr(type(each), "__torch_function__") and not isinstance(each, Variable):
+            return by_protocol(name, left, right)
     kind = type(right)
     if isinstance(right, Variable) or kind.__module__ == "builtins" or hasattr(kind, "__array__"):
         return NotImplemented

@@ -1,4 +1,4 @@
-"""PyTorch's `out=`, `layout=`, `memory_format=` and `pin_memory=`, for functions without them.
+"""PyTorch's `out=`, `layout=` and `pin_memory=`, for functions without them.
 
 They are handled only after a call has failed because of an unknown keyword. So calls without them
 cost nothing more.
@@ -28,9 +28,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 ASKED_TOO_MUCH = MemoryError, ValueError, OverflowError
 """NumPy's exceptions for an array larger than the free memory, or than any memory."""
 
-LAYOUTS = frozenset(("layout", "memory_format", "pin_memory"))
-"""Keywords of creation ops that have no effect: tensors are strided and row-major, and only
-`Tensor.pin_memory` pins memory."""
+LAYOUTS = frozenset(("layout", "pin_memory"))
+"""Keywords of creation ops that have no effect: tensors are strided, and only `Tensor.pin_memory`
+pins memory."""
 
 
 def beyond_memory(
@@ -142,6 +142,9 @@ def _accepting(function: Any, others: frozenset[str], name: str = "") -> Any:
             if ours := beyond_memory(function, args, named, error):
                 raise ours from error
             raise
+        if (layout := named.get("layout")) is not None and str(layout)[-8:] != ".strided":
+            fix = "sparse tensors are made by x.to_sparse() and sparse_coo_tensor"
+            raise TypeMismatch(sentence(caller, "layout gradient.strided", repr(layout), fix))
         kept = {name: value for name, value in named.items() if name not in others}
         known = inspect.signature(function).parameters if "pin_memory" in others else ()
         like_out = [name for name in ("dtype", "device") if name in known]

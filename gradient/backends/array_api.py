@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class ArrayAPIBackend(Backend[Array]):
             return x
         if dtype.char == "B" and x.dtype.char == "d":
             x = x.astype(np.int64)  # numbers beyond uint8 wrap; in C this is undefined
+        if x.base is not None and 0 in x.strides and x.size:
+            return _in_its_order(x, lambda x: x.astype(dtype, "C"))
         return x.astype(dtype)
 
     def bitcast(self, x: Array, dtype: np.dtype) -> Array:
@@ -61,6 +64,8 @@ class ArrayAPIBackend(Backend[Array]):
         return self.xp.array(x, order="C")
 
     def clone(self, x: Array) -> Array:
+        if 0 in x.strides and x.size:  # "K" would make such a dimension the innermost
+            return _in_its_order(x, self.copy)
         return self.xp.array(x, order="K")
 
     # Elementwise: NumPy's function if it has one, else the composed default ----------------------
@@ -328,3 +333,11 @@ class ArrayAPIBackend(Backend[Array]):
                 for i, size in enumerate(index.shape)
             ]
         )
+
+
+def _in_its_order(x: Array, copy: Callable[[Array], Array]) -> Array:
+    """What `copy`, which gives row-major arrays, makes of x, in the order of x's dimensions."""
+    from gradient.backends.memory_order import dimension_order, positions  # rarely needed
+
+    order = dimension_order(x.shape, x.strides)
+    return copy(x.transpose(order)).transpose(positions(order))

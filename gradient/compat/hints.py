@@ -9,11 +9,13 @@ FLOAT8 = "the 8-bit floats are float8_e4m3fn and float8_e5m2"
 RETIRED = "retired in PyTorch too: use gradient.linalg."
 SCIPY = f"use scipy.special on x.numpy(), which has no gradient ({PAGE})"
 MASKED = f"the functions of gradient.masked take a tensor and a mask= ({PAGE})"
+DISPATCH = f"there is no dispatcher: a class can have a __torch_function__ ({PAGE})"
 TRACING = f"there is no tracing of programs; gradient.compile records and replays ({PAGE})"
 STORAGE = "use TypedStorage(data, dtype=...), or what x.storage() gives"
 
 HINTS = {
     "gradient.optim.SparseAdam": "gradients are dense: use optim.Adam",
+    "gradient.utils._python_dispatch": DISPATCH,
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
     **dict.fromkeys(
         [f"gradient.float8_{name}" for name in (

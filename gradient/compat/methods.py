@@ -14,6 +14,7 @@ from gradient import functional, signal
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
+from gradient.backends.memory_order import row_major
 from gradient.compat import creation, histograms, native, sparse, storage
 from gradient.compat import functional as compat_functional
 from gradient.compat.storage import TypedStorage, UntypedStorage
@@ -87,7 +88,7 @@ class RareMethods:
             if shown.dtype is not self.dtype:
                 raise DTypeError(sentence("set_", f"a source of {self.dtype}", shown.dtype))
             if size is not None:
-                steps = _row_major(size) if stride is None else stride
+                steps = row_major(size) if stride is None else stride
                 shown = shown.as_strided(size, steps, storage_offset)
         changed: Any = self
         changed.data = shown
@@ -229,13 +230,6 @@ class RareMethods:
     def is_distributed(self: Any) -> bool:
         """False"""
         return False
-
-
-def _row_major(size: Sequence[int]) -> list[int]:
-    steps = [1]
-    for n in list(size)[:0:-1]:
-        steps.insert(0, steps[0] * max(n, 1))
-    return steps if len(size) else []
 
 
 def _mapped(caller: str, x: Any, others: list[Any], function: Callable[..., Any]) -> Any:

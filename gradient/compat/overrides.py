@@ -155,10 +155,21 @@ def asking(function: Any, module: str) -> Any:
     return call
 
 
-def let_ask(module: ModuleType, name: str) -> None:
-    """Replace the functions of a module by such that ask, once."""
+SHARED = {
+    "adaptive_avg_pool1d", "avg_pool1d", "bilinear", "channel_shuffle", "conv1d", "conv2d",
+    "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity",
+    "hardshrink", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "prelu",
+}  # fmt: skip
+"""Functions of `torch.nn.functional` that are those of `torch`; others are asked by two names."""
+
+
+def let_ask(module: ModuleType, name: str, of_package: Callable[[str], Any]) -> None:
+    """Replace the functions of a module by such that ask, once. `of_package` gives those of `torch`
+    that it shares."""
     for key, found in tuple(vars(module).items()):
         if not isinstance(found, FunctionType) or key.startswith("_") or key in NOT_ASKED:
             continue
-        if found.__module__ != name:
+        if name == "torch.nn.functional" and key in SHARED:
+            setattr(module, key, of_package(key))
+        elif found.__module__ != name:
             setattr(module, key, asking(found, name))

@@ -139,9 +139,8 @@ def _nodes() -> Iterator[NodeDef]:
     yield NodeDef(
         defaultdict, _defaultdict_flatten, _defaultdict_unflatten, _defaultdict_flatten_with_keys
     )
-    sequences: list[Any] = [list, tuple, Size]
-    for kind in sequences:
-        make = partial(_sequence_unflatten, kind)
+    for kind, made in ((list, list), (tuple, tuple), (Size, tuple)):  # whose parts may be no ints
+        make = partial(_sequence_unflatten, made)
         yield NodeDef(kind, _sequence_flatten, make, _sequence_flatten_with_keys)
     yield NodeDef(
         deque, _deque_flatten, lambda values, maxlen: deque(values, maxlen),
@@ -293,11 +292,11 @@ def tree_map(
 ) -> PyTree:
     """`func` of each leaf, and of what is at the same place in other trees."""
     leaves, form = tree_flatten(tree, is_leaf)
-    columns = [leaves, *(_parts_at(form, rest) for rest in rests)]
+    columns = [leaves, *(_parts_at(form, rest, "tree_map") for rest in rests)]
     return form.unflatten([func(*row) for row in zip(*columns, strict=True)])
 
 
-def _parts_at(form: TreeSpec, tree: Any) -> list[Any]:
+def _parts_at(form: TreeSpec, tree: Any, caller: str) -> list[Any]:
     """What a tree has where a form has leaves."""
     if form.is_leaf():
         return [tree]
@@ -305,20 +304,27 @@ def _parts_at(form: TreeSpec, tree: Any) -> list[Any]:
     if node is not None and {node.type, form.type} <= _DICTS:  # of any type, in any order
         keys = form.context[1] if form.type is defaultdict else form.context
         if set(keys) != set(tree):
-            raise ArgumentError(sentence("tree_map", f"the keys {keys}", list(tree)))
+            missing = [key for key in keys if key not in tree]
+            extra = [key for key in tree if key not in keys]
+            got = f"{list(tree)}, of which {extra} are not expected and {missing} are missing"
+            raise ArgumentError(sentence(caller, f"the keys {keys} as in the first tree", got))
         rows = zip(form.children_specs, keys, strict=True)
-        return [leaf for each, key in rows for leaf in _parts_at(each, tree[key])]
+        return [leaf for each, key in rows for leaf in _parts_at(each, tree[key], caller)]
     if node is None or node.type is not form.type:
         expected = f"a {form.type.__name__} as in the first tree"
-        raise ArgumentError(sentence("tree_map", expected, type(tree).__name__))
+        raise ArgumentError(sentence(caller, expected, type(tree).__name__))
     parts, context = node.flatten_fn(tree)
     alike = node.type is deque or context == form.context  # its maximal length may differ
-    if len(parts) != form.num_children or not alike:
-        raise ArgumentError(sentence("tree_map", f"the parts {form}", context or len(parts)))
+    if len(parts) != form.num_children:
+        expected = f"a {form.type.__name__} of {form.num_children} parts as in the first tree"
+        raise ArgumentError(sentence(caller, expected, f"{len(parts)} parts"))
+    if not alike:
+        expected = f"a {form.type.__name__} of context {form.context} as in the first tree"
+        raise ArgumentError(sentence(caller, expected, context))
     return [
         leaf
         for each, part in zip(form.children_specs, parts, strict=True)
-        for leaf in _parts_at(each, part)
+        for leaf in _parts_at(each, part, caller)
     ]
 
 
@@ -383,7 +389,8 @@ def tree_map_with_path(
     """As `tree_map`, of `func(path, leaf, ...)`."""
     found, form = tree_flatten_with_path(tree, is_leaf)
     columns = [*zip(*found, strict=True)] or [(), ()]
-    rows = zip(*columns, *(_parts_at(form, rest) for rest in rests), strict=True)
+    others = (_parts_at(form, rest, "tree_map_with_path") for rest in rests)
+    rows = zip(*columns, *others, strict=True)
     return form.unflatten([func(*row) for row in rows])
 
 

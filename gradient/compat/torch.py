@@ -15,6 +15,7 @@ import importlib.util
 import multiprocessing.spawn
 import runpy
 import sys
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -92,7 +93,7 @@ def _prepared(found: Any) -> Any:
         if found.__name__ in ASKING:
             from gradient.compat.overrides import let_ask
 
-            let_ask(found, ASKING[found.__name__])
+            let_ask(found, ASKING[found.__name__], partial(getattr, sys.modules["torch"]))
     return found
 
 

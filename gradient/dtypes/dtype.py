@@ -222,13 +222,14 @@ class finfo:  # noqa: N801 (PyTorch's name)
         limits = ml_dtypes.finfo(dtype.numpy if element is None else element)
         self.dtype, self.bits = dtype.name, dtype.bits
         self.eps = float(limits.eps)
-        self.resolution = float(limits.resolution) if element is None else 1.0
+        self.resolution = float(f"{float(limits.resolution):.0e}") if element is None else 1.0
         self.max, self.min = float(limits.max), float(limits.min)
         self.tiny = self.smallest_normal = float(limits.smallest_normal)
 
     def __repr__(self) -> str:
         return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, "
-                f"eps={self.eps:g}, tiny={self.tiny:g}, dtype={self.dtype})")  # fmt: skip
+                f"eps={self.eps:g}, smallest_normal={self.smallest_normal:g}, tiny={self.tiny:g}, "
+                f"dtype={self.dtype})")  # fmt: skip
 
 
 class iinfo:  # noqa: N801 (PyTorch's name)

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gradient.errors import FileFormatError
+from gradient.errors import FileFormatError, TypeMismatch, sentence
 from gradient.io.regular_file import Source, file_format
 from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.io.structure import Encoder, decode
 from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
-from gradient.tensor.device import DeviceLike
+from gradient.tensor.device import Device, DeviceLike
 
 __all__ = ["load", "save"]
 
@@ -66,10 +66,15 @@ def load(f: Source, map_location: Any = None, *, weights_only: bool = True) -> A
     Raises:
         ModelNotFound: there is no such file.
         FileFormatError: it is damaged, or of another format.
+        TypeMismatch: `map_location` is none of these.
     """
     devices = map_location if isinstance(map_location, dict) else {}
     if callable(map_location) or isinstance(map_location, dict):
         map_location = devices.get("cpu")
+    for device in (map_location, *devices.values()):
+        if device is not None and not isinstance(device, (str, Device)):
+            expected = "map_location, a device, a dict of devices or a function"
+            raise TypeMismatch(sentence("load", expected, repr(device)))
     if file_format(f) == "zip":
         if devices:
             return TorchFile(f).structure(devices)

@@ -285,12 +285,17 @@ class Module(Hooked, StateDictHooked, Members):
         """Move to a device, a floating dtype or both; integer and bool tensors keep their dtype.
 
         `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`. Quantised weights keep their
-        dtype too, but the rows that an embedding looks up in one have the new dtype.
+        dtype too, but the rows that an embedding looks up in one have the new dtype. A
+        `memory_format` has no effect: layers compute with row-major weights.
         """
         if len(args) > 3:
             expected = "a device, a dtype or a tensor, then non_blocking"
             raise TypeMismatch(sentence("Module.to", expected, f"{len(args)} arguments"))
         device, dtype, non_blocking = destination(args, device, dtype, non_blocking, tensor)
+        if memory_format is not None:
+            from gradient.tensor.layout import check  # few programs name one
+
+            check("Module.to", memory_format)
         if dtype is not None and (dtype.is_packed or not dtype.is_floating_point):
             fix = ", which is packed; gradient.quantization.quantize_ packs a model's weights"
             raise TypeMismatch(

@@ -3,17 +3,17 @@ lazy layers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeGuard, cast
 
 from gradient import absent
 from gradient.autograd.inference import is_inference, refuse_leaf
 from gradient.autograd.node import leaf_node
 from gradient.dtypes import DType
-from gradient.errors import ArgumentError, DTypeError, TypeMismatch
+from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
-from gradient.tensor.overriding import disabled
+from gradient.tensor.overriding import disabled, is_overriding
 
 __all__ = [
     "Buffer",
@@ -24,20 +24,58 @@ __all__ = [
 ]
 
 
-class Parameter(Tensor):
+class _Kind(type):
+    """The type of Parameter and Buffer. `Parameter(data)` of a class with a `__torch_function__` is
+    a tensor of that class, and yet an instance of Parameter, as in PyTorch."""
+
+    mark: str
+    """The attribute that such tensors have."""
+
+
+def _is_instance(cls: Any, instance: object) -> bool:
+    """`isinstance(instance, cls)`; it takes several times as long as Python's own, so it is that of
+    the classes only when there is such a tensor."""
+    if type.__instancecheck__(cls, instance):
+        return True
+    mark = vars(cls).get("mark")
+    return mark is not None and isinstance(instance, Tensor) and mark in vars(instance)
+
+
+def _marked(cls: _Kind, data: Any, requires_grad: bool | None = None) -> Any:
+    """A tensor of the class of `data` that is an instance of Parameter or Buffer."""
+    made = data.detach()
+    if type(made) is not type(data):
+        expected = f"a detach() that returns a {type(data).__name__}, as its argument is"
+        raise TypeMismatch(sentence(cls.__name__, expected, type(made).__name__))
+    made.requires_grad_(data.requires_grad if requires_grad is None else requires_grad)
+    setattr(made, cls.mark, True)
+    type.__setattr__(_Kind, "__instancecheck__", _is_instance)
+    return made
+
+
+def _keeps_class(data: Tensor) -> bool:
+    return type(data) is not Tensor and is_overriding(type(data))
+
+
+class Parameter(Tensor, metaclass=_Kind):
     """A tensor that becomes one of a module's parameters when it is set as its attribute.
 
     It shares the memory of `data` and is a leaf of the graph: `backward` accumulates its gradient
-    in `grad`. You can set other attributes on it, for example as marks for an optimiser.
+    in `grad`. You can set other attributes on it, for example as marks for an optimiser. Of a class
+    with a `__torch_function__`, `data` keeps its class.
     """
 
-    __torch_function__ = disabled
+    mark = "_is_param"
+
+    __torch_function__: Any = disabled
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Self:
         if data is None:
             data = Tensor()
         if not isinstance(data, Tensor):
             raise TypeMismatch(f"Parameter: expected a Tensor, got {type(data).__name__}")
+        if _keeps_class(data) and not issubclass(type(data), Parameter):
+            return cast("Self", _marked(Parameter, data, requires_grad))
         if requires_grad and data.dtype.kind in ("int", "bool"):
             raise DTypeError(
                 "Parameter: only a floating-point tensor can require a gradient, got "
@@ -62,13 +100,16 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
 
-class Buffer(Tensor):
+class Buffer(Tensor, metaclass=_Kind):
     """A tensor that becomes one of a module's buffers when it is set as its attribute.
 
-    It shares the memory of `data`, moves with the module, and is saved if `persistent`.
+    It shares the memory of `data`, moves with the module, and is saved if `persistent`. Of a class
+    with a `__torch_function__`, `data` keeps its class.
     """
 
-    __torch_function__ = disabled
+    mark = "_is_buffer"
+
+    __torch_function__: Any = disabled
     persistent: bool
 
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Self:
@@ -76,6 +117,10 @@ class Buffer(Tensor):
             data = Tensor()
         if not isinstance(data, Tensor):
             raise TypeMismatch(f"Buffer: expected a Tensor, got {type(data).__name__}")
+        if _keeps_class(data) and not issubclass(type(data), Buffer):
+            marked: Self = _marked(Buffer, data)
+            marked.persistent = persistent
+            return marked
         buffer = object.__new__(cls)
         buffer.array, buffer.backend = data.array, data.backend
         buffer.node, buffer._grad = data.node, None
@@ -89,7 +134,7 @@ class Buffer(Tensor):
 class _Uninitialized(Tensor):
     """A tensor without a shape, until `materialize` gives it one."""
 
-    __torch_function__ = disabled
+    __torch_function__: Any = disabled
     cls_to_become: type[Any]
 
     @property

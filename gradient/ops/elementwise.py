@@ -99,6 +99,8 @@ def power(be: Backend, a: Any, b: Any) -> Any:
 
 
 def _needs_logarithm(a: Any, b: complex) -> bool:
+    if a.dtype.kind == "c":
+        return True
     return type(b) is not complex and b not in (-1, 0, 1, 2) and _is_float(a)
 
 

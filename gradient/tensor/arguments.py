@@ -93,7 +93,7 @@ class Size(tuple[int, ...]):
         return math.prod(self)
 
     def __repr__(self) -> str:
-        return f"gradient.Size({list(self)})"
+        return f"{DType.package}.Size({list(self)})"
 
     __str__ = __repr__
 

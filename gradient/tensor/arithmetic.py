@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast, get_args, overload
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.foreign import by_operand
 from gradient.autograd.numbers import apart, placed_apart
 from gradient.autograd.promotion import python_number
 from gradient.autograd.variable import Variable
@@ -83,14 +84,18 @@ class Arithmetic(TensorBase):
     @overload
     def __eq__(self, other: object) -> bool | Any: ...
     def __eq__(self, other: Any) -> Tensor | bool:
-        return comparison.eq(self, other) if isinstance(other, OPERANDS) else NotImplemented
+        if isinstance(other, OPERANDS):
+            return comparison.eq(self, other)
+        return by_operand("eq", "", self, other)
 
     @overload
     def __ne__(self, other: Operand) -> Tensor: ...
     @overload
     def __ne__(self, other: object) -> bool | Any: ...
     def __ne__(self, other: Any) -> Tensor | bool:
-        return comparison.ne(self, other) if isinstance(other, OPERANDS) else NotImplemented
+        if isinstance(other, OPERANDS):
+            return comparison.ne(self, other)
+        return by_operand("ne", "", self, other)
 
     def __pos__(self) -> Self:
         if self.array.dtype.kind == "b":

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, overload
 
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, DType
-from gradient.errors import TypeMismatch, sentence
 from gradient.tensor.arguments import Size, axis_of, known_size, known_sizes
 from gradient.tensor.device import Device, known_device
 
@@ -51,6 +50,9 @@ class TensorBase(Variable):
         def unsqueeze(self, dim: int) -> Tensor: ...
         def movedim(
             self, source: int | Sequence[int], destination: int | Sequence[int]
+        ) -> Tensor: ...
+        def permute(
+            self, *order: int | Sequence[int], dims: Sequence[int] | None = None
         ) -> Tensor: ...
         def cumsum(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor: ...
         def __getitem__(self, key: Any) -> Tensor: ...
@@ -152,13 +154,13 @@ class TensorBase(Variable):
         """Whether the elements are in row-major order without gaps; for `channels_last`, with the
         channel dimension as the last."""
         if memory_format is not None:
-            from gradient.tensor import layout
+            from gradient.tensor.layout import DIMENSIONS, check, order_in
 
-            if not isinstance(memory_format, layout.memory_format):
-                expected = "a memory_format such as channels_last"
-                raise TypeMismatch(sentence("is_contiguous", expected, repr(memory_format)))
-            if memory_format.name.startswith("channels_last"):
-                ndim = 4 if memory_format.name == "channels_last" else 5
-                return len(self.array.shape) == ndim and self.movedim(1, -1).is_contiguous()
+            check("is_contiguous", memory_format)
+            n = len(self.array.shape)
+            if DIMENSIONS.get(memory_format, n) != n:
+                return False
+            if (order := order_in("is_contiguous", memory_format, self.array.shape)) is not None:
+                return self.permute(order).is_contiguous()
         flags = getattr(self.array, "flags", None)
         return True if flags is None else bool(flags.c_contiguous)

@@ -50,6 +50,9 @@ class Conversion(Arithmetic):
         the values are valid after `gradient.cuda.synchronize()` or an event. A copy to a GPU never
         waits. With `non_blocking` a copy from pinned memory (`pin_memory`) runs asynchronously: do
         not write to that memory before the copy is done.
+
+        A copy keeps the order of the dimensions in memory; with `memory_format` it has another,
+        and a tensor that has another order is copied.
         """
         rest: list[Any] = list(args)
         if type(copy) is not bool:
@@ -81,10 +84,16 @@ class Conversion(Arithmetic):
             target = backends.get(str(device))
             if target is not out.backend and target.device != out.backend.device:
                 out = moved(out, target, bool(non_blocking))
+        if memory_format is not None:
+            from gradient.tensor.layout import converted  # few programs name one
+
+            out = converted("to", out, memory_format, copy or out is not self)
         return out.clone() if copy and out is self else out
 
-    def _as(self: Any, dtype: DType) -> Tensor:
+    def _as(self: Any, dtype: DType, memory_format: object = None) -> Tensor:
         """Cast to a dtype; return self if it has this one."""
+        if memory_format is not None:
+            return self.to(dtype, memory_format=memory_format)
         own = self.array.dtype
         if dtype is BY_NUMPY[own]:
             return self
@@ -101,11 +110,16 @@ class Conversion(Arithmetic):
     @overload
     def type(self, dtype: DTypeLike, non_blocking: bool = False) -> Tensor: ...
     def type(self, dtype: DTypeLike | None = None, non_blocking: bool = False) -> str | Tensor:
-        """Return the dtype's name, or this tensor cast to `dtype`. `dtype` may also be one of
+        """Return the dtype's name (under `compat.torch` the old type's, such as
+        "torch.FloatTensor"), or this tensor cast to `dtype`. `dtype` may also be one of
         PyTorch's old types, such as `FloatTensor`, or its name, "torch.cuda.FloatTensor", which
         set the device as well. `Tensor` itself stands for the default dtype."""
         if dtype is None:
-            return repr(self.dtype)
+            if DType.package != "torch":
+                return repr(self.dtype)
+            from gradient.tensor.old_forms import name_of_type
+
+            return name_of_type(self.dtype, self.backend.device)
         if isinstance(dtype, builtins.type) and issubclass(type(self), dtype):
             dtype = get_default_dtype()
         device = getattr(dtype, "device", None)
@@ -123,7 +137,7 @@ class Conversion(Arithmetic):
 
     def cpu(self, memory_format: object = None) -> Tensor:
         """Copy to CPU memory; return self if it is there."""
-        return self.to(device="cpu")
+        return self.to(device="cpu", memory_format=memory_format)
 
     def cuda(
         self,
@@ -134,10 +148,17 @@ class Conversion(Arithmetic):
         """Copy to a GPU, by default the current one; return self if it is there."""
         if not isinstance(device, (str, Device)):
             device = "cuda" if device is None else f"cuda:{device}"
-        return self.to(device=device, non_blocking=non_blocking)
+        return self.to(device=device, non_blocking=non_blocking, memory_format=memory_format)
 
     def contiguous(self: Any, memory_format: object = None) -> Tensor:
-        """Return self if it is contiguous, else a copy in row-major order."""
+        """Return self if it is contiguous, else a copy in row-major order. For `channels_last` the
+        order is that of (N, H, W, C)."""
+        if memory_format is not None:
+            from gradient.tensor.layout import contiguous_format, in_format
+
+            if memory_format is not contiguous_format:
+                made: Tensor = in_format("contiguous", self, memory_format)
+                return made
         try:
             contiguous = self.array.flags.c_contiguous
         except AttributeError:  # a handle, without strides
@@ -145,15 +166,14 @@ class Conversion(Arithmetic):
         return self if contiguous else elementwise.contiguous(self)
 
     def clone(self, *, memory_format: object = None) -> Tensor:
-        """A copy, in the graph: with this tensor's order of dimensions in memory, or in row-major
-        order for `contiguous_format`."""
+        """A copy, in the graph: with this tensor's order of dimensions in memory, or that of a
+        memory format."""
         if memory_format is not None:
-            from gradient.tensor.layout import contiguous_format  # few programs name one
+            from gradient.tensor.layout import converted
 
-            if memory_format is contiguous_format:
-                made: Tensor = self.contiguous()
-                if made is not self:
-                    return made
+            made: Tensor = converted("clone", self, memory_format, True)
+            if made is not self:
+                return made
         return elementwise.clone(self)
 
     def share_memory_(self) -> Tensor:
@@ -209,43 +229,43 @@ class Conversion(Arithmetic):
 
     def float(self, *, memory_format: object = None) -> Tensor:
         """Cast to float32."""
-        return self._as(dtypes.float32)
+        return self._as(dtypes.float32, memory_format)
 
     def double(self, *, memory_format: object = None) -> Tensor:
         """Cast to float64."""
-        return self._as(dtypes.float64)
+        return self._as(dtypes.float64, memory_format)
 
     def half(self, *, memory_format: object = None) -> Tensor:
         """Cast to float16."""
-        return self._as(dtypes.float16)
+        return self._as(dtypes.float16, memory_format)
 
     def bfloat16(self, *, memory_format: object = None) -> Tensor:
         """Cast to bfloat16."""
-        return self._as(dtypes.bfloat16)
+        return self._as(dtypes.bfloat16, memory_format)
 
     def int(self, *, memory_format: object = None) -> Tensor:
         """Cast to int32."""
-        return self._as(dtypes.int32)
+        return self._as(dtypes.int32, memory_format)
 
     def long(self, *, memory_format: object = None) -> Tensor:
         """Cast to int64."""
-        return self._as(dtypes.int64)
+        return self._as(dtypes.int64, memory_format)
 
     def short(self, *, memory_format: object = None) -> Tensor:
         """Cast to int16."""
-        return self._as(dtypes.int16)
+        return self._as(dtypes.int16, memory_format)
 
     def char(self, *, memory_format: object = None) -> Tensor:
         """Cast to int8."""
-        return self._as(dtypes.int8)
+        return self._as(dtypes.int8, memory_format)
 
     def byte(self, *, memory_format: object = None) -> Tensor:
         """Cast to uint8."""
-        return self._as(dtypes.uint8)
+        return self._as(dtypes.uint8, memory_format)
 
     def bool(self, *, memory_format: object = None) -> Tensor:
         """Cast to bool."""
-        return self._as(dtypes.bool_)
+        return self._as(dtypes.bool_, memory_format)
 
 
 def moved(tensor: Variable, target: Backend, non_blocking: builtins.bool = False) -> Tensor:

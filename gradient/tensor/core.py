@@ -18,7 +18,7 @@ from gradient.autograd.node import RemovableHandle, edge_of, leaf_node
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed, map_parts
 from gradient.dtypes import get_default_dtype
-from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, AutogradError, TypeMismatch, copied, sentence
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
@@ -113,10 +113,20 @@ class Tensor(
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let `__torch_function__` of the class decide what methods do (`tensor.overriding`)."""
         super().__init_subclass__(**kwargs)
-        if Tensor in cls.__bases__:
+        if Tensor in cls.__bases__ or "__torch_function__" in vars(cls):
             from gradient.tensor.overriding import prepare  # few programs have such classes
 
             prepare(cls)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Call `func`, and make the tensors in its result ones of this class; NotImplemented if
+        `types` has classes that this one does not derive from."""
+        from gradient.tensor.overriding import default
+
+        return default(cls, func, types, args, kwargs)
 
     @staticmethod
     def _wrap(array: Any, backend: Backend) -> Tensor:
@@ -346,6 +356,13 @@ def bool_of(tensor: Variable) -> bool:
     return bool(tensor.backend.to_numpy(tensor.array))
 
 
+OF_THEIR_OWN = (
+    "__and__", "__floordiv__", "__invert__", "__lshift__", "__or__", "__rshift__", "__xor__",
+)  # fmt: skip
+"""Operators that are no other function's, such as `floor_divide`: a `__torch_function__` is given
+them by that name, as in PyTorch."""
+
+
 def finish_methods() -> None:
     """Rename the methods, so that Python's errors about arguments say `Tensor.sum()`, not a mixin's
     name, and pickle finds them. Make methods with dimensions accept NumPy's argument names (except
@@ -364,6 +381,15 @@ def finish_methods() -> None:
                 continue
             if not dimensions.isdisjoint(parameters(method)):
                 setattr(mixin, name, forwarded(method))
+    for name in OF_THEIR_OWN:
+        own = getattr(Tensor, name)
+        method = copied(own, f"Tensor.{name}")
+        method.__dict__.update(own.__dict__)
+        method.__name__, method.__module__ = name, "gradient"
+        setattr(Tensor, name, method)
+    divided: Any = Tensor.__rtruediv__
+    divided.__name__ = "__rdiv__"
+    type.__setattr__(Tensor, "__rdiv__", divided)
 
 
 finish_methods()

@@ -110,11 +110,20 @@ def empty(
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
+    memory_format: object = None,
 ) -> Tensor:
     """Make an uninitialised tensor."""
     backend = backend_of(device)
     make, kind = _maker(backend, dtype)
-    return finished(make.empty(size_of(sizes, size), kind), backend, requires_grad)
+    shape = size_of(sizes, size)
+    if memory_format is not None:
+        from gradient.tensor.layout import order_in  # few programs name one
+
+        order = order_in("empty", memory_format, shape, preserves=False)
+        if order is not None and isinstance(kind, np.dtype):
+            array = turned_back(backend.empty(tuple(shape[d] for d in order), kind), backend, order)
+            return finished(array, backend, requires_grad)
+    return finished(make.empty(shape, kind), backend, requires_grad)
 
 
 @creation_op
@@ -175,16 +184,52 @@ def backend_like(input: Variable, device: DeviceLike) -> Backend:
     return other
 
 
+def order_like(op: str, x: Any, strided: bool, memory_format: object) -> list[int] | None:
+    """The dimensions, from the outermost in memory to the innermost, of an array like x: as x has
+    them, or as `memory_format` says. None: in row-major order."""
+    if memory_format is not None:
+        from gradient.tensor.layout import order_in, preserve_format  # few programs name one
+
+        order = order_in(op, memory_format, x.shape)
+        if memory_format is not preserve_format:
+            return order
+    if not strided or (flags := x.flags) is None or flags.c_contiguous:
+        return None
+    from gradient.backends.memory_order import dimension_order  # rarely needed
+
+    return dimension_order(x.shape, x.strides)
+
+
+def turned_back(array: Any, backend: Backend, order: list[int] | None) -> Any:
+    """An array whose dimensions are in some order, with the dimensions in their places."""
+    if order is None:
+        return array
+    from gradient.backends.memory_order import positions  # rarely needed
+
+    return backend.permute(array, tuple(positions(order)))
+
+
 def _like(
-    op: str, input: Tensor, dtype: DTypeLike | None, device: DeviceLike
-) -> tuple[tuple[int, ...], Maker, np.dtype | DType, Backend]:
+    op: str, input: Tensor, dtype: DTypeLike | None, device: DeviceLike, memory_format: object
+) -> tuple[tuple[int, ...], Maker, np.dtype | DType, Backend, list[int] | None]:
+    """What makes an array like that of `input`: a shape in the order of memory, a maker, a dtype, a
+    backend, and the order."""
     array = tensor_of(op, input).array
     backend = backend_like(input, device)
-    if dtype is None:
-        kind = array.dtype
-        make = maker_of(op, array, backend) if isinstance(kind, PackedDType) else backend
-        return array.shape, make, kind, backend
-    return array.shape, *_maker(backend, dtype), backend
+    make: Any = backend
+    kind = array.dtype
+    if dtype is not None:
+        make, kind = _maker(backend, dtype)
+    elif isinstance(kind, PackedDType):
+        make = maker_of(op, array, backend)
+    shape, order = array.shape, None
+    if memory_format is not None or (
+        backend.strided and (flags := array.flags) is not None and not flags.c_contiguous
+    ):
+        order = order_like(op, array, backend.strided and make is backend, memory_format)
+        if order is not None:
+            shape = tuple(shape[d] for d in order)
+    return shape, make, kind, backend, order
 
 
 @creation_op_like
@@ -194,10 +239,14 @@ def empty_like(
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
+    memory_format: object = None,
 ) -> Tensor:
-    """An uninitialised tensor of the shape, dtype and device of `input`."""
-    shape, make, kind, backend = _like("empty_like", input, dtype, device)
-    return finished(make.empty(shape, kind), backend, requires_grad)
+    """An uninitialised tensor of the shape, dtype, device and order in memory of `input`."""
+    shape, make, kind, backend, order = _like("empty_like", input, dtype, device, memory_format)
+    array = make.empty(shape, kind)
+    if order is not None:
+        array = turned_back(array, backend, order)
+    return finished(array, backend, requires_grad)
 
 
 @creation_op_like
@@ -207,10 +256,14 @@ def zeros_like(
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
+    memory_format: object = None,
 ) -> Tensor:
-    """Zeros of the shape, dtype and device of `input`."""
-    shape, make, kind, backend = _like("zeros_like", input, dtype, device)
-    return finished(make.zeros(shape, kind), backend, requires_grad)
+    """Zeros of the shape, dtype, device and order in memory of `input`."""
+    shape, make, kind, backend, order = _like("zeros_like", input, dtype, device, memory_format)
+    array = make.zeros(shape, kind)
+    if order is not None:
+        array = turned_back(array, backend, order)
+    return finished(array, backend, requires_grad)
 
 
 @creation_op_like
@@ -220,10 +273,14 @@ def ones_like(
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
+    memory_format: object = None,
 ) -> Tensor:
-    """Ones of the shape, dtype and device of `input`."""
-    shape, make, kind, backend = _like("ones_like", input, dtype, device)
-    return finished(make.ones(shape, kind), backend, requires_grad)
+    """Ones of the shape, dtype, device and order in memory of `input`."""
+    shape, make, kind, backend, order = _like("ones_like", input, dtype, device, memory_format)
+    array = make.ones(shape, kind)
+    if order is not None:
+        array = turned_back(array, backend, order)
+    return finished(array, backend, requires_grad)
 
 
 @creation_op_like
@@ -234,12 +291,15 @@ def full_like(
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
+    memory_format: object = None,
 ) -> Tensor:
-    """Make a tensor filled with `fill_value`, of the shape, dtype and device of `input`."""
-    shape, make, kind, backend = _like("full_like", input, dtype, device)
+    """Make a tensor filled with `fill_value`, of the shape, dtype, device and order in memory of
+    `input`."""
+    shape, make, kind, backend, order = _like("full_like", input, dtype, device, memory_format)
     fill_value = number_of("full_like", "fill_value", fill_value, takes_complex=True)
     fill_value = fitting("full_like", "fill_value", fill_value, dtype_of(kind))
-    return finished(make.full(shape, fill_value, kind), backend, requires_grad)
+    array = turned_back(make.full(shape, fill_value, kind), backend, order)
+    return finished(array, backend, requires_grad)
 
 
 # Sequences ----------------------------------------------------------------------------------------

@@ -393,22 +393,38 @@ class InPlace(Arithmetic):
 
     def resize_(self: Any, *sizes: Any, size: Any = None, memory_format: object = None) -> Tensor:
         """Change the sizes in place. The elements keep their row-major order, and their memory if
-        it is large enough; new elements are zeros."""
-        shape = size_of(sizes, size)
+        it is large enough; new elements are zeros. With the memory format `channels_last` the
+        elements in memory become those of (N, H, W, C)."""
+        shape, order = size_of(sizes, size), None
         if self.requires_grad:
             fix = "detach() it first"
             raise AutogradError(sentence("resize_", "a tensor without a gradient", "one", fix))
+        if memory_format is not None:
+            from gradient.tensor.layout import order_in
+
+            order = order_in("resize_", memory_format, shape, preserves=False)
         flat, n = self.detach().reshape(-1), math.prod(shape)
         if n > flat.numel():
             longer = self.new_zeros(n)
             longer[: flat.numel()] = flat
             flat = longer
-        self.data = flat[:n].reshape(shape)
+        if order is None:
+            self.data = flat[:n].reshape(shape)
+        else:
+            shown = flat[:n].reshape([shape[d] for d in order])
+            self.data = shown.permute([order.index(d) for d in range(len(order))])
         return self
 
     def resize_as_(self, the_template: Tensor, *, memory_format: object = None) -> Tensor:
-        """Change the sizes to another tensor's in place, as `resize_` does."""
-        return self.resize_(tensor_of("resize_as_", the_template).shape)
+        """Change the sizes to another tensor's in place, as `resize_` does; `preserve_format` is
+        the template's format."""
+        template = tensor_of("resize_as_", the_template)
+        if memory_format is not None:
+            from gradient.tensor.layout import preserve_format, suggested
+
+            if memory_format is preserve_format:
+                memory_format = suggested(template)
+        return self.resize_(template.shape, memory_format=memory_format)
 
     def zero_(self) -> Self:
         """Fill self with zeros."""

@@ -159,10 +159,7 @@ class Interop(Arithmetic):
     @staticmethod
     def _make_wrapper_subclass(cls: type[Any], *size: Any, **options: Any) -> NoReturn:
         """Raises BackendError: there is no tensor without memory for `__torch_dispatch__`."""
-        raise BackendError(
-            f"_make_wrapper_subclass: {cls.__name__} needs __torch_dispatch__, which does not "
-            "exist here; a class with __torch_function__ can hold other tensors as attributes"
-        )
+        raise no_dispatch("_make_wrapper_subclass", cls)
 
     def data_ptr(self) -> int:
         """Return the memory address of the first element (on a GPU: in its memory); 0 if empty."""
@@ -183,7 +180,13 @@ class Interop(Arithmetic):
         """Return the stride of each dimension, or of one, in elements."""
         if is_packed(self.array) and not self.array.dtype.elementwise:
             refuse("stride", self)
-        steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
+        shape = self.array.shape
+        if 0 in shape:  # NumPy has strides of 0 for them
+            from gradient.backends.memory_order import row_major
+
+            steps = row_major(shape)
+        else:
+            steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
         return steps if dim is None else steps[axis_of(dim, len(steps))]
 
     def storage_offset(self) -> int:
@@ -194,10 +197,20 @@ class Interop(Arithmetic):
         return 0 if owner is self else self.backend.offset_in(self.array, owner.array)
 
 
+def no_dispatch(caller: str, cls: type[Any]) -> BackendError:
+    """The error for a class that is to see the operations below autograd."""
+    return BackendError(
+        f"{caller}: the __torch_dispatch__ of {cls.__name__} would never be called, as there is no "
+        "dispatcher here; give the class a __torch_function__, and other tensors as attributes"
+    )
+
+
 def _of_class(caller: str, tensor: Tensor, cls: type[T]) -> T:
     """Make a new tensor one of a subclass."""
     if not (isinstance(cls, type) and issubclass(cls, Variable)):
         raise TypeMismatch(sentence(caller, "a class that derives from Tensor", repr(cls)))
+    if getattr(cls, "__torch_dispatch__", None) is not None:
+        raise no_dispatch(caller, cls)
     made: Any = tensor
     made.__class__ = cls
     return cast("T", made)

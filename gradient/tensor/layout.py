@@ -1,8 +1,16 @@
-"""PyTorch's layouts and memory formats. They are accepted wherever PyTorch accepts them, and have
-no effect: tensors are strided and row-major.
+"""PyTorch's layouts and memory formats.
+
+A memory format is the order of a tensor's dimensions in memory. Operations give row-major results
+or keep their inputs' order, whatever the format: convolutions, too, compute in row-major order.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+from gradient.backends.memory_order import positions
+from gradient.dtypes import DType
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 
 __all__ = [
     "channels_last",
@@ -24,7 +32,7 @@ class _Word:
         self.name = name
 
     def __repr__(self) -> str:
-        return f"gradient.{self.name}"
+        return f"{DType.package}.{self.name}"
 
     def __reduce__(self) -> str:
         return self.name
@@ -44,3 +52,74 @@ channels_last = memory_format("channels_last")
 channels_last_3d = memory_format("channels_last_3d")
 strided = layout("strided")
 sparse_coo, sparse_csr = layout("sparse_coo"), layout("sparse_csr")
+
+DIMENSIONS = {channels_last: 4, channels_last_3d: 5}
+
+
+def check(caller: str, given: Any) -> None:
+    """Raise TypeMismatch unless an argument `memory_format` is one."""
+    if not isinstance(given, memory_format):
+        formats = "contiguous_format, preserve_format, channels_last or channels_last_3d"
+        raise TypeMismatch(sentence(caller, f"memory_format, one of {formats}", repr(given)))
+
+
+def order_in(caller: str, given: Any, shape: Any, preserves: bool = True) -> list[int] | None:
+    """The dimensions from the outermost in memory to the innermost that a memory format asks for;
+    None for row-major order and for `preserve_format`.
+
+    Args:
+        given: the argument `memory_format`.
+        preserves: whether it may be `preserve_format`.
+
+    Raises:
+        TypeMismatch: `given` is no memory format.
+        ArgumentError: it is `preserve_format`, where that is not taken.
+        ShapeError: `channels_last` is for 4 dimensions, `channels_last_3d` for 5.
+    """
+    check(caller, given)
+    if given is preserve_format and not preserves:
+        formats = "contiguous_format, channels_last or channels_last_3d"
+        raise ArgumentError(sentence(caller, f"memory_format, one of {formats}", given))
+    n = len(shape)
+    if DIMENSIONS.get(given, n) != n:
+        expected = f"a tensor of {DIMENSIONS[given]} dimensions for {given}"
+        raise ShapeError(sentence(caller, expected, f"shape {tuple(shape)}"))
+    return [0, *range(2, n), 1] if given in DIMENSIONS else None
+
+
+def in_format(caller: str, x: Any, given: Any) -> Any:
+    """x in a memory format: itself if its elements lie so, without gaps, else a copy."""
+    if given is preserve_format and x.is_contiguous():
+        return x
+    order = order_in(caller, given, x.array.shape, preserves=False)
+    if order is None:
+        return x.contiguous()
+    turned = x.permute(order)
+    made = turned.contiguous()
+    return x if made is turned else made.permute(positions(order))
+
+
+def converted(caller: str, x: Any, given: Any, is_new: bool) -> Any:
+    """What `to(memory_format=...)` gives: x itself if it has the format, gaps or not; a tensor that
+    was made anew (`is_new`) is contiguous in the format."""
+    order_in(caller, given, x.array.shape)
+    if given is preserve_format or (suggested(x) is given and not is_new):
+        return x
+    made = in_format(caller, x, given)
+    return made if is_new or made is not x else x.clone()  # the strides tell of both formats
+
+
+def suggested(x: Any) -> memory_format:
+    """The format that a tensor's strides tell of, as PyTorch's `suggest_memory_format` has it
+    (c10/core/MemoryFormat.h): `contiguous_format` if they tell of none, or of several."""
+    sizes, n = x.array.shape, len(x.array.shape)
+    if n not in DIMENSIONS.values() or 0 in sizes:
+        return contiguous_format
+    strides, least = x.stride(), 0
+    if strides[1] == 0:
+        return contiguous_format
+    for d in (1, *range(n - 1, 1, -1), 0):
+        if strides[d] < least or (d == 0 and least == strides[1]):
+            return contiguous_format
+        least = strides[d] * (sizes[d] if sizes[d] > 1 else 1)
+    return channels_last if n == 4 else channels_last_3d

@@ -12,6 +12,8 @@ from gradient.dtypes import (
     DType,
     bfloat16,
     bool_,
+    complex64,
+    complex128,
     dtype_of,
     float16,
     float32,
@@ -44,6 +46,16 @@ OLD_TYPES = {
     "BoolTensor": bool_,
 }
 """The dtypes of PyTorch's old tensor types."""
+
+
+def name_of_type(dtype: DType, device: str) -> str:
+    """Return the name of the old type, such as "torch.cuda.FloatTensor"; of a dtype that has none,
+    the dtype's."""
+    names = {kind: name for name, kind in OLD_TYPES.items()}
+    names |= {complex64: "ComplexFloatTensor", complex128: "ComplexDoubleTensor"}
+    if dtype not in names:
+        return repr(dtype)
+    return f"torch.{'cuda.' if device.startswith('cuda') else ''}{names[dtype]}"
 
 
 def old_type(name: str) -> tuple[DType, str]:

@@ -10,7 +10,10 @@ Plain tensors pay nothing for this. A class that derives from Tensor gets the cl
 the place of Tensor among its bases. This has all methods of Tensor, each of which asks
 `__torch_function__` first. So what runs for a plain tensor is not touched, `super().add(...)` in
 the class is asked about as well, and Python itself lets `plain + logged` call the `__radd__` here.
-A class with `__torch_function__ = disabled`, as `nn.Parameter` is, stays as it is.
+A class with `__torch_function__ = disabled`, as `nn.Parameter` is, stays as it is, but from the
+first `Overriding` on its operators ask their other operand, which Python would ask too late. A
+class that derives from such a one and has a `__torch_function__` gets `Overriding` as its last
+base. Operands that are no tensors are asked when an operation has failed with them.
 
 Functions, such as `cat`, are asked about where `gradient.compat.torch` is installed, which gives
 them wrappers. Otherwise they, and methods of plain tensors (`plain.add(logged)`), compute with the
@@ -26,7 +29,7 @@ from types import FunctionType
 from typing import Any, Self
 
 from gradient.absent import METHODS, Method
-from gradient.autograd import variable
+from gradient.autograd import foreign, variable
 from gradient.errors import TypeMismatch, sentence
 
 __all__ = ["DisableTorchFunctionSubclass", "disabled", "handle", "is_overriding", "overriding"]
@@ -64,9 +67,10 @@ def disabled(
 
 
 def is_overriding(kind: type) -> bool:
-    """Whether a class has a `__torch_function__`."""
+    """Whether a class has a `__torch_function__` to be asked: not Tensor itself, which has the
+    default."""
     found = getattr(kind, "__torch_function__", None)
-    return found is not None and found is not disabled
+    return found is not None and found is not disabled and kind is not variable.tensor_class
 
 
 def overriding(values: Iterable[Any]) -> list[Any]:
@@ -113,13 +117,54 @@ def convert(result: Any, cls: type) -> Any:
     return result
 
 
+def default(cls: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    """`Tensor.__torch_function__`: call `func`, and make the tensors in its result ones of this
+    class. NotImplemented if there are tensors of classes that this one does not derive from."""
+    if not all(issubclass(cls, kind) for kind in types):
+        return NotImplemented
+    with DisableTorchFunctionSubclass():
+        result = func(*args, **kwargs or {})
+        return result if func in nowrap_functions() else convert(result, cls)
+
+
 def prepare(cls: type[Any]) -> None:
-    """Put the class `Overriding` in the place of Tensor among the bases of a class, unless its
-    `__torch_function__` is `disabled`."""
+    """Put the class `Overriding` in the place of Tensor among the bases of a class, or after them,
+    unless its `__torch_function__` is `disabled`: then its operators will ask."""
     Tensor = variable.tensor_class  # noqa: N806
 
     if getattr(cls, "__torch_function__", None) is not disabled:
-        cls.__bases__ = tuple(base() if each is Tensor else each for each in cls.__bases__)
+        own = base()
+        if own not in cls.__mro__:
+            bases = tuple(own if each is Tensor else each for each in cls.__bases__)
+            cls.__bases__ = bases if own in bases else (*bases, own)
+    elif Tensor in cls.__bases__:
+        unasked.append(cls)
+        if base.cache_info().currsize:
+            _let_operators_ask(cls)
+
+
+unasked: list[type[Any]] = []
+"""Subclasses of Tensor that are not asked, such as `nn.Parameter`."""
+
+
+def _let_operators_ask(cls: type[Any]) -> None:
+    """Give a class that is not asked operators that ask the other operand."""
+    for name in OPERATORS:
+        own = getattr(cls, name, None)
+        if isinstance(own, FunctionType):
+            public = "eq" if name == "__eq__" else SPECIAL[name] or name
+            setattr(cls, name, _asking_other(cls, name, own, _method(name, own, public)))
+
+
+def _asking_other(cls: type[Any], name: str, own: Any, ask: Any) -> Any:
+    plain = {cls, variable.tensor_class, float, int}
+
+    def operator(self: Any, other: Any) -> Any:
+        if type(self) is cls:
+            return own(self, other) if type(other) in plain else ask(self, other)
+        return getattr(base(), name)(self, other) if is_overriding(type(self)) else ask(self, other)
+
+    return functools.wraps(own)(operator)
 
 
 @functools.cache
@@ -127,30 +172,22 @@ def base() -> type[Any]:
     """The class `Overriding`, which is made for the first subclass of Tensor that needs it."""
     Tensor = variable.tensor_class  # noqa: N806
 
-    def __torch_function__(
-        cls: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Call `func`, and make the tensors in its result ones of this class."""
-        if not all(issubclass(cls, kind) for kind in types):
-            return NotImplemented
-        with DisableTorchFunctionSubclass():
-            result = func(*args, **kwargs or {})
-            return result if func in nowrap_functions() else convert(result, cls)
-
     names: dict[str, Any] = {
         "__slots__": (),
         "__module__": "gradient",
         "__doc__": "The Tensor that asks `__torch_function__`: a base of subclasses.",
-        "__torch_function__": classmethod(__torch_function__),
+        "__torch_function__": disabled,  # while the class is made: `prepare` leaves it as it is
         "__hash__": Tensor.__hash__,
     }
     for owner in Tensor.__mro__[:-1]:
         for name, own in vars(owner).items():
             if name not in names and (method := _asking(name, own)) is not None:
                 names[name] = method
-    asks, names["__torch_function__"] = names["__torch_function__"], disabled
-    made: Any = type("Overriding", (Tensor,), names)  # and not one of those that `prepare` changes
-    made.__torch_function__ = asks
+    count = len(unasked)
+    made: Any = type("Overriding", (Tensor,), names)
+    del unasked[count:], made.__torch_function__
+    for cls in unasked:
+        _let_operators_ask(cls)
     return made
 
 
@@ -162,6 +199,20 @@ def nowrap_functions() -> frozenset[Any]:
     grad: Any = vars(Tensor.__mro__[-2])["grad"]
     return frozenset({grad.__get__})
 
+
+def _of_operands(name: str, left: Any, right: Any) -> Any:
+    """What an operand that is no tensor returns for an operation: see `foreign.by_operand`."""
+    Tensor = variable.tensor_class  # noqa: N806
+
+    asked = [] if state.disabled else overriding((left, right))
+    name, args = OPERATIONS.get(name, name), (left, right)
+    if not isinstance(left, Tensor):
+        name, args = dict(REFLECTED.values()).get(name, name), (right, left)
+    func = getattr(Tensor, name, None)
+    return NotImplemented if func is None or not asked else handle(func, asked, args, {})
+
+
+foreign.by_protocol = _of_operands
 
 NOT_ASKED = {"as_subclass"}
 
@@ -176,33 +227,41 @@ SPECIAL = {
     "__itruediv__": "div_", "__ixor__": "", "__le__": "le", "__len__": "", "__lshift__": "",
     "__lt__": "lt", "__matmul__": "matmul", "__mod__": "remainder", "__mul__": "mul",
     "__ne__": "ne", "__neg__": "neg", "__or__": "", "__pos__": "positive", "__pow__": "pow",
-    "__reduce_ex__": "", "__repr__": "", "__rshift__": "", "__setitem__": "", "__sub__": "sub",
-    "__truediv__": "div", "__xor__": "",
+    "__reduce_ex__": "", "__repr__": "", "__reversed__": "", "__rshift__": "", "__setitem__": "",
+    "__sub__": "sub", "__truediv__": "div", "__xor__": "",
 }  # fmt: skip
 """Python's methods of which `__torch_function__` is asked, and what PyTorch calls them there."""
 
 OPERATORS = set(SPECIAL) - {
     "__abs__", "__array__", "__bool__", "__complex__", "__contains__", "__deepcopy__", "__dir__",
     "__dlpack__", "__float__", "__format__", "__getitem__", "__index__", "__int__", "__invert__",
-    "__len__", "__neg__", "__pos__", "__reduce_ex__", "__repr__", "__setitem__",
+    "__len__", "__neg__", "__pos__", "__reduce_ex__", "__repr__",
+    "__reversed__", "__setitem__",
 }  # fmt: skip
 """Those of two operands."""
 
 REFLECTED = {
-    "__radd__": ("add", True), "__rand__": ("bitwise_and", True), "__rmul__": ("mul", True),
-    "__ror__": ("bitwise_or", True), "__rxor__": ("bitwise_xor", True),
-    "__rsub__": ("sub", False), "__rtruediv__": ("div", False),
-    "__rfloordiv__": ("__floordiv__", False), "__rmod__": ("remainder", False),
-    "__rpow__": ("pow", False), "__rmatmul__": ("matmul", False),
-    "__rlshift__": ("__lshift__", False), "__rrshift__": ("__rshift__", False),
+    "__radd__": ("add", "add"), "__rand__": ("__and__", "bitwise_and"), "__rmul__": ("mul", "mul"),
+    "__ror__": ("__or__", "bitwise_or"), "__rxor__": ("__xor__", "bitwise_xor"),
+    "__rsub__": ("sub", "__rsub__"), "__rtruediv__": ("div", "__rdiv__"),
+    "__rfloordiv__": ("__floordiv__", "__rfloordiv__"), "__rmod__": ("remainder", "__rmod__"),
+    "__rpow__": ("pow", "__rpow__"), "__rmatmul__": ("matmul", "__rmatmul__"),
+    "__rlshift__": ("__lshift__", "__rlshift__"), "__rrshift__": ("__rshift__", "__rrshift__"),
 }  # fmt: skip
-"""Methods of the right operand: that of a tensor on the left, and whether numbers have it too."""
+"""Methods of the right operand: what PyTorch calls them for a tensor on the left, and for what is
+no tensor."""
+
+OPERATIONS = {
+    "bitwise_and": "__and__", "bitwise_or": "__or__", "bitwise_xor": "__xor__",
+    "floor_divide": "__floordiv__",
+}  # fmt: skip
+"""What PyTorch calls operations, of those that have other names here."""
 
 
 def _asking(name: str, own: Any) -> Any:
     """A method or property of Tensor that asks first; None if it is not to be asked about."""
     if name in REFLECTED:
-        return _reflected(name, own, *REFLECTED[name])
+        return _reflected(own, *REFLECTED[name])
     if name in SPECIAL:
         return _method(name, own, SPECIAL[name] or name)
     if name.startswith("_") or name in NOT_ASKED:
@@ -246,17 +305,17 @@ def _method(name: str, own: Any, public: str) -> Callable[..., Any]:
     return functools.wraps(own)(operator if binary else method)
 
 
-def _reflected(name: str, own: Any, public: str, of_numbers: bool) -> Callable[..., Any]:
+def _reflected(own: Any, of_tensor: str, of_number: str) -> Callable[..., Any]:
     Tensor = variable.tensor_class  # noqa: N806
 
-    func, of_number = getattr(Tensor, public), getattr(Tensor, public if of_numbers else name)
+    func, other_func = getattr(Tensor, of_tensor), getattr(Tensor, of_number)
 
     def method(self: Any, other: Any) -> Any:
         if state.disabled:
             return own(self, other)
         if isinstance(other, Tensor):
             return _ask(func, lambda other, self: own(self, other), (other, self), {})
-        return _ask(of_number, own, (self, other), {})
+        return _ask(other_func, own, (self, other), {})
 
     return functools.wraps(own)(method)
 

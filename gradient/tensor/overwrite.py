@@ -53,7 +53,11 @@ def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
             refuse(name, tensor)
         overwrite_packed(tensor, (), result, name)
         return tensor
-    check_graph(tensor, name, result.node)
+    try:
+        node = result.node
+    except AttributeError:  # what an operand's `__torch_function__` returned
+        return result
+    check_graph(tensor, name, node)
     if result.array.shape != tensor.array.shape:
         raise ShapeError(
             f"{name}: output with shape {list(tensor.array.shape)} doesn't match the broadcast "

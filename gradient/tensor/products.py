@@ -51,7 +51,7 @@ class Products(Arithmetic):
 
     def __rmatmul__(self, other: Tensor | Number) -> Tensor:
         if not isinstance(other, np.ndarray):
-            raise TypeMismatch(sentence("matmul", "a Tensor as input", type(other).__name__))
+            return matmul(other, self)
         return matmul(wrap(self.backend.asarray(other), self.backend), self)
 
     def mm(self, mat2: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class Products(Arithmetic):
 def matmul(a: Any, b: Any) -> Tensor:
     """The matrix product with PyTorch's rules for vectors and batches."""
     if not (isinstance(a, TensorBase) and isinstance(b, TensorBase)):
-        out: Any = by_operand("__rmatmul__", a, b) if isinstance(a, Variable) else NotImplemented
+        out: Any = by_operand("matmul", "__rmatmul__", a, b)
         if out is not NotImplemented:
             return out
         name, value = ("other", b) if isinstance(a, Variable) else ("input", a)

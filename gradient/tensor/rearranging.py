@@ -60,6 +60,10 @@ class Rearranging(TensorBase):
                 x = shape.roll(x, by=by % n, axis=axis)
         return elementwise.clone(self) if x is self else x
 
+    def __reversed__(self: Any) -> Tensor:
+        """Reverse the order along the first dimension; return self if there is none."""
+        return self.flip(0) if self.ndim else self
+
     def fliplr(self: Any) -> Tensor:
         """Reverse the order of columns (dimension 1)."""
         _at_least("fliplr", self, 2)

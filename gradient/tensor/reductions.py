@@ -47,7 +47,7 @@ def return_type(name: str) -> Callable[[Results], Results]:
 
 def _shown(self: Any) -> str:
     fields = [f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True)]
-    return f"gradient.return_types.{type(self).__name__}(\n" + ",\n".join(fields) + ")"
+    return f"{DType.package}.return_types.{type(self).__name__}(\n" + ",\n".join(fields) + ")"
 
 
 class ValuesAndIndices(NamedTuple):

@@ -23,3 +23,10 @@ def test_a_dict_of_devices(tmp_path: Path, devices: Any) -> None:
     third = gradient.load(tmp_path / "a.safetensors", map_location=devices)
     assert str(ours["w"].device) == str(theirs["w"].device) == str(third["w"].device)
     assert str(ours["more"][0].device) == str(theirs["more"][0].device) and ours["more"][1] == 3
+
+
+@pytest.mark.parametrize("value", [5, 1.5, [1], {"cpu": 5}])
+def test_other_values_are_refused(tmp_path: Path, value: Any) -> None:
+    gradient.save({"w": gradient.ones(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(TypeError, match="load: expected map_location, a device, a dict"):
+        gradient.load(tmp_path / "a.safetensors", map_location=value)

@@ -57,7 +57,19 @@ def test_keys() -> None:
 
 def test_a_size_has_parts() -> None:
     ours, other = pytree.tree_flatten(Size([2, 3])), theirs.tree_flatten(torch.Size([2, 3]))
-    assert ours[0] == other[0] and type(pytree.tree_map(int, Size([2]))) is Size
+    assert ours[0] == other[0]
+    for function in (int, str):
+        mapped = pytree.tree_map(function, Size([2])), theirs.tree_map(function, torch.Size([2]))
+        assert mapped[0] == mapped[1] and type(mapped[0]) is type(mapped[1]) is tuple
+
+
+@pytest.mark.parametrize("other", [{"b": 1}, [1, 2], {"a": [1]}, 3])
+def test_trees_that_do_not_fit(other: Any) -> None:
+    for name in ("tree_map", "tree_map_with_path"):
+        with pytest.raises(ArgumentError, match=f"^{name}: expected .* as in the first tree"):
+            getattr(pytree, name)(lambda *parts: parts, {"a": [1, 2]}, other)
+        with pytest.raises(ValueError):
+            getattr(theirs, name)(lambda *parts: parts, {"a": [1, 2]}, other)
 
 
 def test_a_type_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,68 @@ calls |= {
     "like": lambda: [overrides.is_tensor_like(v) for v in (x, p, 1, Other())],
     "parameter": lambda: torch.nn.Parameter(p) + 1,
     "repr": lambda: repr(x),
+    "reversed": lambda: reversed(x),
+}
+
+# Parameters and buffers beside such tensors, of such a class, and of a class of their own
+
+class P(torch.nn.Parameter):
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        log.append((func, [t.__name__ for t in types if t is not torch.Tensor], args))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+class Asked:
+    """No tensor: the name of each function that it is asked about."""
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        log.append((func, [t.__name__ for t in types if t is not torch.Tensor], ()))
+        return func.__name__
+
+weight = torch.nn.Parameter(p.clone(), requires_grad=False)
+own = P(p.clone(), requires_grad=False)
+whole = [v.to(torch.int64) for v in (p, x)]
+for name in "add sub mul truediv floordiv mod pow matmul eq ne lt le gt ge".split():
+    run = getattr(operator, name)
+    calls |= {
+        name + " parameter": lambda run=run: run(weight, x),
+        name + " tensor, parameter": lambda run=run: run(x, weight),
+        name + " own": lambda run=run: run(own, p),
+        name + " own, reflected": lambda run=run: run(p, own),
+        name + " asked": lambda run=run: run(p, Asked()),
+        name + " asked, parameter": lambda run=run: run(weight, Asked()),
+        name + " asked, reflected": lambda run=run: run(Asked(), p),
+    }
+for name in "and_ or_ xor lshift rshift".split():
+    run = getattr(operator, name)
+    calls |= {
+        name: lambda run=run: run(whole[1], whole[0]),
+        name + " reflected": lambda run=run: run(*whole),
+        name + " number": lambda run=run: run(whole[1], 1),
+        name + " of number": lambda run=run: run(1, whole[1]),
+        name + " parameter": lambda run=run: run(
+            torch.nn.Parameter(whole[0], requires_grad=False), whole[1]
+        ),
+    }
+for name in "sub truediv floordiv mod pow".split():
+    calls[name + " of number"] = lambda run=getattr(operator, name): run(2.0, x)
+for name in "iadd isub imul itruediv ifloordiv imod ipow".split():
+    run = getattr(operator, name)
+    calls[name + " parameter"] = lambda run=run: run(
+        torch.nn.Parameter(p.clone(), requires_grad=False), x
+    )
+calls |= {
+    "invert": lambda: ~whole[1],
+    "own sum": lambda: own.sum(),
+    "own function": lambda: torch.exp(own),
+    "own number": lambda: 2 * own,
+    "own with another": lambda: own + x,
+    "asked mul": lambda: p.mul(Asked()),
+    "asked matmul": lambda: p.matmul(Asked()),
+    "kept": lambda: torch.nn.Parameter(x) * 2,
+    "kept buffer": lambda: torch.nn.Buffer(x) * 2,
+    "default": lambda: torch.Tensor.__torch_function__(torch.Tensor.add, (torch.Tensor,), (p, 1)),
+    "default of others": lambda: torch.Tensor.__torch_function__(torch.exp, (L,), (x,)),
 }
 results = {}
 for name, call in calls.items():
@@ -122,6 +184,36 @@ results["methods"] = [
         (log.clear() or F.softmax(x, 0) is None or log[0][0], F.softmax),
     ]
 ]
+results["methods"] += [
+    getattr(F, n) is getattr(torch, n)
+    for n in "conv1d conv2d conv_transpose2d prelu pixel_shuffle relu softmax dropout".split()
+] + [torch.Tensor.__rdiv__ is torch.Tensor.__rtruediv__,
+     torch.Tensor.__floordiv__ is torch.Tensor.floor_divide,
+     torch.Tensor.__and__ is torch.Tensor.bitwise_and]
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(x.clone())
+        self.register_parameter("other", torch.nn.Parameter(y, requires_grad=False))
+        self.mean = torch.nn.Buffer(x, persistent=False)
+
+model = Model()
+kept = model.weight
+results["parameters"] = [
+    [n, type(v).__name__, v.requires_grad, v.is_leaf, isinstance(v, torch.nn.Parameter)]
+    for n, v in [*model.named_parameters(), *model.named_buffers()]
+] + [list(model.state_dict()), isinstance(x, torch.nn.Parameter), isinstance(kept, torch.nn.Buffer),
+     isinstance(model.mean, torch.nn.Buffer), isinstance(weight, torch.nn.Parameter)]
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+for _ in range(2):
+    optimizer.zero_grad()
+    (model.weight * p).sum().backward()
+    optimizer.step()
+results["trained"] = told(model.weight), type(model.weight.grad).__name__
+model.double()
+results["double"] = type(model.weight).__name__, str(model.weight.dtype)
+
 try:
     torch.exp(Other())
 except TypeError as error:
@@ -141,6 +233,12 @@ results["dtypes"] = [
     [str(getattr(torch, n)), repr(getattr(torch, n)), str(torch.zeros(1, dtype=getattr(torch, n)))]
     for n in names.split()
 ] + [getattr(torch, str(torch.zeros(1).dtype)[6:]) is torch.float32]
+results["texts"] = [
+    [torch.zeros(1, dtype=getattr(torch, n)).type() for n in names.split()],
+    str(p.shape), repr(torch.Size([])), f"{p.shape}", str(p.layout), repr(torch.channels_last),
+    repr(torch.max(p, 0)), p.type("torch.DoubleTensor").type(), p.type(p.double().type()).type(),
+    repr(torch.finfo(torch.float32)), repr(torch.finfo(torch.bfloat16)),
+]
 json.dump(results, sys.stdout)
 '''
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gradient
-from gradient.errors import AutogradError, DTypeError
+from gradient.errors import AutogradError, DTypeError, TypeMismatch
 
 t: Any = gradient
 
@@ -138,7 +138,7 @@ def test_a_mean_of_16_bits_is_rounded_to_the_dtype_of_out_alone(of: Any, device)
     assert t.nansum(x, 0, out=out).item() == pytest.approx(5 * exact, rel=1e-6)
 
 
-def test_words_for_layouts_are_taken_and_change_nothing() -> None:
+def test_words_for_layouts() -> None:
     x = gradient.ones(1, 2, 3, 4)
     assert x.layout is t.strided
     assert isinstance(x.layout, t.layout)
@@ -148,6 +148,7 @@ def test_words_for_layouts_are_taken_and_change_nothing() -> None:
         x.contiguous(memory_format=t.contiguous_format),
         x.clone(memory_format=t.preserve_format),
         x.to(memory_format=t.channels_last),
+        x.to(memory_format=t.channels_last, copy=True),
         x.double(memory_format=t.preserve_format),
         t.ones_like(x, memory_format=t.preserve_format),
         x.new_ones(x.shape, layout=t.strided, pin_memory=True),
@@ -162,7 +163,10 @@ def test_words_for_layouts_are_taken_and_change_nothing() -> None:
     assert not x.is_contiguous(memory_format=t.channels_last)
     assert x.permute(0, 3, 1, 2).is_contiguous(memory_format=t.channels_last)
     assert not x.is_contiguous(memory_format=t.channels_last_3d)
-    gradient.nn.Conv2d(2, 2, 1).to(memory_format=t.channels_last)
+    layer = gradient.nn.Conv2d(3, 2, 2).to(memory_format=t.channels_last)
+    assert layer.weight.is_contiguous()
+    with pytest.raises(TypeMismatch, match="memory_format, one of .*, got 'channels_last'"):
+        layer.to(memory_format="channels_last")
 
 
 def test_new_takes_values_or_sizes() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import gradient
 from gradient import nn
-from gradient.errors import BackendError, TypeMismatch
+from gradient.errors import AutogradError, BackendError, TypeMismatch
 from gradient.tensor.overriding import DisableTorchFunctionSubclass, disabled, overriding
 
 pytestmark = pytest.mark.cpu_only
@@ -220,3 +220,129 @@ def test_a_subclass_can_be_freed() -> None:
     del Short
     gc.collect()
     assert kept() is None
+
+
+class Marked(nn.Parameter):
+    """A parameter that is asked."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        log.append((func, types))
+        found: Any = super()
+        return found.__torch_function__(func, types, args, kwargs or {})
+
+
+class Quiet(nn.Parameter):
+    """A parameter of a class of its own that is not asked."""
+
+
+class Answer:
+    """No tensor."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func.__name__, len(args)
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer, Quiet])
+def test_operators_of_parameters_ask_the_other(kind: Any) -> None:
+    w, x = kind(gradient.tensor([1.0, 2.0])), named(2.0, 3.0)
+    for y in (w * x, w - x, w @ x, w == x, w < x, w**x, w // x):
+        assert type(y) is Named
+    for y in (w * 2, w + gradient.ones(2), w * w, w == 2, -w, w / 2.0):
+        assert type(y) is gradient.Tensor
+    with gradient.no_grad():
+        same = w
+        same += 1
+    assert same is w and w.tolist() == [2, 3]
+
+
+def test_a_parameter_that_is_asked() -> None:
+    w = Marked(gradient.ones(2))
+    log.clear()
+    assert type(w * 2) is type(2 * w) is type(w.sum()) is gradient.Tensor
+    tensor: Any = gradient.Tensor
+    assert log == [(tensor.mul, (Marked,)), (tensor.mul, (Marked,)), (tensor.sum, (Marked,))]
+    assert isinstance(w, nn.Parameter) and repr(w).startswith("Parameter containing")
+    (w * w).sum().backward()
+    assert w.grad is not None and w.grad.tolist() == [2, 2]
+    assert type(copy.deepcopy(w)) is Marked
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_parameters_and_buffers_keep_a_class(shape: tuple[int, ...]) -> None:
+    x = gradient.ones(shape).as_subclass(Named)
+    w, b = nn.Parameter(x), nn.Buffer(x, persistent=False)
+    kinds: list[Any] = [type(w), type(b)]
+    assert kinds == [Named, Named] and w.requires_grad and w.is_leaf and not b.requires_grad
+    assert isinstance(w, nn.Parameter) and not isinstance(w, nn.Buffer)
+    assert isinstance(b, nn.Buffer) and not isinstance(b, nn.Parameter)
+    assert not isinstance(x, nn.Parameter) and not isinstance(gradient.ones(1), nn.Parameter)
+    assert w.data_ptr() == x.data_ptr() and not nn.Parameter(x, False).requires_grad
+    module = nn.Module()
+    module.w, module.b = w, b
+    assert [*module.state_dict()] == ["w"] and [*module.buffers()] == [b]
+    assert [type(p) for p in module.parameters()] == [Named]
+    assert isinstance(copy.deepcopy(module).w, nn.Parameter)
+    assert not issubclass(Named, nn.Parameter)
+    with pytest.raises(AutogradError):
+        nn.Parameter(gradient.ones(1, dtype=gradient.int64).as_subclass(Named))
+
+
+def test_a_class_that_detach_loses_is_no_parameter() -> None:
+    class Losing(gradient.Tensor):
+        @classmethod
+        def __torch_function__(
+            cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return disabled(func, types, args, kwargs)
+
+    with pytest.raises(TypeMismatch, match=r"a detach\(\) that returns a Losing"):
+        nn.Parameter(gradient.ones(1).as_subclass(Losing))
+
+
+def test_operands_that_are_no_tensors_are_asked() -> None:
+    x: Any = gradient.ones(2, 2)
+    a: Any = Answer()
+    asked: list[Any] = [x + a, a + x, x - a, a - x, x / a, a / x, x // a, a // x, x @ a, a @ x]
+    names = "add add sub __rsub__ div __rdiv__ __floordiv__ __rfloordiv__ matmul __rmatmul__"
+    assert asked == [(name, 2) for name in names.split()]
+    other: list[Any] = [x == a, x != a, x < a, a < x, x & a, x % a, a**x, x.mul(a), x.matmul(a)]
+    names = "eq ne lt gt __and__ remainder __rpow__ mul matmul"
+    assert other == [(name, 2) for name in names.split()]
+    x += a
+    assert x == ("add", 2)
+    with DisableTorchFunctionSubclass(), pytest.raises(TypeError):
+        gradient.ones(2) + a
+
+
+def test_the_default_is_an_attribute_of_tensor() -> None:
+    tensor: Any = gradient.Tensor
+    x = gradient.ones(2)
+    assert tensor.__torch_function__(tensor.add, (tensor,), (x, 1)).tolist() == [2, 2]
+    assert tensor.__torch_function__(tensor.add, (Named,), (named(1.0), 1)) is NotImplemented
+    assert type(Named.__torch_function__(tensor.add, (Named,), (x, 1))) is Named
+
+
+def test_reversed() -> None:
+    x: Any = gradient.arange(6).reshape(3, 2)
+    assert reversed(x).tolist() == [[4, 5], [2, 3], [0, 1]]
+    assert reversed(gradient.tensor(3)).item() == 3 and reversed(gradient.ones(0)).shape == (0,)
+
+
+def test_a_class_with_a_dispatch_is_refused() -> None:
+    class Dispatched(gradient.Tensor):
+        @classmethod
+        def __torch_dispatch__(
+            cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return func(*args, **kwargs or {})
+
+    tensor: Any = gradient.Tensor
+    for make in (
+        lambda: gradient.ones(2).as_subclass(Dispatched),
+        lambda: tensor._make_subclass(Dispatched, gradient.ones(2)),
+        lambda: tensor._make_wrapper_subclass(Dispatched, (2,)),
+    ):
+        with pytest.raises(BackendError, match="the __torch_dispatch__ of Dispatched would never"):
+            make()

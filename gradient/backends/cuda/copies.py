@@ -11,6 +11,7 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.assignment import Assignment, repeats
 from gradient.backends.cuda.launching import DIVISOR, FLOATS, LOAD, KernelLauncher, divisor
+from gradient.backends.memory_order import dimension_order, positions
 from gradient.backends.required import Index, Shape
 
 BLOCK = 256
@@ -158,13 +159,12 @@ class CopyKernels(KernelLauncher, Assignment):
         return True
 
     def _empty_like(self, x: Array, dtype: np.dtype) -> Array:
-        """A contiguous array with the memory order of x's axes; in row-major order if x shows an
-        element more than once."""
-        if self.runtime.is_contiguous(x) or not all(x.strides):
+        """An array without gaps, with the memory order of x's axes."""
+        if self.runtime.is_contiguous(x):
             return self.empty(x.shape, dtype)
-        order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+        order = dimension_order(x.shape, x.strides)
         out = self.empty(tuple(x.shape[i] for i in order), dtype)
-        return out.transpose([order.index(i) for i in range(x.ndim)])
+        return out.transpose(positions(order))
 
 
 def _is_basic(index: Any) -> bool:

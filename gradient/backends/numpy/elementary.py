@@ -122,6 +122,8 @@ class ElementaryKernels(ArrayAPIBackend):
         if takes_pair(a, b):
             return in_memory_order(functools.partial(_each, "power"), *_alike(a, b))
         out: np.ndarray = a**b
+        if out.dtype.kind == "c":
+            return out if np.isfinite(out).all() else _of_large(a, b, out)
         if isinstance(b, (int, float)) or b.dtype.kind != "f" or not (b == 0.5).any():
             return out
         # NumPy may compute sqrt if an exponent is 0.5.
@@ -250,3 +252,14 @@ def _each(name: str, *arrays: np.ndarray) -> np.ndarray:
 
 ONLY_WIDE = {"nextafter"}
 """Kernels that do not take 16-bit floats."""
+
+
+def _of_large(a: Any, b: Any, out: np.ndarray) -> np.ndarray:
+    """The complex numbers a ** b, where `out` is infinite or NaN from e^(b log a): NumPy multiplies
+    for whole b, and so gets NaN from infinities. As in PyTorch, so it is for 2, 3 and -2."""
+    if type(b) is not np.ndarray and b in (1, 2, 3, -2):
+        return out
+    if type(a) is not np.ndarray and a == 1:
+        return np.ones_like(out)
+    kind = out.dtype
+    return np.where(np.isfinite(out), out, np.exp(b * np.log(np.asarray(a, kind)))).astype(kind)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.base import Backend
+from gradient.backends.memory_order import row_major
 from gradient.backends.packed import PackedArray, is_packed
 from gradient.backends.process import handle, shapes
 from gradient.backends.process.client import Client
@@ -238,7 +239,7 @@ class ProcessBackend(Backend[Any]):
         order = tuple(int(a) % n for a in axes)
         if sorted(order) != list(range(n)) or any(not -n <= a < n for a in axes):
             raise ValueError(f"axes {tuple(axes)} don't match array of shape {x.shape}")
-        steps = x.steps or shapes.contiguous(x.shape)
+        steps = x.steps or row_major(x.shape)
         return x.view(
             tuple(x.shape[i] for i in order), tuple(steps[i] for i in order), "permute",
             {"axes": order},
@@ -249,7 +250,7 @@ class ProcessBackend(Backend[Any]):
         if shapes.broadcast(x.shape, size) != size:
             raise ValueError(f"cannot broadcast an array of shape {x.shape} to {size}")
         lead = len(size) - len(x.shape)
-        own = x.steps or shapes.contiguous(x.shape)
+        own = x.steps or row_major(x.shape)
         steps = (0,) * lead + tuple(
             0 if old == 1 and new != 1 else step
             for old, new, step in zip(x.shape, size[lead:], own, strict=True)
@@ -279,7 +280,7 @@ class ProcessBackend(Backend[Any]):
     def getitem(self, x: Handle, index: Index) -> Handle:
         items = self._index(index, x.shape)
         if not any(type(item) is Handle for item in items):
-            own = x.steps or shapes.contiguous(x.shape)
+            own = x.steps or row_major(x.shape)
             shape, steps, settled = shapes.basic(items, x.shape, own)
             return x.view(shape, steps, "getitem", {"index": settled})
         shape, settled, arrays = shapes.advanced(items, x.shape)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradient.backends.memory_order import row_major
 from gradient.backends.process import shapes
 from gradient.backends.process.client import BATCH, Client
 from gradient.backends.process.connection import msgpack
@@ -80,7 +81,7 @@ class Handle(OpaqueArray):
     def strides(self) -> tuple[int, ...]:
         """Strides in bytes, as in NumPy. (The plugin's memory may be laid out differently.)"""
         size = self.dtype.itemsize
-        return tuple(step * size for step in self.steps or shapes.contiguous(self.shape))
+        return tuple(step * size for step in self.steps or row_major(self.shape))
 
     @property
     def ndim(self) -> int:
@@ -88,7 +89,7 @@ class Handle(OpaqueArray):
 
     @property
     def flags(self) -> Flags:
-        own = self.steps is None or self.steps == shapes.contiguous(self.shape)
+        own = self.steps is None or self.steps == row_major(self.shape)
         return Flags(own or 0 in self.shape)
 
     # Ids and views -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.memory_order import row_major
 from gradient.backends.recording_backend import OPERATORS
 from gradient.backends.required import Axis, Shape
 
@@ -96,19 +97,10 @@ def reshape(old: Shape, new: Any) -> Shape:
     return shape
 
 
-def contiguous(shape: Shape) -> Strides:
-    """The strides, in elements, of a contiguous array."""
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
-
-
 def reshaped_strides(old: Shape, strides: Strides, new: Shape) -> Strides | None:
     """The strides of a view of another shape; None if a reshape must copy."""
     if 0 in old:
-        return contiguous(new)
+        return row_major(new)
     runs: list[list[int]] = []  # [size, stride] of axes that can be merged to one
     for size, stride in zip(old, strides, strict=True):
         if size == 1:
