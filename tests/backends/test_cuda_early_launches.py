@@ -16,7 +16,7 @@ from gradient.backends.cuda import driver
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.quantized import codebook
 from gradient.backends.cuda.runtime import CupyRuntime
-from gradient.backends.expression import ElementwiseCall, Expression, Input, Result
+from gradient.backends.expression import ElementwiseCall, End, Expression, Input, Result
 from support.backend_table import Draw, cached_attention, packed, rope_attention, rope_update
 from support.cuda_emulation import EmulatedRuntime, ending_at_waits, is_wrong, launch, library
 
@@ -98,12 +98,15 @@ def row_of_an_embedding(be: Any, a: Draw) -> tuple[str, Any]:
     return "unpack", codebook("q4_0")  # which is passed by value
 
 
-def fused(be: Any, a: Draw) -> tuple[str, Any]:
-    product = ElementwiseCall("mul", (Input(0), Input(1)), "f")
-    steps = product, ElementwiseCall("cos", (Result(0),), "f")
-    x, y = (a(64).astype(np.float32) for _ in range(2))
-    be.fused(x, y, expression=Expression(steps, ("f", "f"), (Result(1),)))
-    return "fused", ()
+def fused(*ends: End) -> Callable[..., Any]:
+    def call(be: Any, a: Draw) -> tuple[str, Any]:
+        product = ElementwiseCall("mul", (Input(0), Input(1)), "f")
+        steps = product, ElementwiseCall("cos", (Result(0),), "f")
+        x, y = (a(3, 64).astype(np.float32) for _ in range(2))
+        be.fused(x, y, expression=Expression(steps, ("f", "f"), (Result(1),), ends))
+        return "fused", ()
+
+    return call
 
 
 @needs_compiler
@@ -113,7 +116,9 @@ def fused(be: Any, a: Draw) -> tuple[str, Any]:
         choice(100),
         choice(50_000),
         row_of_an_embedding,
-        fused,
+        fused(),
+        fused(End("sum", Result(1), False, False)),
+        fused(End("max", Result(1), True, False)),
         products(1, "numbers"),
         products(3, "numbers", gated=True),
         products(1, "numbers", residual=True),
@@ -245,3 +250,31 @@ def test_kernels_of_graphs_are_launched_early(status: int, monkeypatch: pytest.M
     assert runtime.attributes == [(77, 9, 100)]  # all shared memory, as overlapping kernels need it
     runtime.launch(*given, shared=64, early=True)
     assert function.calls == (5 if status else 3)
+
+
+def test_a_fused_kernel_of_a_graph_is_launched_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each source has its own setting of shared memory, though all kernels have one name."""
+    function, library = Function(), Driver(0)
+    monkeypatch.setattr(driver, "driver", lambda: library)
+    runtime, x = runtime_of(function), np.zeros(3, np.float32)
+    runtime._functions |= {"one source": function, "another": function}
+    given = ((5,), 256, x, 3, np.float64(0.5), None)
+    runtime.launch_source("one source", *given, early=True)
+    assert not library.launched  # for it is in no graph
+    with runtime.capturing():
+        runtime.launch_source("one source", *given)
+        for source in ("one source", "another", "another"):
+            runtime.launch_source(source, *given, early=True)
+    launched = ((5, 1, 1), (256, 1, 1), 0, 9, 1, 6, 1, 77, (x.ctypes.data, 3, 0.5, None))
+    assert library.launched == [launched] * 3
+    assert function.calls == 2 and runtime.attributes == [(77, 9, 100)] * 2
+
+
+@needs_compiler
+def test_a_fused_kernel_of_many_blocks_is_not_launched_early() -> None:
+    be, a = CudaBackend(0, Watched()), Draw("float32")
+    expression = Expression((ElementwiseCall("neg", (Input(0),), "f"),), ("f",), (Result(0),))
+    for blocks, early in ((132, 1), (133, 0)):
+        be.runtime.early.clear()
+        be.fused(a(blocks * 1024), expression=expression)
+        assert len(be.runtime.early) == early

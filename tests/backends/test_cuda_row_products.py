@@ -146,6 +146,40 @@ def test_blocks_that_go_on_to_other_rows_give_the_same(
     assert products() == expected
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if FAMILIES[kind] in PACKED])
+def test_products_of_any_sizes_on_any_gpu(kind: str, seed: int, one: CudaBackend) -> None:
+    """Rows that fill no tile, and columns that fill no step: a warp that sums up several tiles,
+    some warps with a step each, and with several steps of several tiles."""
+    a, sizes = Draw(("bfloat16", "float16")[seed % 2]), np.random.default_rng(seed)
+    unit = max(PACKED[FAMILIES[kind]][0], dtype_of(kind).block_size)
+    least, most = ((1, 256), (300, 2600), (4100, 5000))[seed]
+    columns = unit * int(sizes.integers(-(-least // unit), most // unit + 1))
+    rows = [(600, 37, 90)[seed], *(int(n) for n in sizes.integers(1, 50, 2))]
+    x, norm, residual, bias = a(1, columns), a(columns), a(1, rows[0]), a(rows[0])
+    weights = [packed(a, kind, n, columns) for n in rows]
+    pair = [packed(a, kind, rows[0], columns) for _ in range(2)]
+
+    def products(be: Any) -> list[Any]:
+        ways = (
+            be.projections(x, weights, norm, 1e-5, bool(seed % 2)),
+            be.projections(x, weights[:2]),
+            be.projections(x, pair, norm, 1e-5, False, True),
+            be.projections(x, pair, gated=True),
+            be.projections(x, weights[:1], residual=residual),
+            (be.linear(x, weights[0], bias),),
+        )
+        return [y for ys in ways for y in ys]
+
+    expected = products(one)
+    agree(expected, products(BARE), a.dtype.name, "linear")
+    for multiprocessors in (1, 2, 7):
+        one.runtime.multiprocessors = multiprocessors
+        got = products(one)
+        assert [y.tobytes() for y in got] == [y.tobytes() for y in expected]
+    assert len(one.runtime.launched) == 4 * 6  # one kernel each
+
+
 @pytest.mark.parametrize("kib", [99, 163, 227])
 @pytest.mark.parametrize("kind", [*PACKED])
 def test_blocks_fit_a_gpu_with_less_shared_memory(
