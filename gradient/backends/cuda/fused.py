@@ -46,6 +46,9 @@ BLOCK, ROW_BLOCK = 256, 512
 """Threads of a block; and at most, where a block has a row: 128 registers for each are enough."""
 MOST_BLOCKS = 1024
 """That a reduction over all axes is divided among."""
+FEW_BLOCKS = 128
+"""Of a kernel that may begin early and let its successor do so: at most about one for each
+multiprocessor. Beside the loads of a larger one, those of its successor would be in the way."""
 MOST_AXES = 4
 
 TEXTS = {
@@ -176,7 +179,7 @@ class FusedKernels(KernelLauncher):
         strides = [s for each in walk.strides for s in each]
         self.runtime.launch_source(
             text, (blocks,), block, *every, *reduced, *walk.sizes, *strides,
-            early=blocks <= self.runtime.multiprocessors,
+            early=blocks <= FEW_BLOCKS,
         )  # fmt: skip
         if ends and not in_rows:
             joined = zip(ends, reduced, strict=True)
@@ -304,7 +307,7 @@ __device__ inline void take(Index row, {", ".join(parameters)}{sums}) {{
 }}
 
 extern "C" __global__ void __launch_bounds__({most}, 1) fused({signature}) {{
-    trigger_next_kernel();
+    if (gridDim.x <= {FEW_BLOCKS}) trigger_next_kernel();
     wait_for_previous_kernel();
     const Index packs = Index((n{axes - 1} + N - 1) / N);
     const Index rows = Index({" * ".join(sizes[:-1]) or "1"});

@@ -84,28 +84,31 @@ class LoadedKernels:
         function = self._functions.get(name) or self._load(family, name, dtype)
         if shared:
             self._allow_shared(function, name, shared)
-        if not early or not self._called_early(function, name, grid, block, arguments, shared):
-            self._call(function, name, grid, block, arguments, shared)
+        if early and self._may_be_early():
+            if name not in self._early:
+                self._prefer_shared(function, name)
+            if self._called_early(function, grid, block, arguments, shared):
+                return
+        self._call(function, name, grid, block, arguments, shared)
+
+    def _may_be_early(self) -> bool:
+        return self.launches_early and getattr(self._thread, "captures", False)
 
     def _called_early(
         self,
         function: Any,
-        name: str,
         grid: tuple[int, ...],
         block: int,
         arguments: tuple[Any, ...],
         shared: int = 0,
     ) -> bool:
-        """Queue a kernel so that it may start before its predecessor has ended; False if that is
-        not supported, or nothing is captured."""
-        if not self.launches_early or not getattr(self._thread, "captures", False):
-            return False
-        if name not in self._early:
-            self._prefer_shared(function, name)
+        """Queue a kernel that may start before its predecessor has ended; False if the driver does
+        not support that, and then none is tried any more."""
         given = [self._argument(a) for a in arguments]
         status = driver.launch_early(function.ptr, grid, block, shared, self.stream(), given)
-        self.launches_early = status == 0
-        return self.launches_early
+        if status:
+            self.launches_early = False
+        return status == 0
 
     def _call(
         self,
@@ -194,8 +197,13 @@ class LoadedKernels:
                 code = compilation.compiled(source, "fused.cu", self.architecture)
                 function = self._module(source, code).get_function("fused")
                 self._functions[source] = function
-            if not early or not self._called_early(function, source, grid, block, arguments):
-                self._call(function, "fused", grid, block, arguments)
+            if (
+                early
+                and self._may_be_early()
+                and self._called_early(function, grid, block, arguments)
+            ):
+                return
+            self._call(function, "fused", grid, block, arguments)
 
     def _allow_shared(self, function: Any, name: str, shared: int) -> None:
         """Allow a kernel more than 48 KiB of shared memory, which is needed once. Shared memory

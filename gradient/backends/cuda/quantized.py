@@ -123,7 +123,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
             "quantized", f"{family}_unpack", out, (out.size // k, -(-k // (STEP * WARPS))),
             32 * WARPS, *parts, index, np.int64(x.shape[0]),
             None if index is None else self.index_fault(), out, np.int64(k), np.int64(group),
-            early=True,
+            early=index is not None,
         )  # fmt: skip
 
     def _lies_for_kernels(self, weight: PackedArray) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher, block_of
+from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher, block_of, computed_in
 from gradient.backends.cuda.quantized import FAMILIES
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION
@@ -110,7 +110,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
         name = "gated_product" if gated else "row_product"
         threads = self.threads_that_hold(x, norm) or block_of(k)  # as in `rms_norm`
-        computed = np.float64 if x.dtype == np.float64 else np.float32
+        computed = computed_in(x)
         if packed:
             name = name if norm is None else f"normed_{name}"
             module, kernel = "packed_row_products", f"{name}_{packed}"

@@ -29,7 +29,7 @@ struct Digits {
     __device__ float sum(int block) const { return scales()[SCALES + block]; }
 };
 
-// 16 of these.
+// 16 digits, four to a word.
 __device__ inline uint4 digits_at(const unsigned* at) { return *reinterpret_cast<const uint4*>(at); }
 
 template <class T> __device__ float number_of(unsigned bits) {

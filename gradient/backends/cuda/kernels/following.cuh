@@ -26,8 +26,6 @@ __device__ inline void fetch_to_l2(const void* at) {
 #if defined(__CUDA_ARCH__)
 __device__ inline void compute_now(int& x) { asm volatile("" : "+r"(x)); }
 __device__ inline void compute_now(unsigned& x) { asm volatile("" : "+r"(x)); }
-__device__ inline void compute_now(float& x) { asm volatile("" : "+f"(x)); }
-__device__ inline void compute_now(double& x) { asm volatile("" : "+d"(x)); }
 template <class T> __device__ void compute_now(T*& x) { asm volatile("" : "+l"(x)); }
 #else
 template <class T> __device__ void compute_now(T&) {}

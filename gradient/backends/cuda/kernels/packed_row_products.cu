@@ -14,12 +14,12 @@
 // in a graph, before the previous kernels have ended. If a warp has DEPTH tiles or fewer, all of its
 // weights are copied then. The remaining time of a product is latency: the load of x from the L2
 // cache, the norm, the digits of x, one or two tiles, and the sum over warps in shared memory. So
-// what does not depend on x comes before it is there, and the code behind that is short
+// what does not depend on x comes before x has arrived, and the code behind that is short
 // (packed_tiles.cuh). But the instructions before the wait count as well: meanwhile another kernel,
 // which this one waits for, needs the same schedulers. Of the address of a copy as much as possible
 // is common to tiles, a matrix is found per tile, not per row, and other numbers for later are
-// computed while x is on its way. Before the wait, a warp with one step executes 175 instructions for
-// two tiles of gate and up projection, 140 for one of q, k and v (for bfloat16 in Q4_0, sm_90a).
+// computed while x is on its way. Before the wait, a warp with one step executes 177 instructions for
+// two tiles of gate and up projection, 142 for one of q, k and v (for bfloat16 in Q4_0, sm_90a).
 //
 // Other loads must not wait for weights that are loaded to registers (`Held`). A use behind a branch
 // waits for all loads whose uses are behind branches. So the norm's weights are copied to shared
@@ -54,7 +54,8 @@ __device__ void tile_product(const T* x, const T* norm, float reciprocal, float 
                              const T* residual, const T* bias, int columns, int steps, int tiles, int group) {
     trigger_next_kernel();  // so that the next kernels have time for copying their weights
     constexpr int UNITS = GATED ? 8 : 16, DEPTH = FORMAT::DEPTH, N = 8;
-    static_assert(DEPTH == 1 || DEPTH == 2 && !FORMAT::HOLDS, "registers hold what belongs to one tile");
+    static_assert(DEPTH == 1 || DEPTH == 2 && !FORMAT::HOLDS,
+                  "registers hold what belongs to one tile, and `used` alternates between two");
     extern __shared__ float4 shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     const int g = lane / 4, t = lane % 4, blocks = unsigned(columns) / BLOCK;
@@ -124,8 +125,9 @@ __device__ void tile_product(const T* x, const T* norm, float reciprocal, float 
         row += lane;
         return lane < UNITS && row < of.outputs ? of.out + row : nullptr;
     };
-    int first = begin_of(0) < columns ? begin_of(0) : 0, row;
-    T* out = find_out(blockIdx.x + warp * gridDim.x, row);
+    int first = begin_of(0) < columns ? begin_of(0) : 0, row = 0;
+    T* out = nullptr;
+    if (int(blockIdx.x + warp * gridDim.x) < tiles) out = find_out(blockIdx.x + warp * gridDim.x, row);
     compute_now(row), compute_now(out), compute_now(first);
     if (lane < Digits::MOST_READ / 4) *reinterpret_cast<uint4*>(zeros + 4 * lane) = {0, 0, 0, 0};
     wait_for_previous_kernel();
@@ -225,17 +227,18 @@ __device__ void tile_product(const T* x, const T* norm, float reciprocal, float 
 #define PRODUCT(KERNEL, FORMAT, GATED, NORMED, NAME, T)                                             \
     extern "C" __global__ void __launch_bounds__(32 * FORMAT##_tile::WARPS, 2)                      \
         KERNEL##_##FORMAT##_##NAME(                                                                 \
-        const T* x, const T* norm, float reciprocal, float eps, Int round_first, Int norm_threads,                \
+        const T* x, const T* norm, float reciprocal, float eps, Int round_first, Int norm_threads,  \
         const void* codes_0, const void* codes_1, const void* codes_2, const void* scales_0,        \
         const void* scales_1, const void* scales_2, const void* zeros_0, const void* zeros_1,       \
         const void* zeros_2, T* out_0, T* out_1, T* out_2, Int outputs_0, Int outputs_1,            \
-        Int outputs_2, const T* residual, const T* bias, Int columns, Int steps, Int tiles, Int group) {       \
+        Int outputs_2, const T* residual, const T* bias, Int columns, Int steps, Int tiles,         \
+        Int group) {                                                                                \
         tile_product<FORMAT##_tile, GATED, NORMED>(                                                 \
             x, norm, reciprocal, eps, round_first, norm_threads,                                    \
             Matrix<T>{codes_0, scales_0, out_0, int(outputs_0), zeros_0},                           \
             Matrix<T>{codes_1, scales_1, out_1, int(outputs_1), zeros_1},                           \
             Matrix<T>{codes_2, scales_2, out_2, int(outputs_2), zeros_2},                           \
-            residual, bias, int(columns), int(steps), int(tiles), int(group));                                  \
+            residual, bias, int(columns), int(steps), int(tiles), int(group));                      \
     }
 #define EXPORT_FORMAT(FORMAT, NAME, T)                        \
     PRODUCT(row_product, FORMAT, false, false, NAME, T)       \
