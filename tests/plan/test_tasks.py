@@ -428,3 +428,16 @@ def test_a_result_whose_axes_are_turned_is_not_its_place(name: str) -> None:
     compiled = gradient.compile(step)
     for _ in range(5):
         assert gradient.equal(compiled(x), step(x))
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("step", [1, 2])
+def test_large_inputs_in_the_opposite_order_are_read_where_they_lie(
+    axes: tuple[int, ...], step: int
+) -> None:
+    """The first element is the last in memory: tasks begin at the first byte."""
+    compiled = gradient.compile(lambda x: gradient.fmod(x, 1.5))
+    for seed in range(6):
+        made = np.random.default_rng(seed).standard_normal((300, 240 * step)).astype(np.float32)
+        x = gradient.from_numpy(np.flip(made[:, ::step], axes))
+        assert compiled(x).numpy().tobytes() == np.fmod(x.numpy(), np.float32(1.5)).tobytes()

@@ -157,11 +157,20 @@ def release_pages(mapped: mmap.mmap | bytearray, start: int, stop: int) -> None:
         mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
+def first_byte(array: np.ndarray) -> int:
+    """The address of an array's first byte in memory, which is that of the last element along axes
+    with negative strides."""
+    before = sum((n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)
+                 if step < 0 < n)  # fmt: skip
+    first: int = array.__array_interface__["data"][0]
+    return first + before
+
+
 def release(array: np.ndarray) -> None:
-    """`release_pages` for a contiguous array on a mapped file that was never written to; other
+    """`release_pages` for an array without gaps on a mapped file that was never written to; other
     arrays are left unchanged."""
     owner = memory_of(array)
     if isinstance(owner, mmap.mmap):
         begin = np.frombuffer(owner, np.uint8).ctypes.data
-        start = array.ctypes.data - begin
+        start = first_byte(array) - begin
         release_pages(owner, start, start + array.nbytes)

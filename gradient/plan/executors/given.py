@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gradient.backends.numpy import threads
+from gradient.backends.numpy import memory, threads
 from gradient.plan.calls import BOUNDARY, Call, Ref
 from gradient.plan.executors.program import Step, concurrent_task, task
 from gradient.plan.plan import Plan
@@ -43,8 +43,9 @@ class Given:
 
     def __init__(self, place: np.ndarray, lists: Iterable[threads.Tasks]):
         self.place = place
-        self._first = self._now = _address(place)
-        last = self._first + place.nbytes
+        self._first = self._now = memory.first_byte(place)
+        steps = zip(place.shape, place.strides, strict=True)
+        last = self._first + place.itemsize + sum((n - 1) * abs(step) for n, step in steps)
         self._slots = [slot for each in lists for slot in each.addresses(self._first, last)]
 
     def bind(self, x: np.ndarray) -> None:
@@ -57,13 +58,8 @@ class Given:
         )
         if not fits:
             np.copyto(self.place, x)
-        address = _address(x) if fits else self._first
+        address = memory.first_byte(x) if fits else self._first
         if address != self._now:
             for numbers, slot in self._slots:
                 numbers[slot] += address - self._now
             self._now = address
-
-
-def _address(x: np.ndarray) -> int:
-    address: int = x.__array_interface__["data"][0]
-    return address
