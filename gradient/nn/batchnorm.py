@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gradient import dtypes
 from gradient import functional as F
 from gradient.dtypes import DType
@@ -28,6 +30,7 @@ __all__ = [
 class _NormBase(Module):
     """Base of batch and instance norm: affine parameters, and buffers of running statistics."""
 
+    _version = 2  # with num_batches_tracked
     _shown = ("=num_features", "eps", "momentum", "affine", "bias", "track_running_stats")
     weight: Parameter  # or None
     bias: Parameter  # or None
@@ -76,6 +79,21 @@ class _NormBase(Module):
         """Set weight to 1 and bias to 0, and reset the running statistics."""
         self.reset_running_stats()
         reset_affine(self)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *rest: Any,
+    ) -> None:
+        """Keep the count of batches if the state dict is an older one, without it, or a plain dict
+        that does not say its version, as in PyTorch."""
+        count, key = self.num_batches_tracked, f"{prefix}num_batches_tracked"
+        version = local_metadata.get("version")
+        if count is not None and (version is None or version < 2) and key not in state_dict:
+            state_dict[key] = count
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def _check(self, input: Tensor) -> None:
         if input.ndim not in self.allowed_ndim:
