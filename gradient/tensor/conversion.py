@@ -157,21 +157,20 @@ class Conversion(Arithmetic):
             from gradient.tensor.layout import contiguous_format, in_format
 
             if memory_format is not contiguous_format:
-                made: Tensor = in_format("contiguous", self, memory_format)
-                return made
+                return in_format("contiguous", self, memory_format)
         try:
             contiguous = self.array.flags.c_contiguous
         except AttributeError:  # a handle, without strides
             contiguous = True
         return self if contiguous else elementwise.contiguous(self)
 
-    def clone(self, *, memory_format: object = None) -> Tensor:
+    def clone(self: Any, *, memory_format: object = None) -> Tensor:
         """A copy, in the graph: with this tensor's order of dimensions in memory, or that of a
         memory format."""
         if memory_format is not None:
             from gradient.tensor.layout import converted
 
-            made: Tensor = converted("clone", self, memory_format, True)
+            made = converted("clone", self, memory_format, True)
             if made is not self:
                 return made
         return elementwise.clone(self)

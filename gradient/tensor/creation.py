@@ -200,7 +200,7 @@ def order_like(op: str, x: Any, strided: bool, memory_format: object) -> list[in
     return dimension_order(x.shape, x.strides)
 
 
-def turned_back(array: Any, backend: Backend, order: list[int] | None) -> Any:
+def turned_back(array: object, backend: Backend, order: list[int] | None) -> object:
     """An array whose dimensions are in some order, with the dimensions in their places."""
     if order is None:
         return array

@@ -6,11 +6,14 @@ or keep their inputs' order, whatever the format: convolutions, too, compute in 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.backends.memory_order import positions
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
 
 __all__ = [
     "channels_last",
@@ -87,7 +90,7 @@ def order_in(caller: str, given: Any, shape: Any, preserves: bool = True) -> lis
     return [0, *range(2, n), 1] if given in DIMENSIONS else None
 
 
-def in_format(caller: str, x: Any, given: Any) -> Any:
+def in_format(caller: str, x: Tensor, given: Any) -> Tensor:
     """x in a memory format: itself if its elements lie so, without gaps, else a copy."""
     if given is preserve_format and x.is_contiguous():
         return x
@@ -99,7 +102,7 @@ def in_format(caller: str, x: Any, given: Any) -> Any:
     return x if made is turned else made.permute(positions(order))
 
 
-def converted(caller: str, x: Any, given: Any, is_new: bool) -> Any:
+def converted(caller: str, x: Tensor, given: Any, is_new: bool) -> Tensor:
     """What `to(memory_format=...)` gives: x itself if it has the format, gaps or not; a tensor that
     was made anew (`is_new`) is contiguous in the format."""
     order_in(caller, given, x.array.shape)

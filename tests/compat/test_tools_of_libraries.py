@@ -271,7 +271,8 @@ def test_trees_of_dicts_in_another_order() -> None:
         assert pytree.tree_map(lambda a, b: a + b, tree, other) == {"x": 11, "y": 22}
         found = pytree.tree_map(lambda a, b: a - b, other, tree)
         assert type(found) is type(other) and found == {"x": 9, "y": 18}
-    with pytest.raises(ArgumentError, match=r"expected the keys \['x', 'y'\], got \['x', 'z'\]"):
+    expected = r"expected the keys \['x', 'y'\] as in the first tree, got \['x', 'z'\]"
+    with pytest.raises(ArgumentError, match=expected):
         pytree.tree_map(lambda a, b: a + b, tree, {"x": 1, "z": 2})
     queues = deque([1, 2], 3), deque([10, 20])
     assert pytree.tree_map(lambda a, b: a + b, *queues) == deque([11, 22])
