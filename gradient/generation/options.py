@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "max_length": "use max_new_tokens, which does not count the prompt",
     "stop_strings": "use stop",
     "streamer": "use lm.stream(...), which gives the text piece by piece",
+    "stream": "use lm.stream(...), which gives the text piece by piece",
     "assistant_model": "use draft",
     "prompt_lookup_num_tokens": 'use draft="prompt_lookup"',
     "eos_token_id": "the tokens that end a text come with the model; stop takes further strings",

@@ -511,7 +511,12 @@ def test_an_unknown_option_is_refused_with_the_nearest(call, tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("do_sample", "temperature above 0"), ("max_length", "use max_new_tokens")]
+    ("name", "words"),
+    [
+        ("do_sample", "temperature above 0"),
+        ("max_length", "use max_new_tokens"),
+        ("stream", "use lm.stream"),
+    ],
 )
 def test_options_of_transformers_are_pointed_to_ours(tokenizer, name, words):
     with pytest.raises(TypeMismatch, match=f"no option '{name}'; .*{words}"):
