@@ -259,7 +259,7 @@ def test_large_inputs_are_read_where_they_lie() -> None:
     w, v = gradient.randn(400, 96), gradient.randn(128, 96)
 
     def function(x: gradient.Tensor) -> list[gradient.Tensor]:
-        return [product_of(x, w), product_of(x.T, v), product_of(x[32:], w)]
+        return [product_of(x, w), product_of(x.T, v), product_of(x[32:], w), x.clone()]
 
     f = gradient.compile(function, fullgraph=True)
     inputs = [gradient.randn(128, 400) for _ in range(6)]

@@ -113,6 +113,14 @@ def parallel_for(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any
     tasks.give_back(block)
 
 
+def ran(launch: tuple[Any, ...] | None) -> bool:
+    """Call `parallel_for` with these arguments, if there are any; return whether it was done."""
+    if launch is None:
+        return False
+    parallel_for(*launch)
+    return True
+
+
 listeners: dict[int, Callable[..., Any]] = {}
 """By thread: what is told of the kernels that its calls start."""
 

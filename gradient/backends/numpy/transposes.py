@@ -59,10 +59,7 @@ def launch(x: np.ndarray, out: np.ndarray) -> tuple[Any, ...] | None:
 
 def copied(x: np.ndarray, out: np.ndarray) -> bool:
     """Copy x to `out` by the kernel; return whether it was done."""
-    found = launch(x, out)
-    if found is not None:
-        threads.parallel_for(*found)
-    return found is not None
+    return threads.ran(launch(x, out))
 
 
 class _Walk(NamedTuple):
