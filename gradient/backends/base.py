@@ -24,6 +24,7 @@ from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.complex_numbers import ComplexDefaults
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.decompositions import DecompositionDefaults
+from gradient.backends.composed.feedback import FeedbackDefaults
 from gradient.backends.composed.grid_sampling import GridSamplingDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
@@ -65,6 +66,7 @@ class Backend(
     OptimizerDefaults[Array],
     ScatteringDefaults[Array],
     ScanDefaults[Array],
+    FeedbackDefaults[Array],
     ShapeDefaults[Array],
 ):
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""

@@ -17,7 +17,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gradient
 from gradient.plan.step import Replay
 from gradient.tensor import Tensor
 
@@ -35,27 +34,29 @@ class QueuedSteps:
 
     def __init__(
         self,
-        chosen: Sequence[Tensor],
+        newest: Tensor,
         logits: Tensor,
         begun: float,
         *,
         replayed: bool = True,
+        chosen: Tensor | None = None,
         known: list[list[int]] | None = None,
     ) -> None:
         """Args:
-        chosen: the tokens (B,) of each step.
+        chosen: the tokens of all steps, (steps, B) on the device, if they are read later.
         known: the same on the host, if they were read already: none after a token of -1.
         """
-        self.count, self.newest, self.logits = len(chosen), chosen[-1], logits
+        self.newest, self.logits = newest, logits
         self.begun, self.replayed = begun, replayed
         self._rows: Sequence[int] | None = None
-        self._backend = self.newest.backend
+        self._backend = newest.backend
         self._queue = self._backend.queue()
         self._read: Callable[..., Any] | None = None
-        if known is None:
-            self._read = self._backend.read_later(gradient.stack(chosen).array)
-        else:
-            self._tokens = known
+        if chosen is not None:
+            self.count = len(chosen)
+            self._read = self._backend.read_later(chosen.array)
+        elif known is not None:
+            self.count, self._tokens = len(known), known
 
     @functools.cached_property
     def _tokens(self) -> list[list[int]]:
@@ -107,18 +108,19 @@ def queue_replays(
     Where reading does not wait for other work, each is read at once, and none follows a token of
     -1.
     """
-    rows = None if numbers is None else numbers.unbind(0)
-    chosen: list[Tensor] = []
-    logits: list[Tensor] = []
-    known: list[list[int]] | None = None if replay.backend.reads_wait else []
+    # Only the first step's logits are needed: a step without a possible token is made again.
+    if replay.follows:
+        rows = None if numbers is None else numbers.array
+        chosen, logits = replay.follow(newest.array, rows, steps)
+        return QueuedSteps(chosen[-1], logits, begun, chosen=chosen)
+    each = None if numbers is None else numbers.unbind(0)
+    made: list[Tensor] = []
+    known: list[list[int]] = []
     for step in range(steps):
-        given = () if rows is None else (rows[step].array,)
-        # Only the first step's logits are needed: a step without a possible token is made again.
-        newest, *made = replay(newest.array, *given, outputs=1 if step else None)
-        chosen.append(newest)
-        logits += made
-        if known is not None:
-            known.append(newest.tolist())
-            if min(known[-1]) < 0:
-                break
-    return QueuedSteps(chosen, logits[0], begun, known=known)
+        given = () if each is None else (each[step].array,)
+        newest, *others = replay(newest.array, *given, outputs=1 if step else None)
+        made += others
+        known.append(newest.tolist())
+        if min(known[-1]) < 0:
+            break
+    return QueuedSteps(newest, made[0], begun, known=known)

@@ -218,8 +218,9 @@ class DecodingSteps:
             return choice(logits, numbers[0] if numbers else None), logits
 
         inputs = (newest,) if given is None else (newest, given[0])
-        chosen, logits = self._new(key, run, inputs, max(left))
-        return QueuedSteps([chosen], logits, begun, replayed=False, known=[chosen.tolist()])
+        chosen, logits = self._new(key, run, inputs, max(left), MOST_AT_ONCE)
+        known = [chosen.tolist()]
+        return QueuedSteps(chosen, logits, begun, replayed=False, known=known)
 
     def read(self, queued: QueuedSteps) -> list[list[int]]:
         """Return the tokens of each pass, at least one; the last pass if one of them is -1, which
@@ -321,8 +322,11 @@ class DecodingSteps:
         self.replayed += 1
         return found
 
-    def _new(self, key: Any, run: Run, given: Sequence[Tensor], left: int) -> tuple[Tensor, ...]:
-        """Bind a recorded step to this cache, record a new one, or run the modules."""
+    def _new(
+        self, key: Any, run: Run, given: Sequence[Tensor], left: int, runs: int = 1
+    ) -> tuple[Tensor, ...]:
+        """Bind a recorded step to this cache, record a new one, or run the modules. So many runs of
+        a step may follow each other."""
         recorded = self.recorded
         assert recorded is not None
         self.reason = recorded.structure.hindrance or recorded.refused.get(key)
@@ -349,7 +353,7 @@ class DecodingSteps:
                 if times > MOST_RECORDINGS:
                     raise PlanError("the model's modules change from step to step")
                 with evaluating(self.model):
-                    step = RecordedStep(run, given, self.cache.tensors)
+                    step = RecordedStep(run, given, self.cache.tensors, runs)
                 recorded.add(name, step)
                 result, step.result = step.result, None
                 assert result is not None

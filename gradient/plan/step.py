@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.variable import wrap
 from gradient.backends import Array, small_calls
@@ -12,6 +12,7 @@ from gradient.backends.numpy import kernels
 from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import executor_for
+from gradient.plan.feedback import Feedback, with_feedback
 from gradient.plan.passes import (
     simplified,
     with_augmented_assignment,
@@ -26,6 +27,9 @@ from gradient.plan.recording import Recording, are_held, record
 from gradient.tensor import Tensor
 from gradient.tensor.views import with_bases
 
+if TYPE_CHECKING:
+    from gradient.plan.executors.graph import GraphExecutor
+
 
 def has_kernels() -> bool:
     """Whether the CPU has numba kernels; without them, a replay runs Python between its calls."""
@@ -38,6 +42,7 @@ class RecordedStep:
     Attributes:
         plan: the plan, without the arrays of the tensors that `Replay` binds.
         checked: whether a replay was compared with the function and gave the same results.
+        feedback: by what its replays can follow each other without the host, or None.
         watched: the other tensors that it uses, with their arrays: the plan is valid while the
             tensors have these arrays.
     """
@@ -47,16 +52,20 @@ class RecordedStep:
         function: Callable[..., tuple[Tensor, ...]],
         given: Sequence[Tensor],
         bound: Sequence[Tensor],
+        runs: int = 1,
     ) -> None:
         """Run function(*given) once and record it; `result` is its result.
 
         Args:
             bound: tensors that a replay may replace by others of the same layout.
+            runs: the maximum number of replays that follow each other (`Replay.follow`), each on
+                the first result of the one before.
 
         Raises:
             PlanError: it cannot be recorded.
         """
         self.checked = False
+        self.feedback: Feedback | None = None
         backend = self.backend = given[0].backend
         inputs = [wrap(backend.copy(t.array), backend) for t in given]
         with small_calls.repeated():
@@ -75,6 +84,8 @@ class RecordedStep:
                 plan = with_fused_chains(simplified(plan.expanded()), 1, exact=True)
             elif hasattr(backend, "graph_recorder"):
                 plan = _with_few_launches(plan, backend)
+                if runs > 1:
+                    plan, self.feedback = with_feedback(plan, runs)
             elif hasattr(backend, "client") and any(
                 call.op == "grouped_linear" for call in plan.calls
             ):
@@ -120,6 +131,10 @@ class Replay:
 
     def __init__(self, step: RecordedStep, bound: Sequence[Tensor]) -> None:
         externals = {ref: bound[i].array for ref, i in step.places.items()}
+        self._feedback, self._memory = step.feedback, dict[Ref, Any]()
+        if step.feedback is not None:
+            self._memory.update(step.feedback.memory(step.plan, step.backend))
+        externals |= self._memory
         with small_calls.repeated():
             self.executor = executor_for(step.plan, step.backend, externals)
         self.backend = step.backend
@@ -135,3 +150,29 @@ class Replay:
         with small_calls.repeated():  # for calls that run by the backend's methods
             found = self.executor.run(given, {}, outputs)
         return tuple([wrap(array, self.backend) for array in found])
+
+    @property
+    def follows(self) -> bool:
+        """Whether replays can follow each other without the host."""
+        return self._feedback is not None
+
+    def follow(self, given: Array, rows: Any, runs: int) -> tuple[Tensor, ...]:
+        """Replay the step several times: first of `given`, then of the last replay's first result,
+        and each with the next of `rows` (runs, ...) as its second input, if it has one.
+
+        Returns the first results of all replays, (runs, ...), and the first replay's other ones.
+        """
+        assert self._feedback is not None
+        be: Any = self.backend
+        results, run, of_rows = self._feedback
+        be.assign(self._memory[run], ..., 0)
+        executor, inputs = cast("GraphExecutor", self.executor), [given]
+        if of_rows is not None and rows is not None:
+            be.refill(self._memory[of_rows][:runs], rows)
+            inputs.append(rows[0])
+        with small_calls.repeated():
+            _, *others = executor.run(inputs, {})
+            for _ in range(runs - 1):
+                executor.run_again({}, 0)
+        found = be.clone(self._memory[results][:runs]), *others
+        return tuple([wrap(array, be) for array in found])

@@ -18,7 +18,14 @@ from gradient.backends.cuda.fused import FEW_BLOCKS
 from gradient.backends.cuda.quantized import codebook
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.expression import ElementwiseCall, End, Expression, Input, Result
-from support.backend_table import Draw, cached_attention, packed, rope_attention, rope_update
+from support.backend_table import (
+    Draw,
+    cached_attention,
+    feed_back,
+    packed,
+    rope_attention,
+    rope_update,
+)
 from support.cuda_emulation import EmulatedRuntime, ending_at_waits, is_wrong, launch, library
 
 pytestmark = pytest.mark.cpu_only
@@ -94,6 +101,11 @@ def choice(columns: int) -> Callable[..., Any]:
     return call
 
 
+def feedback(be: Any, a: Draw) -> tuple[str, Any]:
+    be.feed_back(*feed_back(2, numbers=3, counts=2)(a))
+    return "feed_back", ()
+
+
 def row_of_an_embedding(be: Any, a: Draw) -> tuple[str, Any]:
     be.quantized_embedding(be.arranged(packed(a, "q4_0", 37, 256)), np.array([[5]]))
     return "unpack", codebook("q4_0")  # which is passed by value
@@ -116,6 +128,7 @@ def fused(*ends: End) -> Callable[..., Any]:
     [
         choice(100),
         choice(50_000),
+        feedback,
         row_of_an_embedding,
         fused(),
         fused(End("sum", Result(1), False, False)),

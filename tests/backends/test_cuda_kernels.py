@@ -66,6 +66,7 @@ FAMILIES = {
         "draws",
         "elementwise",
         "extremes",
+        "feedback",
         "flash_attention",
         "float32_attention",
         "grouped",

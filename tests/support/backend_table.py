@@ -303,6 +303,18 @@ def rope_update(
     return arguments
 
 
+def feed_back(run: int, *, numbers: int = 0, counts: int = 0) -> Case:
+    """The arguments of a call: tokens of each row, and perhaps numbers of each run, and counts."""
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        tokens = a.integers(0, 99, a.rows), a.integers(0, 99, a.rows), a.integers(0, 99, 4, a.rows)
+        rows = (a.wide(5, numbers), a.wide(numbers)) if numbers else (None, None)
+        counted = (a.integers(0, 99, counts), 3) if counts else (None, 0)
+        return *tokens, np.array([run]), *rows, *counted
+
+    return arguments
+
+
 def rope_attention(
     heads: int, key_heads: int, size: int, *, slots: int = 70, half: int = 0, by: bool = False,
     at: int = 40, tokens: int = 1, window: int | None = None,
@@ -1640,6 +1652,12 @@ CASES: dict[str, list[Case]] = {
         rope_update(4, 2, 16, 8),
         rope_update(3, 3, 10, 5, tokens=3),
         rope_update(6, 2, 64, 16, tokens=2, by=True),
+    ],
+    "feed_back": [
+        feed_back(0),
+        feed_back(3, numbers=300),
+        feed_back(7, counts=2),
+        feed_back(9, numbers=1, counts=200),
     ],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],

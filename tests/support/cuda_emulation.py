@@ -195,6 +195,7 @@ class EmulatedRuntime:
     """The GPU of the tests: NumPy's arrays, and kernels that run when they are launched."""
 
     xp: Any = np
+    compiled_dtype = "float32"
     max_shared, multiprocessors = 227 << 10, 132
     has_tensor_cores = has_float8_products = has_warpgroups = True
 

@@ -19,6 +19,7 @@ from gradient.backends.cuda.cross_entropy import CrossEntropyKernels
 from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.extremes import ExtremeKernels
+from gradient.backends.cuda.feedback import FeedbackKernels
 from gradient.backends.cuda.fused import FusedKernels
 from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.indexed import IndexedKernels
@@ -57,6 +58,7 @@ class CudaBackend(
     RandomKernels,
     SortingKernels,
     ExtremeKernels,
+    FeedbackKernels,
     ScaledProducts,
     SumKernels,
     Assignment,

@@ -48,6 +48,11 @@ class LoadedKernels:
         self._thread = threading.local()
 
     @property
+    def compiled_dtype(self) -> str:
+        """A dtype whose kernels are compiled already, for a kernel that is the same for all."""
+        return min(self._compiled, default="float32")
+
+    @property
     def architecture(self) -> str:
         """The architecture for NVRTC, such as "sm_80"; for an H100 "sm_90a", with features that no
         later GPU has."""

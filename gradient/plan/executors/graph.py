@@ -110,11 +110,16 @@ class GraphExecutor:
     def run(self, inputs: Sequence[Any], numbers: Numbers, outputs: int | None = None) -> list[Any]:
         return on_device_of(self.backend, self._run, inputs, numbers, outputs)
 
+    def run_again(self, numbers: Numbers, outputs: int | None = None) -> list[Any]:
+        """`run` on what its inputs hold: what the plan wrote there (`Backend.feed_back`)."""
+        return on_device_of(self.backend, self._run, None, numbers, outputs)
+
     def _run(
-        self, be: Any, inputs: Sequence[Any], numbers: Numbers, wanted: int | None
+        self, be: Any, inputs: Sequence[Any] | None, numbers: Numbers, wanted: int | None
     ) -> list[Any]:
-        for ref, given in zip(self.plan.inputs, inputs, strict=True):
-            be.refill(self._held[ref], given)
+        if inputs is not None:
+            for ref, given in zip(self.plan.inputs, inputs, strict=True):
+                be.refill(self._held[ref], given)
         if self._parts is None:
             outputs = self.recorder.run(lambda: self._first_run(numbers))
             self._capture()
