@@ -1782,6 +1782,7 @@ CASES: dict[str, list[Case]] = {
         lambda a: (every_kind_of_number(a, 9),),
         lambda a: (a(a.rows, 67),),
         lambda a: (a(2, 40000),),
+        lambda a: (with_ties(a(2, 40001)),),
         lambda a: (np.array([[-np.inf, -np.inf], [-np.inf, 0], [0, np.nan], [np.nan, np.inf],
                              [np.inf, 1], [-0.0, 0]], a.dtype),),
     ],

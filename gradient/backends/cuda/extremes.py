@@ -80,7 +80,7 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         places = self._empty_places((count * parts,))
         self.launch(
             "argmax", "argmax_rows", rows, (count * parts,), threads,
-            rows, places, columns, of_part, int(smallest), int(or_none and parts == 1), early=True,
+            rows, places, columns, of_part, parts, int(smallest), int(or_none), early=True,
         )  # fmt: skip
         if parts == 1:
             return places

@@ -412,6 +412,11 @@ template <class T, class F> T atomic(T* at, F result) {
     emulator::state.atomics = 0;
     return before;
 }
+inline unsigned __reduce_max_sync(unsigned, unsigned value) {
+    unsigned most = value;
+    for (int lane = 0; lane < 32; lane++) most = std::max(most, __shfl_sync(~0u, value, lane));
+    return most;
+}
 template <class T> T atomicAdd(T* at, T value) {
     return atomic(at, [=](T before) { return before + value; });
 }
@@ -429,6 +434,7 @@ inline int __float_as_int(float x) { return emulator::bits_as<int>(x); }
 inline float __uint_as_float(unsigned x) { return emulator::bits_as<float>(x); }
 inline unsigned __float_as_uint(float x) { return emulator::bits_as<unsigned>(x); }
 inline double __longlong_as_double(long long x) { return emulator::bits_as<double>(x); }
+inline long long __double_as_longlong(double x) { return emulator::bits_as<long long>(x); }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline double rsqrt(double x) { return 1 / std::sqrt(x); }
 inline float rsqrt(float x) { return 1 / std::sqrt(x); }

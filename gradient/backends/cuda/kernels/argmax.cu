@@ -4,9 +4,9 @@
 //     argmax_of_parts  of the results of a row's parts
 //     argmax_columns   along the middle axis of x (outer, lines, inner)
 //
-// A thread reads its numbers in increasing order and keeps the first. Of two threads' equal results, the
-// one that comes first in the line wins, so the order of comparison does not matter. The smallest is the
-// largest of -x.
+// A thread keeps the pack of 16 bytes with its largest number, by one maximum for two 16-bit numbers.
+// Only threads that have the block's largest number look for its place. So it does not matter in which
+// order packs are compared. The smallest is the largest of -x.
 // Bytes: each number is read once; in rows, a thread has four loads of 16 bytes in flight.
 // Grid: argmax_rows: one block per part; argmax_of_parts: one per row; argmax_columns: one block of
 // 32 x 8 threads per 32 neighbours along the inner axis.
@@ -14,17 +14,173 @@
 
 #include "rows.cuh"
 
-template <class A> struct Place {
-    A value;
-    Int at;  // -1: no number above -infinity found
-    __device__ Place from_lane_xor(unsigned mask, int distance) const {
-        return {__shfl_xor_sync(mask, value, distance), __shfl_xor_sync(mask, at, distance)};
-    }
-};
-
 template <class A> __device__ inline bool is_above(A x, A y) {
     return !(x <= y) && y == y;
 }
+
+// Unsigned integers in the order of numbers; the last one for any NaN, and one for both zeros.
+constexpr unsigned long long SIGN = 1ull << 63;
+__device__ inline unsigned ordered(float x) {
+    const unsigned bits = __float_as_uint(x + 0.0f);
+    return x != x ? ~0u : bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+__device__ inline unsigned long long ordered(double x) {
+    const unsigned long long bits = __double_as_longlong(x + 0.0);
+    return x != x ? ~0ull : bits >> 63 ? ~bits : bits | SIGN;
+}
+
+template <class K> __device__ inline K warp_max(K key) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    if constexpr (sizeof(K) == 4) return __reduce_max_sync(0xffffffffu, key);
+#endif
+    for (int distance = 16; distance > 0; distance /= 2)
+        key = max(key, __shfl_xor_sync(0xffffffffu, key, distance));
+    return key;
+}
+
+// 16 bytes of numbers, in four registers.
+template <class T> struct alignas(16) Words {
+    static constexpr int N = 16 / sizeof(T);
+    unsigned of[4];
+
+    static __device__ Words load(const T* at) { return as<Words>(load_pack<N>(at)); }
+    static __device__ Words repeated(T x) {
+        Pack<T, N> made;
+#pragma unroll
+        for (int k = 0; k < N; k++) made.values[k] = x;
+        return as<Words>(made);
+    }
+    template <class To, class From> static __device__ To as(const From& x) {
+        static_assert(sizeof(To) == sizeof(From), "the same bits");
+        return *reinterpret_cast<const To*>(&x);
+    }
+    __device__ computed<T> operator[](int k) const {
+        return computed<T>(as<Pack<T, N>>(*this).values[k]);
+    }
+    // The numbers with the other sign.
+    __device__ Words negated() const {
+        Words made;
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            made.of[k] = of[k] ^ (sizeof(T) == 2 ? 0x80008000u : sizeof(T) == 4 || k % 2 ? 0x80000000u : 0u);
+        return made;
+    }
+    // The largest; NaN if one is NaN.
+    __device__ computed<T> largest() const {
+        computed<T> best = (*this)[0];
+#pragma unroll
+        for (int k = 1; k < N; k++) best = larger(best, (*this)[k]);
+        return best;
+    }
+};
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+template <class Two> struct Pairs { Two of[4]; };
+template <class Two> __device__ inline float largest_of(const Pairs<Two>& x) {
+    const Two two = __hmax2_nan(__hmax2_nan(x.of[0], x.of[1]), __hmax2_nan(x.of[2], x.of[3]));
+    return float(__hmax_nan(two.x, two.y));
+}
+template <> __device__ inline float Words<__half>::largest() const {
+    return largest_of(as<Pairs<__half2>>(*this));
+}
+template <> __device__ inline float Words<__nv_bfloat16>::largest() const {
+    return largest_of(as<Pairs<__nv_bfloat162>>(*this));
+}
+#endif
+
+// The largest number that a thread has seen, and the 16 bytes with its first one: which begin at `at`.
+template <class T> struct Best {
+    computed<T> value = -infinity<computed<T>>();
+    int at = 0;
+    Words<T> words = Words<T>::repeated(T(-infinity<computed<T>>()));
+
+    __device__ void look(Words<T> next, int from, bool smallest) {
+        if (smallest) next = next.negated();
+        const computed<T> here = next.largest();
+        if (is_above(here, value)) value = here, at = from, words = next;
+    }
+    __device__ void look(T x, int from, bool smallest) {
+        look(Words<T>::repeated(x), from, smallest);
+    }
+    __device__ int place() const {
+        int k = Words<T>::N - 1;
+#pragma unroll
+        for (int i = Words<T>::N - 2; i >= 0; i--)
+            if (words[i] == value || words[i] != words[i]) k = i;
+        return at + k;
+    }
+};
+
+// The first place of the largest number that any thread of the block has; -1 if that is -infinity or
+// NaN and `or_none`.
+template <class T> __device__ int first_of_block(const Best<T>& best, Int or_none) {
+    typedef computed<T> A;
+    const auto key = ordered(best.value), no_number = ordered(-infinity<A>());
+    __shared__ decltype(ordered(A())) of_warp[32];
+    __shared__ int first;
+    const int lane = threadIdx.x % 32;
+    const auto highest_of_warp = warp_max(key);
+    if (lane == 0) of_warp[threadIdx.x / 32] = highest_of_warp;
+    if (threadIdx.x == 0) first = 0x7fffffff;
+    __syncthreads();
+    const auto highest = warp_max(lane < blockDim.x / 32 ? of_warp[lane] : no_number);
+    if (key == highest) atomicMin(&first, best.place());
+    __syncthreads();
+    return or_none && (highest == no_number || highest + 1 == 0) ? -1 : first;
+}
+
+// The best of one thread's part of `count` numbers, of which `head` precede a multiple of 16 bytes. A
+// thread that is beyond the last 16 bytes sees these again.
+template <class T> __device__ Best<T> best_of_thread(const T* x, int count, int head, bool smallest) {
+    constexpr int N = Words<T>::N, MANY = sizeof(T) <= 4 ? 4 : AFTER_HOPPER ? 1 : 2;
+    const int packs = (count - head) / N, step = blockDim.x;
+    Best<T> best;
+    for (int i = threadIdx.x; i < head; i += step) best.look(x[i], i, smallest);
+    for (int i = threadIdx.x; i < packs; i += MANY * step) {
+        Words<T> loaded[MANY];
+        int from[MANY];
+#pragma unroll
+        for (int k = 0; k < MANY; k++) {
+            from[k] = head + min(i + k * step, packs - 1) * N;
+            loaded[k] = Words<T>::load(x + from[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < MANY; k++) best.look(loaded[k], from[k], smallest);
+    }
+    for (int i = head + packs * N + threadIdx.x; i < count; i += step) best.look(x[i], i, smallest);
+    return best;
+}
+
+template <class T>
+__device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int parts, Int smallest,
+                            Int or_none) {
+    trigger_next_kernel();
+    const unsigned row = blockIdx.x / unsigned(parts);
+    const Int start = Int(blockIdx.x - row * unsigned(parts)) * of_part;
+    x += row * columns + start;
+    const int count = int(min(of_part, columns - start)), head = min(int(before_load(x)), count);
+    if (head < 0) return;  // never, but the compiler has to compute all this before the wait
+    wait_for_previous_kernel();
+    const int first = first_of_block(best_of_thread(x, count, head, smallest), or_none && parts == 1);
+    if (threadIdx.x == 0) out[blockIdx.x] = first < 0 ? -1 : start + first;
+}
+
+template <class T>
+__device__ void argmax_of_parts(const T* x, const Int* places, Int* out, Int columns, Int parts,
+                                Int smallest, Int or_none) {
+    trigger_next_kernel();
+    wait_for_previous_kernel();
+    x += blockIdx.x * columns, places += blockIdx.x * parts;
+    Best<T> best;
+    for (int part = threadIdx.x; part < parts; part += blockDim.x)
+        best.look(x[places[part]], part, smallest);
+    const int first = first_of_block(best, or_none);
+    if (threadIdx.x == 0) out[blockIdx.x] = first < 0 ? -1 : places[first];
+}
+
+template <class A> struct Place {
+    A value;
+    Int at;  // -1: no number above -infinity found
+};
 
 template <class A> __device__ inline Place<A> nowhere() { return {-infinity<A>(), -1}; }
 
@@ -37,44 +193,6 @@ template <class A> __device__ inline Place<A> first_of(Place<A> x, Place<A> y) {
 
 template <class A> __device__ inline void look(Place<A>& best, A value, Int at) {
     if (is_above(value, best.value)) best = {value, at};
-}
-
-// The result of one thread's numbers, and of the `count` results in a block.
-template <class T> __device__ Place<computed<T>> first_seen(const T* x, Int count, Int smallest) {
-    typedef computed<T> A;
-    Place<A> best = nowhere<A>();
-    each_column(count, [&](Int at, A value) { look(best, smallest ? -value : value, at); }, x);
-    return best;
-}
-
-template <class T>
-__device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int smallest, Int or_none) {
-    trigger_next_kernel();
-    wait_for_previous_kernel();
-    typedef computed<T> A;
-    const Int parts = (columns + of_part - 1) / of_part, start = blockIdx.x % parts * of_part;
-    const T* from = x + blockIdx.x / parts * columns + start;
-    Place<A> best = first_seen(from, min(of_part, columns - start), smallest);
-    best = block_reduce(best, nowhere<A>(), first_of<A>);
-    if (threadIdx.x) return;
-    out[blockIdx.x] = or_none && !(best.value > -infinity<A>()) ? -1 : start + max(best.at, Int(0));
-}
-
-template <class T>
-__device__ void argmax_of_parts(const T* x, const Int* places, Int* out, Int columns, Int parts,
-                                Int smallest, Int or_none) {
-    trigger_next_kernel();
-    wait_for_previous_kernel();
-    typedef computed<T> A;
-    Place<A> best = nowhere<A>();
-    for (Int part = threadIdx.x; part < parts; part += blockDim.x) {
-        const Int at = places[blockIdx.x * parts + part];
-        const A value = A(x[blockIdx.x * columns + at]);
-        look(best, smallest ? -value : value, at);
-    }
-    best = block_reduce(best, nowhere<A>(), first_of<A>);
-    if (threadIdx.x) return;
-    out[blockIdx.x] = or_none && !(best.value > -infinity<A>()) ? -1 : max(best.at, Int(0));
 }
 
 constexpr int WIDTH = 32, TALL = 8;
@@ -101,9 +219,9 @@ __device__ void argmax_columns(const T* x, Int* out, Int lines, Int inner, Int s
 }
 
 #define EXPORT(NAME, T)                                                                           \
-    ROW_KERNEL argmax_rows_##NAME(const T* x, Int* out, Int columns, Int of_part, Int smallest,   \
-                                  Int or_none) {                                                  \
-        argmax_rows(x, out, columns, of_part, smallest, or_none);                                 \
+    ROW_KERNEL argmax_rows_##NAME(const T* x, Int* out, Int columns, Int of_part, Int parts,      \
+                                  Int smallest, Int or_none) {                                    \
+        argmax_rows(x, out, columns, of_part, parts, smallest, or_none);                          \
     }                                                                                             \
     ROW_KERNEL argmax_of_parts_##NAME(const T* x, const Int* places, Int* out, Int columns,       \
                                       Int parts, Int smallest, Int or_none) {                     \
