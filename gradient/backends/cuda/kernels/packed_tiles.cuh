@@ -327,6 +327,8 @@ struct q6_k_tile {
     struct Held {
         signed char scales[2][4];
         unsigned short d[2];
+        unsigned signs = 0x80808080u + blockIdx.z;  // in a register, as in `q4_0_tile`
+        __device__ Held() { compute_now(signs); }
     };
     static __device__ uint4* high_bits(char* tile, int half) {
         return reinterpret_cast<uint4*>(tile + CODES + 64 * (threadIdx.x % 32 / 4 + 8 * half));
@@ -335,17 +337,17 @@ struct q6_k_tile {
         const int t = threadIdx.x % 4, steps = blocks / 8;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const Int block = rows.row[half] * steps + min(step, steps - 1);
-            cp_async(high_bits(to, half) + t, static_cast<const uint4*>(rows.zeros[half]) + block * 4 + t);
+            const int block = rows.row[half] * steps + min(step, steps - 1);
+            cp_async(high_bits(to, half) + t, static_cast<const uint4*>(rows.zeros[half]) + (block * 4 + t));
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 if (half || i) pauses.before(2 * half + i);
-                cp_async(own(to, 2 * half + i), static_cast<const uint4*>(rows.codes[half]) + block * 8 + t + 4 * i);
+                cp_async(own(to, 2 * half + i), static_cast<const uint4*>(rows.codes[half]) + (block * 8 + t) + 4 * i);
             }
             const Byte* const scales = static_cast<const Byte*>(rows.scales[half]) + block * 18;
             held.d[half] = *reinterpret_cast<const unsigned short*>(scales + 16);
 #pragma unroll
-            for (int i = 0; i < 4; i++) held.scales[half][i] = scales[t + 4 * i];
+            for (int i = 0; i < 4; i++) held.scales[half][i] = (scales + t)[4 * i];
         }
     }
     static __device__ int column(int) {
@@ -367,8 +369,8 @@ struct q6_k_tile {
                 // 4 (code - 32)
                 const auto bytes = [&](int half, int word) {
                     const unsigned of = word_of(codes[half], word), low = (high ? of >> 2 : of << 2) & 0x3c3c3c3cu;
-                    const unsigned more = word_of(bits[half], word) >> (t / 2 * 2 + 4 * high) << 6 & 0xc0c0c0c0u;
-                    return (low | more) ^ 0x80808080u;
+                    const unsigned more = word_of(bits[half], word) << (6 - 4 * high - t / 2 * 2) & 0xc0c0c0c0u;
+                    return more ^ (low | held.signs);
                 };
                 const int block = 4 * i + 2 * high;
                 const uint4 numbers = digits_at(x.column[0] + Digits::OF_BLOCK * block);
