@@ -17,6 +17,7 @@ from gradient.plan.passes import (
     simplified,
     with_augmented_assignment,
     with_cache_updates,
+    with_early_reads,
     with_fused_chains,
     with_projections,
     with_rope_attention,
@@ -117,7 +118,7 @@ def _with_few_launches(plan: Plan, backend: Any) -> Plan:
     same, bit for bit."""
     plan = with_projections(simplified(without_widening(plan)))
     plan = with_augmented_assignment(with_rope_attention(with_cache_updates(plan)))
-    return with_fused_chains(plan, exact=True, fusing=backend.fusing)
+    return with_early_reads(with_fused_chains(plan, exact=True, fusing=backend.fusing))
 
 
 def _are_kept(recording: Recording) -> bool:

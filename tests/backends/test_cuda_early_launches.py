@@ -175,6 +175,24 @@ def test_until_they_wait_they_write_nothing_and_read_weights_only(call: Any) -> 
 
 
 @needs_compiler
+@pytest.mark.parametrize("columns", [64, 63])
+def test_a_fused_kernel_may_read_before_it_waits(columns: int) -> None:
+    """It writes nothing by then, and some of its threads wait."""
+    be, a = CudaBackend(0, Watched()), Draw("float32")
+    product = ElementwiseCall("mul", (Input(0), Input(1)), "f")
+    expression = Expression((product,), ("f", "f"), (Result(0),))
+    x, y = a(3, columns), a(3, columns)
+    (out,) = be.fused(x, y, expression=expression, early_reads=True)
+    np.testing.assert_array_equal(out, x * y)
+    [(kernels, kernel, grid, block, arguments, _)] = be.runtime.early
+    out[...] = 7
+    with ending_at_waits(kernels) as ended:
+        launch(kernels, kernel, grid, block, *arguments)
+        assert ended() == (3 * columns) // 4 + (columns % 4 > 0) * (3 * columns % 4 > 0)
+    assert np.all(out == 7)
+
+
+@needs_compiler
 def test_weights_that_may_be_moved_before_are_not_read_early() -> None:
     """Blocks that no GPU has taken apart yet, and parts that do not begin at 16 bytes."""
     be, a = CudaBackend(0, Watched()), Draw("bfloat16")

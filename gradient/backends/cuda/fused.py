@@ -153,10 +153,14 @@ class FusedKernels(KernelLauncher):
     reshape: Any
 
     def fused(
-        self, *arrays: Array, expression: Expression, exact: bool = False
+        self,
+        *arrays: Array,
+        expression: Expression,
+        exact: bool = False,
+        early_reads: bool = False,
     ) -> tuple[Array, ...]:
         """The kept results of an expression over arrays that broadcast together, then those of its
-        reductions."""
+        reductions. With `early_reads`, no earlier kernel of a graph writes the arrays."""
         shape = np.broadcast_shapes(*(x.shape for x in arrays))
         kept = [_dtype(expression.steps[step].dtype) for step in expression.kept]
         outs = [self.empty(shape, dtype) for dtype in kept]
@@ -175,7 +179,8 @@ class FusedKernels(KernelLauncher):
             blocks = min(blocks, MOST_BLOCKS)
         reduced = [self._reduced(expression, end, shape, blocks) for end in ends]
         wide = packs * width >= 1 << 31
-        text = source(expression, len(walk.sizes), moves, width, wide, exact)
+        early_reads = early_reads and not ends and blocks <= FEW_BLOCKS
+        text = source(expression, len(walk.sizes), moves, width, wide, exact, early_reads)
         strides = [s for each in walk.strides for s in each]
         self.runtime.launch_source(
             text, (blocks,), block, *every, *reduced, *walk.sizes, *strides,
@@ -216,7 +221,13 @@ class FusedKernels(KernelLauncher):
 
 @functools.cache
 def source(
-    expression: Expression, axes: int, moves: str, width: int, wide: bool, exact: bool = False
+    expression: Expression,
+    axes: int,
+    moves: str,
+    width: int,
+    wide: bool,
+    exact: bool = False,
+    early_reads: bool = False,
 ) -> str:
     """The source of the kernel.
 
@@ -224,6 +235,7 @@ def source(
             strided
     wide    whether indices need more than 32 bits
     exact   whether each step is rounded as if it were a kernel of its own
+    early_reads   whether arrays are read before the kernel waits for the previous one
     """
     given = [(f"x{i}", STORED[d], f"const {STORED[d]}*") for i, d in enumerate(expression.inputs)]
     dtypes = [expression.steps[step].dtype for step in expression.kept]
@@ -258,6 +270,10 @@ def source(
     loads = [f"const auto p_{n} = load_pack<N>({n});" for n, _, _ in given if at[n] == "o"]
     makes = [f"Pack<{kind}, N> p_{n};" for n, kind, _ in kept]
     stores = [f"*reinterpret_cast<Pack<{kind}, N>*>({n}) = p_{n};" for n, kind, _ in kept]
+    waits = ["wait_for_previous_kernel();"]
+    begin = [f"if (gridDim.x <= {FEW_BLOCKS}) trigger_next_kernel();"]
+    if not early_reads:
+        begin, waits = begin + waits, []
     one = ", ".join(f"{kind} g_{n}" for n, kind, _ in given)
     one += "".join(f", {kind}& {n}" for n, kind, _ in kept) + sums
     body = [f"const {COMPUTED[d]} x{i} = {COMPUTED[d]}(g_x{i});"
@@ -272,6 +288,7 @@ def source(
     ]
     body += [end.taken for end in ends]
     packed, single = (", ".join(element(name, p) for name in names) + passed for p in (True, False))
+    by_one = f"for (int k = 0; first + k < n{axes - 1}; k++) one({single});"
     call = f"take({{}}, {', '.join((*names, *sizes, *strides))}{passed});"
     whole = bool(expression.ends) and expression.ends[0].all
     most = ROW_BLOCK if ends and not whole else BLOCK
@@ -300,15 +317,14 @@ __device__ inline void take(Index row, {", ".join(parameters)}{sums}) {{
         {_lines([*loads, *makes], 8)}
 #pragma unroll
         for (int k = 0; k < N; k++) one({packed});
-        {_lines(stores, 8)}
+        {_lines(waits + stores, 8)}
     }} else {{
-        for (int k = 0; first + k < n{axes - 1}; k++) one({single});
+        {_lines([*waits, by_one], 8)}
     }}
 }}
 
 extern "C" __global__ void __launch_bounds__({most}, 1) fused({signature}) {{
-    if (gridDim.x <= {FEW_BLOCKS}) trigger_next_kernel();
-    wait_for_previous_kernel();
+    {_lines(begin, 4)}
     const Index packs = Index((n{axes - 1} + N - 1) / N);
     const Index rows = Index({" * ".join(sizes[:-1]) or "1"});
     {_lines(_walked(ends, whole, call), 4)}

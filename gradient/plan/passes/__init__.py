@@ -13,6 +13,7 @@ from gradient.plan.passes.cache_updates import *
 from gradient.plan.passes.constants import *
 from gradient.plan.passes.copies import *
 from gradient.plan.passes.dead import *
+from gradient.plan.passes.early_reads import *
 from gradient.plan.passes.fusion import *
 from gradient.plan.passes.order import *
 from gradient.plan.passes.projections import *

@@ -2,8 +2,8 @@
 // sm_90 on; on older GPUs, and without the launch attribute, these functions do nothing).
 //
 // Before it has waited, a kernel writes nothing, and reads only memory that no earlier kernel of
-// its graph writes: weights. All its threads wait, so it ends after all earlier work, and its
-// successor has to wait only for it. There is no deadlock: a kernel's first block starts only when
+// its graph writes: weights. It does not end before a thread has waited, so it ends after all earlier
+// work, and its successor has to wait only for it. There is no deadlock: a kernel's first block starts only when
 // all blocks of its predecessor have started, so none of these waits for room.
 #pragma once
 
