@@ -46,7 +46,7 @@ class Feedback(NamedTuple):
 
 
 def with_feedback(plan: Plan, runs: int) -> tuple[Plan, Feedback]:
-    """Let a plan prepare its next run. `runs` may follow each other before `run` is set to 0."""
+    """Let a plan prepare its next run. `runs` may follow each other, if the first has number 0."""
     buffers = list(plan.buffers)
     result, (given, *others) = plan.outputs[0], plan.inputs
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gradient.autograd.variable import wrap
 from gradient.backends import Array, small_calls
 from gradient.backends.numpy import kernels
+from gradient.dtypes import int64
 from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import executor_for
@@ -135,6 +136,7 @@ class Replay:
         self._feedback, self._memory = step.feedback, dict[Ref, Any]()
         if step.feedback is not None:
             self._memory.update(step.feedback.memory(step.plan, step.backend))
+            self._no_runs = step.backend.zeros((1,), int64.numpy)
         externals |= self._memory
         with small_calls.repeated():
             self.executor = executor_for(step.plan, step.backend, externals)
@@ -166,7 +168,7 @@ class Replay:
         assert self._feedback is not None
         be: Any = self.backend
         results, run, of_rows = self._feedback
-        be.assign(self._memory[run], ..., 0)
+        be.refill(self._memory[run], self._no_runs)
         executor, inputs = cast("GraphExecutor", self.executor), [given]
         if of_rows is not None and rows is not None:
             be.refill(self._memory[of_rows][:runs], rows)

@@ -308,7 +308,7 @@ def feed_back(run: int, *, numbers: int = 0, counts: int = 0) -> Case:
 
     def arguments(a: Draw) -> tuple[Any, ...]:
         tokens = a.integers(0, 99, a.rows), a.integers(0, 99, a.rows), a.integers(0, 99, 4, a.rows)
-        rows = (a.wide(5, numbers), a.wide(numbers)) if numbers else (None, None)
+        rows = (a.wide(4, numbers), a.wide(numbers)) if numbers else (None, None)
         counted = (a.integers(0, 99, counts), 3) if counts else (None, 0)
         return *tokens, np.array([run]), *rows, *counted
 
@@ -1656,8 +1656,8 @@ CASES: dict[str, list[Case]] = {
     "feed_back": [
         feed_back(0),
         feed_back(3, numbers=300),
-        feed_back(7, counts=2),
-        feed_back(9, numbers=1, counts=200),
+        feed_back(2, counts=2),
+        feed_back(3, numbers=1, counts=200),
     ],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],

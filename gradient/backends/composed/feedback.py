@@ -19,16 +19,17 @@ class FeedbackDefaults(RequiredMethods[Array]):
         counts: Array | None = None,
         by: int = 0,
     ) -> None:
-        """Write what a plan's next run reads: `result` to `given`, its input of the same shape and
-        dtype, and to `results` (N, ...) at `run`, int64 (1,), the number of this run; rows[run + 1]
-        of `rows` (N, ...) to `row`. Then add 1 to `run`, and `by` to the int64 `counts`. Numbers of
-        runs wrap at N. Only plans make this call."""
-        at = run % results.shape[0]
+        """Write what a plan's next run reads. `run`, int64 (1,), is the number of this run, from 0
+        to N - 1, and 0 follows N - 1. Only plans make this call.
+
+        `result` is written to `given`, the plan's input of the same shape and dtype, and to
+        results[run] of `results` (N, ...). 1 is added to `run`. Then rows[run] of `rows` (N, ...)
+        is written to `row`, another input, and `by` is added to the int64 `counts`.
+        """
         self.assign(given, ..., result)
-        self.assign(results, (at,), self.reshape(result, (1, *result.shape)))
+        self.assign(results, (run,), self.reshape(result, (1, *result.shape)))
+        self.assign(run, ..., (run + 1) % results.shape[0])
         if rows is not None and row is not None:
-            after = self.getitem(rows, ((run + 1) % rows.shape[0],))
-            self.assign(row, ..., self.reshape(after, tuple(row.shape)))
-        self.assign(run, ..., run + 1)
+            self.assign(row, ..., self.reshape(self.getitem(rows, (run,)), tuple(row.shape)))
         if counts is not None:
             self.assign(counts, ..., counts + by)

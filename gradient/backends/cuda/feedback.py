@@ -32,8 +32,7 @@ class FeedbackKernels(KernelLauncher, FeedbackDefaults[Array]):
             super().feed_back(result, given, results, run, rows, row, counts, by)
             return
         sizes: tuple[Any, ...] = (
-            result.nbytes // WORD, len(results),
-            0 if row is None else row.nbytes // WORD, 1 if rows is None else len(rows),
+            len(results), result.nbytes // WORD, 0 if row is None else row.nbytes // WORD,
             0 if counts is None else counts.size, by,
         )  # fmt: skip
         self.runtime.launch(
