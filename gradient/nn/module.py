@@ -43,7 +43,7 @@ from gradient.nn.state_dict import EXTRA, IncompatibleKeys, StateDict, load, mat
 from gradient.nn.state_dict_hooks import StateDictHooked
 from gradient.nn.structure import changes
 from gradient.tensor import Tensor
-from gradient.tensor.creation import empty_like
+from gradient.tensor.creation_like import empty_like
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import with_float_dtype
 

@@ -11,7 +11,8 @@ from gradient.nn.module import Module
 from gradient.nn.utils.parametrize import register_parametrization
 from gradient.random import randn
 from gradient.tensor import Tensor
-from gradient.tensor.creation import eye, zeros_like
+from gradient.tensor.creation import eye
+from gradient.tensor.creation_like import zeros_like
 from gradient.tensor.joining import cat
 
 __all__ = ["orthogonal"]

@@ -22,7 +22,7 @@ from gradient.nn.utils.weight_norm import find as find_hook
 from gradient.nn.utils.weight_norm import remove as remove_hook
 from gradient.random import rand
 from gradient.tensor import Tensor
-from gradient.tensor.creation import ones_like
+from gradient.tensor.creation_like import ones_like
 from gradient.tensor.joining import cat
 
 __all__ = [
