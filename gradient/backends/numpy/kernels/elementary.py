@@ -12,6 +12,7 @@ import numpy as np
 from gradient.backends.numpy.kernels import arctangents, arithmetic
 from gradient.backends.numpy.kernels import trigonometry as waves
 from gradient.backends.numpy.kernels.arithmetic import choose, with_sign
+from gradient.backends.numpy.kernels.blocks import BLOCK, block_of, repeated
 from gradient.backends.numpy.kernels.compilation import inlined, strict_kernel
 from gradient.backends.numpy.kernels.functions import LOG2_E8, exp
 from gradient.backends.numpy.kernels.half_precision import get, put, real
@@ -29,8 +30,6 @@ I8 = np.int64
 LOG10_E8, LOG_2 = 0.4342944819032518, 0.6931471805599453
 SMALL = 1e-4
 """Numbers of which, rounded to float32, two or three terms of a series are enough."""
-BLOCK = 512
-"""Elements that are looked at together."""
 
 
 @strict_kernel
@@ -269,12 +268,10 @@ def arctan2(start, stop, a, b, y):
 @strict_kernel
 def power(start, stop, a, b, y):
     """a and b are of one size, or one of them is a number, of size 1."""
-    every_a, every_b = np.full(BLOCK, a[0]), np.full(BLOCK, b[0])
+    all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u = a[first:last] if a.size > 1 else every_a[: last - first]
-        v = b[first:last] if b.size > 1 else every_b[: last - first]
-        z = y[first:last]
+        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
         for i in range(z.size):
             put(z, i, real(z, _power(F8(get(u, i)), F8(get(v, i)))))
 

@@ -19,11 +19,9 @@ from gradient.backends.numpy.kernels.arithmetic import (
     truncated,
     with_sign,
 )
+from gradient.backends.numpy.kernels.blocks import BLOCK, block_of, repeated
 from gradient.backends.numpy.kernels.compilation import inlined, of_numbers, strict_kernel
 from gradient.backends.numpy.kernels.half_precision import get, put, real
-
-BLOCK = 512
-"""Elements that are tried together."""
 
 F8, I8 = np.float64, np.int64
 EXACT = 1 << 52
@@ -65,12 +63,10 @@ def _result(rest, a, b, zero, one, what):
 def _divide(start, stop, a, b, y, what):
     zero, one = real(a, 0), real(a, 1)
     most = real(a, 2.0**52 if a.itemsize == 8 else 2.0**23)
-    every_a, every_b = np.full(BLOCK, a[0]), np.full(BLOCK, b[0])
+    all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u = a[first:last] if a.size > 1 else every_a[: last - first]
-        v = b[first:last] if b.size > 1 else every_b[: last - first]
-        z = y[first:last]
+        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
         apart = (z.ctypes.data != u.ctypes.data) & (z.ctypes.data != v.ctypes.data)
         inexact = 0
         if apart:
@@ -107,12 +103,10 @@ def _floor_quotient(a, b):
 
 @inlined
 def _divide_integers(start, stop, a, b, y, what):
-    every_a, every_b = np.full(BLOCK, a[0]), np.full(BLOCK, b[0])
+    all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u = a[first:last] if a.size > 1 else every_a[: last - first]
-        v = b[first:last] if b.size > 1 else every_b[: last - first]
-        z = y[first:last]
+        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
         bits = 0
         if a.itemsize == 8:
             for i in range(z.size):
