@@ -29,7 +29,7 @@ _arcsine, _arccosine = arctangents.arcsine, arctangents.arccosine
 I8 = np.int64
 LOG10_E8, LOG_2 = 0.4342944819032518, 0.6931471805599453
 SMALL = 1e-4
-"""Numbers of which, rounded to float32, two or three terms of a series are enough."""
+"""Below it, two or three terms of a Taylor series give float32's precision."""
 
 
 @strict_kernel
@@ -118,8 +118,9 @@ def smaller(start, stop, a, b, y):
 
 @inlined
 def _waves(start, stop, x, y, quick, full):
-    """In float64. Larger numbers are computed by the C library, and a block with one without
-    vectors: a number's bits do not depend on those around it."""
+    """Compute a function in float64: by the polynomial `quick`, or by `full`, the C library's, for
+    numbers too large for it. A block that has such numbers is computed without vector instructions,
+    with the same bits for all others."""
     for first in range(start, stop, BLOCK):
         a, b = x[first : min(first + BLOCK, stop)], y[first : min(first + BLOCK, stop)]
         others = 0
@@ -149,7 +150,7 @@ def tan(start, stop, x, y):
     _waves(start, stop, x, y, _tangent, np.tan)
 
 
-# Of float32 and 16-bit floats, in float64: rounded once.
+# The following take float32 and 16-bit floats, and compute in float64, so that they round once.
 
 
 @strict_kernel
@@ -168,7 +169,7 @@ def log10(start, stop, x, y):
 
 @strict_kernel
 def log1p(start, stop, x, y):
-    """Of small numbers by three terms of the series: their sum with 1 has lost digits."""
+    """Small numbers by three terms of the Taylor series, as 1 + x would lose their digits."""
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         u = F8(get(x, i))
@@ -299,10 +300,11 @@ def copysign(start, stop, a, b, y):
 
 @strict_kernel
 def nextafter(start, stop, a, b, y, a_bits, b_bits, y_bits):
-    """By the bits of the arrays: integers, of which the next is the next number from 0 on."""
+    """Works on the bits, as integers: adding 1 to those of a float gives the next one from 0 on."""
     a, b, a_bits, b_bits = a[start:stop], b[start:stop], a_bits[start:stop], b_bits[start:stop]
     y_bits, zero = y_bits[start:stop], a.dtype.type(0)
-    below = I8(-(2**31) + 1 if a.itemsize == 4 else -(2**63) + 1)  # those of the least number < 0
+    # The bits of the negative float next to 0.
+    below = I8(-(2**31) + 1 if a.itemsize == 4 else -(2**63) + 1)
     for i in range(a.size):
         u, v = a[i], b[i]
         moved = I8(a_bits[i]) + choose((v > u) == (u > zero), I8(1), I8(-1))

@@ -25,11 +25,11 @@ from gradient.backends.numpy.kernels.half_precision import get, put, real
 
 F8, I8 = np.float64, np.int64
 EXACT = 1 << 52
-"""Integers below it have quotients that float64 rounds to the right side of the next integer."""
+"""For integers below it, a quotient rounded to float64 has the right integer part."""
 
 FMOD, REMAINDER, FLOOR_DIVIDE = 0, 1, 2
 
-# Numbers have the type of a, as Python's would widen float32: `zero`, `one` and so on.
+# Constants such as `zero` and `one` have the dtype of a: Python's floats would widen float32.
 
 
 @of_numbers
@@ -44,8 +44,8 @@ def _rest(a, b, zero, most):
 
 @of_numbers
 def _result(rest, a, b, zero, one, what):
-    """Of `what`, from the remainder with the sign of a: by the steps of Python's % and //, but that
-    a zero keeps the sign of a."""
+    """Return what `what` asks for, given the remainder with the sign of a. The steps are those of
+    Python's % and //, except that a zero keeps the sign of a."""
     is_other = (rest != zero) & ((rest < zero) != (b < zero))
     if what == FMOD:
         return rest
@@ -98,7 +98,7 @@ def floor_divide(start, stop, a, b, y):
 
 @of_numbers
 def _floor_quotient(a, b):
-    return 0 if b == 0 else -a if b == -1 else a // b  # the least integer over -1 would be a trap
+    return 0 if b == 0 else -a if b == -1 else a // b  # dividing the least integer by -1 would trap
 
 
 @inlined
