@@ -11,7 +11,7 @@ from gradient.errors import ArgumentError
 from gradient.generation.logits.processors import Prefixes
 from gradient.generation.prefill import prefill
 from gradient.generation.replay import DecodingSteps, block_size
-from gradient.generation.sampling import Sampler, draw
+from gradient.generation.sampling import Sampler, draw, greedy
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
@@ -184,9 +184,7 @@ class DraftModel:
                 uniform = self.sampler.uniform(so_far, self.draws, scores.device)
                 chosen = draw(distributions[-1], uniform).tolist()
             else:
-                chosen = gradient.where(
-                    scores.amax(dim=-1) > -float("inf"), scores.argmax(dim=-1), -1
-                ).tolist()
+                chosen = greedy(scores).tolist()
             for place, token in enumerate(chosen):
                 if token < 0:  # nothing is possible: the draft ends here
                     most[place] = min(most[place], number)
