@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
+from gradient.generation.common_prefix import common_length
 from gradient.generation.logits.processors import Prefixes
 from gradient.generation.prefill import prefill
 from gradient.generation.replay import DecodingSteps, block_size
@@ -206,12 +207,8 @@ class DraftModel:
 
     def _forget_all_but(self, texts: Sequence[Sequence[int]]) -> None:
         """Remove refused drafts, and each text's last token, from the cache."""
-        kept = []
-        for read, text in zip(self.read, texts, strict=True):
-            most = min(len(read), len(text) - 1)
-            differ = (at for at in range(most) if read[at] != text[at])
-            kept.append(most if read[:most] == text[:most] else next(differ))
-        self.cache.rewind(kept)
+        pairs = zip(self.read, texts, strict=True)
+        self.cache.rewind([common_length([read, text[:-1]]) for read, text in pairs])
 
     def _logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Return the logits that follow each text, (B, V), in the target model's vocabulary."""

@@ -19,6 +19,7 @@ from typing import Unpack
 
 import gradient
 from gradient.errors import ArgumentError
+from gradient.generation.common_prefix import common_length
 from gradient.generation.prefill import CHUNK, prefill
 from gradient.generation.queued_steps import QueuedSteps
 from gradient.generation.replay import LARGEST_BLOCK, block_size
@@ -156,13 +157,3 @@ class PromptCache:
 
     def __repr__(self) -> str:
         return f"PromptCache({len(self.tokens)} tokens, {self.cache.kind}, {self.cache.nbytes:,} B)"
-
-
-def common_length(texts: Sequence[Sequence[int]]) -> int:
-    """Return the length of the common prefix of all texts."""
-    length = 0
-    for tokens in zip(*texts, strict=False):
-        if any(token != tokens[0] for token in tokens):
-            break
-        length += 1
-    return length
