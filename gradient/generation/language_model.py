@@ -21,8 +21,8 @@ from gradient.generation.conversation import (
 from gradient.generation.generate import TextStream, generate, stream
 from gradient.generation.options import Options, SamplingOptions, StreamOptions
 from gradient.generation.prompt import Prompt, context_limit, encode_prompt
+from gradient.generation.recommended import recommended
 from gradient.generation.result import Generation
-from gradient.generation.sampling import recommended
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
 from gradient.text.chat_template import ChatTemplateError

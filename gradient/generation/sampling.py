@@ -1,13 +1,12 @@
-"""From logits to the next token: the requested logits processors in order, then one draw; and the
-options for both in a model's generation_config.json."""
+"""From logits to the next token: the requested logits processors in order, then one draw."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
-from typing import Any, cast
+from typing import Any
 
 import gradient
 import gradient.functional as F
@@ -16,7 +15,7 @@ from gradient.errors import ArgumentError, ShapeError
 from gradient.generation.declared import Option, declared
 from gradient.generation.logits import LogitsProcessor, Prefixes, UniformDraw, compose
 from gradient.generation.logits.truncation import divisor
-from gradient.generation.options import GenerationOptions, Options, SamplingOptions
+from gradient.generation.options import GenerationOptions, Options
 from gradient.ops import reduce
 from gradient.tensor import Device, Tensor
 
@@ -256,23 +255,3 @@ def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     if len(seeds) != rows or not all(isinstance(each, Integral) for each in seeds):
         raise ArgumentError(f"seed: expected an int or {rows} of them, one per row, got {seed!r}")
     return [int(each) for each in seeds]
-
-
-#: What they are called there is what they are called here.
-ALWAYS = ("repetition_penalty", "no_repeat_ngram_size")
-SAMPLING = tuple(name for name, option in declared(SamplingOptions).items() if option.sampling)
-
-
-def recommended(generation_config: Mapping[str, Any]) -> SamplingOptions:
-    """Return the options in generation_config.json; empty if it has none.
-
-    Without its `do_sample` the other sampling options have no effect, as in transformers. With it,
-    the temperature is 1 by default.
-    """
-    named: tuple[str, ...] = ALWAYS
-    found: dict[str, Any] = {}
-    if generation_config.get("do_sample"):
-        named += SAMPLING
-        found["temperature"] = 1.0
-    found |= {name: generation_config[name] for name in named if generation_config.get(name)}
-    return cast("SamplingOptions", found)
