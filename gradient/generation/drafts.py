@@ -12,7 +12,7 @@ from gradient.generation.common_prefix import common_length
 from gradient.generation.logits.processors import Prefixes
 from gradient.generation.prefill import prefill
 from gradient.generation.replay import DecodingSteps, block_size
-from gradient.generation.sampling import Sampler, draw, greedy
+from gradient.generation.sampling import DRAFTS, Sampler, draw, greedy
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
@@ -156,7 +156,7 @@ class DraftModel:
         """
         self.model = model
         self.sampler = sampler
-        self.draws = sampler.stream(1)
+        self.draws = sampler.stream(DRAFTS)
         self.vocab_size = vocab_size
         self.limits = list(limits)
         rows, block = len(limits), block_size(model, max(limits), len(limits))

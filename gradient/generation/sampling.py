@@ -81,8 +81,12 @@ def choice_key(options: GenerationOptions) -> tuple[Any, ...] | None:
     return options.temperature == 0, divides, *values.items()
 
 
-#: The distance between the seeds of a row's streams, far more than there are rows.
-STREAM = 0x9E3779B97F4A7C15
+#: The streams of random numbers of a row, independent of each other: for its tokens, for the drafts
+#: of a draft model, for accepting these, and for logits processors that act at random.
+TOKENS, DRAFTS, ACCEPTANCE, PROCESSORS = range(4)
+#: The difference between the seeds of a row's streams. The seeds of rows differ by 1, so that no
+#: stream of a row is a stream of another one.
+STREAM_STRIDE = 0x9E3779B97F4A7C15
 
 
 class Sampler:
@@ -112,8 +116,8 @@ class Sampler:
         #: What decides the operations of `choose`; None where it cannot be asked.
         self.key = None if extra else choice_key(options)
         self.seeds = row_seeds(0 if seed is None and self.greedy else seed, rows)
-        self.draws = self.stream(0)
-        own = self.stream(3)  # of processors that act at random
+        self.draws = self.stream(TOKENS)
+        own = self.stream(PROCESSORS)
 
         def uniform(prefixes: Prefixes, device: Device | str | None) -> Tensor:
             return self.uniform(prefixes, own, device)
@@ -175,11 +179,8 @@ class Sampler:
         return logits
 
     def stream(self, number: int) -> list[UniformNumbers]:
-        """Return a stream of random numbers for each row, independent of other streams.
-
-        Tokens are drawn with stream 0. Other streams are for decisions beside plain sampling.
-        """
-        return [UniformNumbers((seed + number * STREAM) % 2**63) for seed in self.seeds]
+        """Return one of the streams of random numbers of each row, such as `TOKENS`."""
+        return [UniformNumbers((seed + number * STREAM_STRIDE) % 2**63) for seed in self.seeds]
 
     def uniform(
         self, prefixes: Prefixes, draws: Sequence[UniformNumbers], device: Device | str | None

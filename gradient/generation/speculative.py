@@ -27,7 +27,7 @@ from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import Draft, Drafter
 from gradient.generation.logits.processors import Prefixes, padded
 from gradient.generation.result import Timings
-from gradient.generation.sampling import Sampler, draw
+from gradient.generation.sampling import ACCEPTANCE, Sampler, draw
 from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
@@ -71,7 +71,7 @@ class SpeculativeDecoder(Decoder):
         self.drafted = dict.fromkeys(self.rows, 0)  # tokens guessed so far, of each row
         self.accepted = dict.fromkeys(self.rows, 0)  # of which so many were right
         self.allowed = dict.fromkeys(self.rows, min(START, longest))
-        self.acceptance = self.sampler.stream(2)
+        self.acceptance = self.sampler.stream(ACCEPTANCE)
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
