@@ -24,9 +24,10 @@ from gradient.generation.prompt import (
     read_prompts,
 )
 from gradient.generation.result import Generation, Timings
-from gradient.generation.row import Row, StopStrings
+from gradient.generation.row import Row
 from gradient.generation.sampling import Sampler
 from gradient.generation.speculative import SpeculativeDecoder
+from gradient.generation.stop_strings import StopStrings
 from gradient.io.free_memory import available
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
