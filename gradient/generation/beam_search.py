@@ -132,9 +132,13 @@ class BeamSearch:
                 scores.flatten().tolist(), parents, tokens, reports, strict=True
             )
         ]
-        best = zip(self.open, (each.score for each in candidates[::C]), strict=True)
-        stuck = [-1 if s != s or (s == -math.inf and not beams.ended) else 0 for beams, s in best]
-        self.decoder.check(logits, [beams.number for beams in self.open], stuck)
+        best = zip(self.open, candidates[::C], strict=True)
+        stuck = [
+            math.isnan(each.score) or (each.score == -math.inf and not beams.ended)
+            for beams, each in best
+        ]
+        numbers = [beams.number for beams in self.open]
+        self.decoder.check(logits, numbers, [-1 if each else 0 for each in stuck])
         kept, still_open = [], []
         for place, beams in enumerate(self.open):
             some = slice(place * C, (place + 1) * C)
