@@ -284,6 +284,8 @@ class LanguageModel:
         return prompt, ends_in_open_thought(text)
 
     def _chat_text(self, messages: Sequence[Message], system: str | None, **variables: Any) -> str:
+        """Apply the chat template; put `system` into the first user message if the template refuses
+        a system message."""
         template = self.tokenizer.apply_chat_template
         try:
             return template(with_system(messages, system), **variables)
@@ -295,7 +297,7 @@ class LanguageModel:
             try:
                 return template([first, *messages[1:]], **variables)
             except ChatTemplateError:
-                raise refusal from None  # so it was not the system message that it minds
+                raise refusal from None  # the system message was not the reason
 
     def save(self, folder: str | Path) -> None:
         """Save model and tokenizer to a folder, for `gradient.hub.load` and transformers."""
