@@ -18,8 +18,7 @@ from typing import Any, ClassVar
 from gradient.autograd import no_grad
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.nn.module import Module
-from gradient.nn.utils.weight_norm import find as find_hook
-from gradient.nn.utils.weight_norm import remove as remove_hook
+from gradient.nn.utils.weight_hooks import find_hook, remove_hook
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.creation_like import ones_like

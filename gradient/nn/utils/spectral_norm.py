@@ -13,7 +13,7 @@ from gradient.errors import ArgumentError
 from gradient.nn.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
-from gradient.nn.utils.weight_norm import AModule, find, restored
+from gradient.nn.utils.weight_hooks import M, find_hook, restore_weight
 from gradient.random import randn
 from gradient.tensor import Tensor
 
@@ -70,12 +70,12 @@ class SpectralNorm:
 
 
 def spectral_norm(
-    module: AModule,
+    module: M,
     name: str = "weight",
     n_power_iterations: int = 1,
     eps: float = 1e-12,
     dim: int | None = None,
-) -> AModule:
+) -> M:
     """Replace `module.weight` by `weight_orig` divided by its largest singular value, before each
     call.
 
@@ -88,7 +88,7 @@ def spectral_norm(
         dim: the dimension of the outputs; default 1 for transposed convolutions, else 0.
     """
     check_arguments("spectral_norm", n_power_iterations=(n_power_iterations, integer(1)))
-    if find(module, name, SpectralNorm) is not None:
+    if find_hook(module, name, SpectralNorm) is not None:
         raise ArgumentError(f"spectral_norm: {name!r} of {type(module).__name__} has one already")
     dim = dim_of_outputs(module) if dim is None else dim
     weight = getattr(module, name)
@@ -104,6 +104,6 @@ def spectral_norm(
     return module
 
 
-def remove_spectral_norm(module: AModule, name: str = "weight") -> AModule:
+def remove_spectral_norm(module: M, name: str = "weight") -> M:
     """Remove spectral norm: make the present weight a plain parameter again."""
-    return restored(module, name, SpectralNorm, "spectral norm", ("orig", "u", "v"))
+    return restore_weight(module, name, SpectralNorm, "spectral norm", ("orig", "u", "v"))

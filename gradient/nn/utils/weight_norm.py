@@ -5,16 +5,15 @@ This is PyTorch's older interface; `nn.utils.parametrizations.weight_norm` is th
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from gradient.errors import ArgumentError, IndexOutOfRange, sentence
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
+from gradient.nn.utils.weight_hooks import M, find_hook, restore_weight
 from gradient.tensor import Tensor
 
 __all__ = ["remove_weight_norm", "weight_norm"]
-
-AModule = TypeVar("AModule", bound=Module)
 
 
 def norm_except(v: Tensor, dim: int | None) -> Tensor:
@@ -40,12 +39,12 @@ class WeightNorm:
         setattr(module, self.name, self.compute_weight(module))
 
 
-def weight_norm(module: AModule, name: str = "weight", dim: int | None = 0) -> AModule:
+def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
     """Replace `module.weight` by `weight_g * weight_v / |weight_v|`, computed before each call.
 
     Each slice along `dim` has a norm of its own; None or -1: one norm for the whole weight.
     """
-    if find(module, name, WeightNorm) is not None:
+    if find_hook(module, name, WeightNorm) is not None:
         raise ArgumentError(f"weight_norm: {name!r} of {type(module).__name__} has one already")
     weight = getattr(module, name)
     expect_dim(weight, dim)
@@ -66,43 +65,6 @@ def expect_dim(weight: Tensor, dim: int | None) -> None:
         )
 
 
-def remove_weight_norm(module: AModule, name: str = "weight") -> AModule:
+def remove_weight_norm(module: M, name: str = "weight") -> M:
     """Remove weight norm: make the present weight a plain parameter again."""
-    return restored(module, name, WeightNorm, "weight norm", ("g", "v"))
-
-
-def restored(
-    module: AModule, name: str, kind: type, what: str, suffixes: tuple[str, ...]
-) -> AModule:
-    """Remove a hook of class `kind`, and make the weight that it computes a parameter again; return
-    the module.
-
-    Args:
-        what: the name of the method, for the error.
-        suffixes: those of the names under which its tensors are stored.
-    """
-    entry = find(module, name, kind)
-    if entry is None:
-        caller, expected = f"remove_{what.replace(' ', '_')}", f"a module whose {name!r} has {what}"
-        raise ArgumentError(sentence(caller, expected, type(module).__name__))
-    weight = entry.function.compute_weight(module).detach()
-    remove(module, entry)
-    for part in (name, *(f"{name}_{suffix}" for suffix in suffixes)):
-        delattr(module, part)
-    module.register_parameter(name, Parameter(weight))
-    return module
-
-
-def find(module: Module, name: str, kind: type[Any]) -> Any:
-    """Return the entry of the pre-hook of class `kind` that computes the weight `name`, or None."""
-    entries = [] if module._hooks is None else module._hooks.forward_pre
-    for entry in entries:
-        if isinstance(entry.function, kind) and entry.function.name == name:
-            return entry
-    return None
-
-
-def remove(module: Module, entry: Any) -> None:
-    """Remove a pre-hook that `find` returned."""
-    assert module._hooks is not None
-    module._hooks.forward_pre.remove(entry)
+    return restore_weight(module, name, WeightNorm, "weight norm", ("g", "v"))
