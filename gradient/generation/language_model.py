@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from gradient.checkpoints.generation_config import write_generation_config
 from gradient.checkpoints.loading import save_model
 from gradient.errors import ArgumentError
-from gradient.generation.conversation import (
-    ConversationOptions,
-    Message,
-    check_messages,
-    transcript,
-    trimmed,
-    with_system,
-)
+from gradient.generation.conversation import ConversationOptions, transcript, trimmed, with_system
 from gradient.generation.generate import TextStream, generate, stream
 from gradient.generation.options import Options, SamplingOptions, StreamOptions
 from gradient.generation.prompt import Prompt, context_limit, encode_prompt
@@ -26,6 +19,7 @@ from gradient.generation.result import Generation
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
 from gradient.text.chat_template import ChatTemplateError
+from gradient.text.messages import Message, check_messages
 from gradient.text.thinking import ends_in_open_thought, split_thinking
 
 if TYPE_CHECKING:
