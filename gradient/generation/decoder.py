@@ -138,7 +138,7 @@ class Decoder:
         """Choose the next token (or next tokens) of every running row.
 
         Raises:
-            GenerationError: a row has no possible token.
+            GenerationError: no token is possible for a row.
         """
         if self.steps is not None and (self.queued or self._chooses_in_steps()):
             return self._several(self.steps)
@@ -296,7 +296,7 @@ class Decoder:
         """Append one token to each row; return the tokens as ints."""
         if self.newest is None:
             self.newest = chosen.clone()
-        else:  # in place: a recorded step finds it where it was when it was recorded
+        else:  # in place: recorded steps read it at this address
             self.newest.copy_(chosen)
         ids = chosen.tolist()
         for text, token in zip(self.ids, ids, strict=True):

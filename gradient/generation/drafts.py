@@ -126,7 +126,7 @@ class PromptLookup:
             at = table.get(tuple(ids[-size:])) if size <= len(ids) else None
             if at is not None:
                 text = list(ids)
-                for _ in range(count):  # past the text's end it repeats what was just guessed
+                for _ in range(count):  # beyond the text it repeats the draft itself
                     text.append(text[at])
                     at += 1
                 return text[len(ids) :]

@@ -126,7 +126,7 @@ class TextStream(Iterator[str]):
         self._begun = False
 
     def __next__(self) -> str:
-        if self._begun:  # a note that kernels are compiled would stand amid the text
+        if self._begun:  # no note about compiling kernels in the middle of the text
             with compiler.progress.quiet():
                 return next(self._pieces)[1]
         _, piece = next(self._pieces)

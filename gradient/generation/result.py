@@ -26,9 +26,9 @@ class Timings:
     generated_tokens: int = 0
     prompt_seconds: float = 0.0  # until the first token was there
     decode_seconds: float = 0.0  # from the first token to the last
-    drafted_tokens: int = 0  # guessed by speculative decoding ...
-    accepted_tokens: int = 0  # ... and of these, found right
-    replayed_steps: int = 0  # passes of the model that were replayed as recorded
+    drafted_tokens: int = 0  # proposed in speculative decoding
+    accepted_tokens: int = 0  # the drafted tokens that the model accepted
+    replayed_steps: int = 0  # passes of the model that were replayed from a recording
     not_replayed: str | None = None  # why others were not replayed, if that was wanted
 
     def __str__(self) -> str:

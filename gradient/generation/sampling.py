@@ -47,13 +47,13 @@ def processors(
     after: list[LogitsProcessor] = []
     for name, option in _wanted(options):
         assert option.processor is not None
-        others = {other: values[other] for other in _others(option)}
+        others = {other: values[other] for other in _other_parameters(option)}
         (after if option.sampling else before).append(option.processor(values[name], **others))
     return [*before, *extra, *after]
 
 
 def _wanted(options: GenerationOptions) -> Iterator[tuple[str, Option]]:
-    """The options that need a processor, by name."""
+    """Yield the options that need a processor, with their names."""
     for name, option in declared(Options).items():
         if option.processor is None or (option.sampling and options.temperature == 0):
             continue
@@ -61,8 +61,8 @@ def _wanted(options: GenerationOptions) -> Iterator[tuple[str, Option]]:
             yield name, option
 
 
-def _others(option: Option) -> list[str]:
-    """The names of the further parameters of an option's processor."""
+def _other_parameters(option: Option) -> list[str]:
+    """Return the names of the parameters of an option's processor after the first."""
     assert option.processor is not None
     return list(inspect.signature(option.processor).parameters)[1:]
 
@@ -74,7 +74,7 @@ def choice_key(options: GenerationOptions) -> tuple[Any, ...] | None:
     The temperature is an input of these operations: a server may see another one with each text.
     """
     wanted = list(_wanted(options))
-    if any(not option.sampling or _others(option) for _, option in wanted):
+    if any(not option.sampling or _other_parameters(option) for _, option in wanted):
         return None
     values = {name: getattr(options, name) for name, _ in wanted if name != "temperature"}
     divides = any(name == "temperature" for name, _ in wanted)
@@ -84,8 +84,8 @@ def choice_key(options: GenerationOptions) -> tuple[Any, ...] | None:
 #: The streams of random numbers of a row, independent of each other: for its tokens, for the drafts
 #: of a draft model, for accepting these, and for logits processors that act at random.
 TOKENS, DRAFTS, ACCEPTANCE, PROCESSORS = range(4)
-#: The difference between the seeds of a row's streams. The seeds of rows differ by 1, so that no
-#: stream of a row is a stream of another one.
+#: The difference between the seeds of a row's streams: far more than there are rows, whose seeds
+#: differ by 1 unless they are given, so that rows share no stream.
 STREAM_STRIDE = 0x9E3779B97F4A7C15
 
 
@@ -113,7 +113,7 @@ class Sampler:
         eos_ids, extra: see `processors`.
         """
         self.greedy = options.temperature == 0
-        #: What decides the operations of `choose`; None where it cannot be asked.
+        #: Samplers with equal keys have the same operations in `choose`; None: it cannot be used.
         self.key = None if extra else choice_key(options)
         self.seeds = row_seeds(0 if seed is None and self.greedy else seed, rows)
         self.draws = self.stream(TOKENS)
@@ -123,7 +123,7 @@ class Sampler:
             return self.uniform(prefixes, own, device)
 
         self.process = compose(processors(options, eos_ids=eos_ids, extra=extra, uniform=uniform))
-        #: What `choose` divides logits by; None where it does not, as the temperature is 0 or 1.
+        #: The number that `choose` divides logits by; None at temperature 0 or 1.
         self.divisor: float | None = None
         if options.temperature not in (0, 1):
             self.divisor = divisor(options.temperature)
@@ -131,7 +131,7 @@ class Sampler:
 
     @functools.cached_property
     def _after_division(self) -> LogitsProcessor:
-        """What `choose` does after it has divided by the temperature."""
+        """The processors of `choose` after its division by the temperature."""
         others: dict[str, Any] = vars(self._options) | {"temperature": 1.0}
         return compose(processors(GenerationOptions(**others)))
 
@@ -147,7 +147,7 @@ class Sampler:
         Raises:
             ShapeError: a processor returned logits of another shape.
         """
-        # By the same kernels as in a recorded step, where `choose` is: so the same token, too.
+        # By the kernels of recorded steps, which call `choose`, so that both give the same token.
         with small_calls.repeated():
             scores = self.scores(logits, prefixes)
             if self.greedy:
@@ -155,7 +155,7 @@ class Sampler:
             return sample(scores, self.uniform(prefixes, self.draws, logits.device))
 
     def choose(self, logits: Tensor, numbers: Tensor | None) -> Tensor:
-        """Like a call, but only where `self.key` is not None, so that no processor needs the text.
+        """Choose tokens without the texts: only if `self.key` is not None.
 
         Args:
             numbers: those of a step, of `next_numbers`; None if none are needed.

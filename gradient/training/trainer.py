@@ -107,7 +107,7 @@ class Trainer:
             master_weights=config.master_weights and dtype.itemsize == 2,
         )
         self.batches = self._batches(corpus.train, config.block_size)
-        # What is held out of a short text may be shorter than a sequence.
+        # The held-out part of a short text may be shorter than a sequence.
         length = max(1, min(config.block_size, len(corpus.val) - 1))
         self.held_out = self._batches(corpus.val, length)
         self.step = 0
@@ -377,7 +377,7 @@ class Trainer:
                 if log:
                     self.reporter.step(self._record(norm.item(), clock.lap()))
                     losses, since = 0.0, 0
-                # A run that is stopped here and resumed logs what one does that was not stopped.
+                # Saved, so that a run that is stopped here and resumed logs the same numbers.
                 self.unlogged = losses, since
                 if evaluate:
                     with clock.paused():
