@@ -29,6 +29,7 @@ from gradient.tensor import Size as Size
 from gradient.tensor import Tensor as Tensor
 from gradient.tensor.complex_numbers import *
 from gradient.tensor.creation import *
+from gradient.tensor.creation_like import *
 from gradient.tensor.device import Device as _Device
 from gradient.tensor.device import get_default_device as get_default_device
 from gradient.tensor.device import set_default_device as set_default_device

@@ -21,7 +21,7 @@ from gradient.errors import ArgumentError, IndexOutOfRange, sentence
 from gradient.linalg import vector_norm
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import DTypeLike, axes_of, axis_of, tensor_of
-from gradient.tensor.creation import full_like, ones_like
+from gradient.tensor.creation_like import full_like, ones_like
 from gradient.tensor.gathering import identity
 from gradient.tensor.joining import where
 

@@ -23,7 +23,8 @@ from gradient.tensor.arguments import (
     size_of,
     tensor_of,
 )
-from gradient.tensor.creation import backend_of, finished, order_like, turned_back
+from gradient.tensor.creation import backend_of, finished, turned_back
+from gradient.tensor.creation_like import order_like
 from gradient.tensor.generator import (
     Generator,
     default_generator,

@@ -22,7 +22,7 @@ from support.public import public
 
 pytestmark = pytest.mark.cpu_only
 
-IMPORTED_MODULES = 87  # of the package, by `import gradient`
+IMPORTED_MODULES = 88  # of the package, by `import gradient`
 
 # Directories that exist on one machine only. A file that names one works on that machine only.
 MACHINE_PATH = re.compile(r"(?:^|[^\w.])/(?:work|root|home|Users)/\w")

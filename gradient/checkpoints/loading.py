@@ -38,7 +38,7 @@ from gradient.models.config import CONFIG_NAME
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.registry import config_class, model_class
 from gradient.nn import init
-from gradient.nn.state_dict import RENAME
+from gradient.nn.state_dict_misfits import RENAME
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 

@@ -20,7 +20,7 @@ from gradient.cli.turns import AT_TERMINAL, HELP, LEAVE, command_of, turns
 from gradient.errors import GradientError
 
 if TYPE_CHECKING:
-    from gradient.generation import LanguageModel
+    from gradient.generation import LanguageModel, TextStream
 
 
 def chat(
@@ -142,7 +142,7 @@ class Conversation:
         terminal = sys.stdin.isatty()
         asked = [*self.messages, {"role": "user", "content": text}]
         pieces = []
-        stream: Any = None
+        stream: TextStream | None = None
         try:
             with whole_imports() if terminal else contextlib.nullcontext():
                 shown = self.language_model.trim_messages(

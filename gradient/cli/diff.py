@@ -23,7 +23,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "device": chosen_device,
     "quantize": str,
 }
-"""What reads the settings that have a value."""
+"""The settings of the form name=value, and the function that reads the value of each."""
 TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps."
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradient.checkpoints import Checkpoint
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "position_ids")
-"""What is no parameter, by the last part of its name, which is all that a file says."""
+"""The last parts of the names of buffers. A file does not say which tensors are parameters."""
 
 #: A tensor: its name, numbers, bytes, dtype, shape.
 Weight = tuple[str, int, int, str, tuple[int, ...]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,9 +122,11 @@ def _check_packed(scheme: Scheme, opened: Opened) -> None:
         )
 
 
-def _chooser(scheme: Scheme, opened: Opened, wanted: gradient.DType | None) -> Any:
-    """The dtype of each matrix: the scheme's, if it has one; else its own, or, if it is not
-    packed, the wanted one."""
+def _chooser(
+    scheme: Scheme, opened: Opened, wanted: gradient.DType | None
+) -> Callable[[str, tuple[int, ...], gradient.DType], gradient.DType]:
+    """Return a function of the name, shape and stored dtype of a matrix: the scheme's dtype, if it
+    has one for it; else the stored one, or, if that is not packed, the wanted one."""
     from gradient.quantization.schemes import layer_of
 
     model = opened.model

@@ -20,7 +20,7 @@ AT_TERMINAL = """
 Ctrl-D leaves, too; Ctrl-C ends an answer.
 A line that ends in \\ goes on with the next one. From \"\"\" to \"\"\" all lines are one turn.
 Begin with a space to send a text that looks like a command."""
-"""What means nothing in a pipe, of which each line is a turn, without spaces around."""
+"""Further help for a terminal. In a pipe each line is a turn, without the spaces around it."""
 GREETING = "/help lists the commands; Ctrl-C ends an answer; /exit (or Ctrl-D) leaves."
 LEAVE = ("exit", "quit", "bye")
 NAMES = ("help", "reset", "clear", "system", "keep", "undo", *LEAVE)

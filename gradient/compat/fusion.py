@@ -10,7 +10,7 @@ from gradient.nn.batchnorm import _BatchNorm
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
-from gradient.tensor.creation import ones_like, zeros_like
+from gradient.tensor.creation_like import ones_like, zeros_like
 
 __all__ = [
     "fuse_conv_bn_eval",

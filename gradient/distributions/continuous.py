@@ -15,7 +15,7 @@ from gradient.ops.special import bessel_ie
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import anywhere
-from gradient.tensor.creation import ones_like
+from gradient.tensor.creation_like import ones_like
 from gradient.tensor.joining import where
 
 __all__ = ["Cauchy", "Exponential", "GeneralizedPareto", "Gumbel", "Laplace", "Uniform", "VonMises"]

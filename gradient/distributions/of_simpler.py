@@ -20,7 +20,7 @@ from gradient.distributions.transforms.elementwise import (
 from gradient.distributions.transforms.vectors import StickBreakingTransform
 from gradient.ops.special import digamma, lgamma
 from gradient.tensor import Tensor
-from gradient.tensor.creation import ones_like, zeros_like
+from gradient.tensor.creation_like import ones_like, zeros_like
 from gradient.tensor.joining import where
 
 __all__ = [

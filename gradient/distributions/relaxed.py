@@ -13,7 +13,7 @@ from gradient.distributions.transformed import TransformedDistribution
 from gradient.distributions.transforms.elementwise import ExpTransform, SigmoidTransform
 from gradient.random import rand
 from gradient.tensor import Tensor
-from gradient.tensor.creation import full_like
+from gradient.tensor.creation_like import full_like
 
 __all__ = ["RelaxedBernoulli", "RelaxedOneHotCategorical"]
 

@@ -21,7 +21,7 @@ from gradient.func.graphs import gradients, leads_only_to
 from gradient.func.samples import RANDOMNESS, as_seen, drawing, left, lifted
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
-from gradient.tensor.creation import ones_like, zeros_like
+from gradient.tensor.creation_like import ones_like, zeros_like
 from gradient.tensor.joining import cat
 
 __all__ = ["grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize", "vjp"]

@@ -22,7 +22,7 @@ from gradient.autograd.modes import enable_grad
 from gradient.errors import ArgumentError, AutogradError, ShapeError, TypeMismatch, sentence
 from gradient.func.derivatives import detached_from
 from gradient.tensor import Tensor
-from gradient.tensor.creation import zeros_like
+from gradient.tensor.creation_like import zeros_like
 
 __all__ = [
     "UnpackedDualTensor",

@@ -10,7 +10,7 @@ from gradient.func.derivatives import grad, jacrev
 from gradient.func.derivatives import jvp as _jvp
 from gradient.func.derivatives import vjp as _vjp
 from gradient.tensor import Tensor
-from gradient.tensor.creation import ones_like
+from gradient.tensor.creation_like import ones_like
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 

@@ -33,7 +33,7 @@ from gradient.func.samples import (
     lifted_node,
 )
 from gradient.tensor import Tensor
-from gradient.tensor.creation import zeros_like
+from gradient.tensor.creation_like import zeros_like
 from gradient.tensor.joining import stack
 
 Parents = Sequence[Node | None]

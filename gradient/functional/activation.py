@@ -14,7 +14,7 @@ from gradient.random import rand_like
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import fitting, number_of, tensor_of
-from gradient.tensor.creation import empty_like, zeros_like
+from gradient.tensor.creation_like import empty_like, zeros_like
 from gradient.tensor.generator import Generator
 from gradient.tensor.joining import where
 from gradient.tensor.overwrite import overwrite, unwritten

@@ -21,7 +21,7 @@ from gradient.functional.reduction import are_added_up, reduced, takes_retired_a
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import constant, flag_of, int_of, tensor_of
-from gradient.tensor.creation import ones_like
+from gradient.tensor.creation_like import ones_like
 from gradient.tensor.joining import where
 
 INT64 = int64.numpy

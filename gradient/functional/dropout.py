@@ -11,7 +11,8 @@ from gradient.ops import activation
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of
-from gradient.tensor.creation import full_like, zeros
+from gradient.tensor.creation import zeros
+from gradient.tensor.creation_like import full_like
 from gradient.tensor.generator import Generator, drawing_backend, generator_of
 from gradient.tensor.joining import where
 from gradient.tensor.overwrite import overwrite

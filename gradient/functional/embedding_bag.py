@@ -9,7 +9,8 @@ from gradient.functional.arguments import composite, one_dtype
 from gradient.functional.linear import embedding
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import INDICES
-from gradient.tensor.creation import arange, ones_like
+from gradient.tensor.creation import arange
+from gradient.tensor.creation_like import ones_like
 
 __all__ = ["embedding_bag"]
 

@@ -12,7 +12,7 @@ from gradient.functional.reduction import reduced, takes_retired_arguments
 from gradient.ops import comparison
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
-from gradient.tensor.creation import zeros_like
+from gradient.tensor.creation_like import zeros_like
 from gradient.tensor.joining import where
 
 __all__ = [

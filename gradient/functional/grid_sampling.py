@@ -13,7 +13,8 @@ from gradient.functional.arguments import composite, floats, one_dtype, rounded_
 from gradient.functional.vision import cubic_weights
 from gradient.ops import pooling
 from gradient.tensor import Tensor
-from gradient.tensor.creation import linspace, ones, ones_like
+from gradient.tensor.creation import linspace, ones
+from gradient.tensor.creation_like import ones_like
 from gradient.tensor.joining import stack, where
 
 __all__ = ["affine_grid", "grid_sample"]

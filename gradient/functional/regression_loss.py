@@ -19,7 +19,7 @@ from gradient.functional.stability import at_least
 from gradient.ops import loss
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
-from gradient.tensor.creation import full_like, ones_like
+from gradient.tensor.creation_like import full_like, ones_like
 from gradient.tensor.joining import broadcast_tensors, where
 
 __all__ = [

@@ -16,9 +16,9 @@ from gradient.generation.options import *
 from gradient.generation.prefill import *
 from gradient.generation.prompt_cache import *
 from gradient.generation.result import *
-from gradient.generation.row import *
 from gradient.generation.sampling import *
 from gradient.generation.speculative import *
+from gradient.generation.stop_strings import *
 from gradient.kv_cache import KVCache as KVCache
 from gradient.kv_cache import PagePool as PagePool
 

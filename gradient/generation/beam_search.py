@@ -83,11 +83,11 @@ class BeamSearch:
         self.length_penalty = length_penalty
         self.early_stopping = early_stopping
         self.ends = ends
-        # Beams of a prompt are alike at first: so the first alone counts.
+        # The beams of a prompt are equal at first, so only the first one counts.
         start = [Hypothesis(NEVER if beam else 0.0, [], []) for beam in range(num_beams)]
         lengths = zip(decoder.rows, decoder.limits, decoder.prompt_lengths, strict=True)
         self.beams = [Beams(row, limit - prompt, start) for row, limit, prompt in lengths]
-        self.open = list(self.beams)  # those not done, each with K rows of the decoder in a row
+        self.open = list(self.beams)  # not done; each has K consecutive rows of the decoder
         self.begun = False
 
     @gradient.no_grad()
@@ -132,9 +132,13 @@ class BeamSearch:
                 scores.flatten().tolist(), parents, tokens, reports, strict=True
             )
         ]
-        best = zip(self.open, (each.score for each in candidates[::C]), strict=True)
-        stuck = [-1 if s != s or (s == -math.inf and not beams.ended) else 0 for beams, s in best]
-        self.decoder.check(logits, [beams.number for beams in self.open], stuck)
+        best = zip(self.open, candidates[::C], strict=True)
+        stuck = [
+            math.isnan(each.score) or (each.score == -math.inf and not beams.ended)
+            for beams, each in best
+        ]
+        numbers = [beams.number for beams in self.open]
+        self.decoder.check(logits, numbers, [-1 if each else 0 for each in stuck])
         kept, still_open = [], []
         for place, beams in enumerate(self.open):
             some = slice(place * C, (place + 1) * C)
@@ -153,7 +157,7 @@ class BeamSearch:
         scores = decoder.sampler.scores(F.log_softmax(logits.float(), dim=-1), decoder.prefixes)
         held = [each.score for beams in self.open for each in beams.running]
         sums = scores + gradient.tensor(held, dtype=scores.dtype, device=scores.device).unsqueeze(1)
-        # So many that K remain to go on if every beam could end, by each of the tokens that do it.
+        # Enough for K to go on, even if each beam has ended by each of the end-of-text tokens.
         C = min(max(2, 1 + len(self.eos_ids)) * K, K * V)
         best = sums.view(P, K * V).topk(C, dim=-1)
         return best.values, best.indices
@@ -163,14 +167,14 @@ class BeamSearch:
         K = self.num_beams
         over = [self._ended(beams, each.token_ids) for each in candidates]
         full = self.early_stopping is True and len(beams.ended) == K
-        # Of what has ended only the best K count: the others are there for what goes on.
+        # Only those among the best K may end; the other candidates are there to go on.
         for each, ended in zip(candidates[:K], over, strict=False):
             if ended and not full and each.score > NEVER / 2:
                 score = each.score / len(each.token_ids) ** self.length_penalty
                 beams.ended.append(each._replace(score=score))
         beams.ended = sorted(beams.ended, key=lambda each: -each.score)[:K]
         going = sorted(range(len(candidates)), key=lambda at: over[at])[:K]
-        # Where fewer than K go on, the places left are taken by what will never be chosen.
+        # If fewer than K go on, the other places get beams with a score that is never chosen.
         beams.running = [
             candidates[at]._replace(score=NEVER) if over[at] else candidates[at] for at in going
         ]

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from gradient.errors import ArgumentError
-
-Message = dict[str, Any]
+from gradient.text.messages import Message
 
 
 class ConversationOptions(TypedDict, total=False):
@@ -18,28 +17,6 @@ class ConversationOptions(TypedDict, total=False):
     documents: Sequence[Message] | None
     enable_thinking: bool | None
     template_variables: Mapping[str, Any] | None
-
-
-def check_messages(messages: Sequence[Message]) -> None:
-    """Raise unless `messages` is a list of dicts with a role and a content."""
-    if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
-        raise ArgumentError(
-            'messages: expected a list such as [{"role": "user", "content": "hi"}], got '
-            f"{messages!r}"
-        )
-    for number, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise ArgumentError(
-                f'messages[{number}]: expected a dict with "role" and "content", got {message!r}'
-            )
-        # An assistant message that only calls tools has no content; a user message must have some.
-        if message["role"] in ("user", "system") and not isinstance(
-            message.get("content"), str | list
-        ):
-            raise ArgumentError(
-                f"messages[{number}]: expected a text, or a list of parts, as the content of role "
-                f"{message['role']}, got {message.get('content')!r:.80}"
-            )
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:

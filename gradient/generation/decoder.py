@@ -79,6 +79,7 @@ class Decoder:
         if self.cache is not None:
             self.steps = DecodingSteps(model, self.cache, self.cache_config.compile)
         kept = self.prompt_cache
+        # The number of this use of the prompt cache; a later one takes the cache over.
         self.use = None if kept is None else kept.uses
         self.queued: deque[QueuedSteps] = deque()  # whose tokens are not in `ids` yet
         if kept is not None:
@@ -137,7 +138,7 @@ class Decoder:
         """Choose the next token (or next tokens) of every running row.
 
         Raises:
-            GenerationError: a row has no possible token.
+            GenerationError: no token is possible for a row.
         """
         if self.steps is not None and (self.queued or self._chooses_in_steps()):
             return self._several(self.steps)
@@ -174,7 +175,7 @@ class Decoder:
         queued = self.queued[0]
         chosen = steps.read(queued)
         self.queued.popleft()
-        if min(chosen[-1]) < 0 and len(chosen) > 1:  # the next step will say so
+        if min(chosen[-1]) < 0 and len(chosen) > 1:  # the next call raises, after these tokens
             chosen.pop()
         for ids in chosen:
             for text, token in zip(self.ids, ids, strict=True):
@@ -295,7 +296,7 @@ class Decoder:
         """Append one token to each row; return the tokens as ints."""
         if self.newest is None:
             self.newest = chosen.clone()
-        else:  # in place: a recorded step finds it where it was when it was recorded
+        else:  # in place: recorded steps read it at this address
             self.newest.copy_(chosen)
         ids = chosen.tolist()
         for text, token in zip(self.ids, ids, strict=True):
@@ -313,7 +314,7 @@ class Decoder:
     def select(self, kept: Sequence[int]) -> None:
         """Continue with the running rows at these indices, in this order; one may be repeated."""
         if list(kept) == list(range(len(self.rows))):
-            return  # as beams do that have not crossed: nothing is to be copied
+            return  # the same rows in the same order, as for beams that have not crossed
         if not kept:
             self.close()
         self.rows = [self.rows[at] for at in kept]

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
+from gradient.generation.common_prefix import common_length
 from gradient.generation.logits.processors import Prefixes
 from gradient.generation.prefill import prefill
 from gradient.generation.replay import DecodingSteps, block_size
-from gradient.generation.sampling import Sampler, draw
+from gradient.generation.sampling import DRAFTS, Sampler, draw, greedy
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
@@ -125,7 +126,7 @@ class PromptLookup:
             at = table.get(tuple(ids[-size:])) if size <= len(ids) else None
             if at is not None:
                 text = list(ids)
-                for _ in range(count):  # past the text's end it repeats what was just guessed
+                for _ in range(count):  # beyond the text it repeats the draft itself
                     text.append(text[at])
                     at += 1
                 return text[len(ids) :]
@@ -155,7 +156,7 @@ class DraftModel:
         """
         self.model = model
         self.sampler = sampler
-        self.draws = sampler.stream(1)
+        self.draws = sampler.stream(DRAFTS)
         self.vocab_size = vocab_size
         self.limits = list(limits)
         rows, block = len(limits), block_size(model, max(limits), len(limits))
@@ -184,9 +185,7 @@ class DraftModel:
                 uniform = self.sampler.uniform(so_far, self.draws, scores.device)
                 chosen = draw(distributions[-1], uniform).tolist()
             else:
-                chosen = gradient.where(
-                    scores.amax(dim=-1) > -float("inf"), scores.argmax(dim=-1), -1
-                ).tolist()
+                chosen = greedy(scores).tolist()
             for place, token in enumerate(chosen):
                 if token < 0:  # nothing is possible: the draft ends here
                     most[place] = min(most[place], number)
@@ -208,12 +207,8 @@ class DraftModel:
 
     def _forget_all_but(self, texts: Sequence[Sequence[int]]) -> None:
         """Remove refused drafts, and each text's last token, from the cache."""
-        kept = []
-        for read, text in zip(self.read, texts, strict=True):
-            most = min(len(read), len(text) - 1)
-            differ = (at for at in range(most) if read[at] != text[at])
-            kept.append(most if read[:most] == text[:most] else next(differ))
-        self.cache.rewind(kept)
+        pairs = zip(self.read, texts, strict=True)
+        self.cache.rewind([common_length([read, text[:-1]]) for read, text in pairs])
 
     def _logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Return the logits that follow each text, (B, V), in the target model's vocabulary."""

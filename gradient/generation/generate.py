@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Unpack, overload
 
 from gradient.backends.numpy import compiler
@@ -24,9 +24,10 @@ from gradient.generation.prompt import (
     read_prompts,
 )
 from gradient.generation.result import Generation, Timings
-from gradient.generation.row import Row, StopStrings
+from gradient.generation.row import Row
 from gradient.generation.sampling import Sampler
 from gradient.generation.speculative import SpeculativeDecoder
+from gradient.generation.stop_strings import StopStrings
 from gradient.io.free_memory import available
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
 __all__ = ["TextStream", "generate", "stream"]
+
+Pieces = Generator[tuple[int, str], None, None]
+"""The pieces of all texts as they grow: the number of a text's row, and its next piece."""
 
 
 @overload  # a text is a sequence of texts, too: its letters
@@ -116,13 +120,13 @@ class TextStream(Iterator[str]):
         generation: the whole text so far; after the end, the same as `generate` returns.
     """
 
-    def __init__(self, generation: Generation, pieces: Iterator[tuple[int, str]]) -> None:
+    def __init__(self, generation: Generation, pieces: Pieces) -> None:
         self.generation = generation
         self._pieces = pieces
         self._begun = False
 
     def __next__(self) -> str:
-        if self._begun:  # a note that kernels are compiled would stand amid the text
+        if self._begun:  # no note about compiling kernels in the middle of the text
             with compiler.progress.quiet():
                 return next(self._pieces)[1]
         _, piece = next(self._pieces)
@@ -131,9 +135,7 @@ class TextStream(Iterator[str]):
 
     def close(self) -> None:
         """Stop the generation and free its memory."""
-        close = getattr(self._pieces, "close", None)
-        if close is not None:
-            close()
+        self._pieces.close()
 
 
 def stream(
@@ -172,15 +174,15 @@ def start(
     prompts: Sequence[Sequence[int]],
     tokenizer: Tokenizer | None,
     options: GenerationOptions,
-) -> tuple[list[Row], Iterator[tuple[int, str]]]:
-    """Check all options; return the rows, and the iterator that fills them: see `decode`."""
+) -> tuple[list[Row], Pieces]:
+    """Check all options; return the rows, and the generator that fills them: see `decode`."""
     if options.stop and tokenizer is None:
         raise ArgumentError("stop: stop strings need a tokenizer")
     eos_ids = frozenset() if options.ignore_eos else end_of_text_ids(model, tokenizer)
     bos_id = beginning_of_text_id(model, tokenizer)
     prompts = [list(prompt) or bos_prompt(bos_id) for prompt in prompts]
     check_tokens(prompts, model)
-    check_bias(options, model.config.vocab_size)
+    check_token_options(options, model.config.vocab_size)
     check_rows(options, len(prompts), model.config.vocab_size)
     each = options.num_return_sequences
     constraint = constraint_of(options, tokenizer, model.config.vocab_size, eos_ids)
@@ -251,7 +253,7 @@ def new_row(
 
 def decode(
     new_decoder: Callable[[], Decoder], rows: Sequence[Row], eos_ids: frozenset[int]
-) -> Iterator[tuple[int, str]]:
+) -> Pieces:
     """Continue a decoder's prompts until every row has ended, filling `rows`; yield (row, text).
 
     After an exception, such as Ctrl-C, `rows` hold all that was generated before it.
@@ -303,7 +305,7 @@ def search(
     options: GenerationOptions,
     eos_ids: frozenset[int],
     ends: Callable[[int, Sequence[int]], bool],
-) -> Iterator[tuple[int, str]]:
+) -> Pieces:
     """Continue a decoder's prompts by beam search, filling `each` rows for each prompt; yield
     (row, text).
 
@@ -350,8 +352,8 @@ def search(
         yield number, row.result.text
 
 
-def check_bias(options: GenerationOptions, vocab_size: int) -> None:
-    """Raise unless the options name only tokens of the vocabulary."""
+def check_token_options(options: GenerationOptions, vocab_size: int) -> None:
+    """Raise ArgumentError unless the options name only tokens of the vocabulary."""
     named = {
         "logit_bias": list(options.logit_bias or ()),
         "bad_words_ids": [token for word in options.bad_words_ids or () for token in word],
@@ -366,9 +368,10 @@ def check_bias(options: GenerationOptions, vocab_size: int) -> None:
 
 
 def check_rows(options: GenerationOptions, prompts: int, vocab_size: int) -> None:
-    """Raise unless the logits of all rows, the minimum that they need, fit into memory.
+    """Raise OutOfMemoryError unless the logits of all rows, the minimum that they need, fit into
+    memory.
 
-    This runs before the rows are made: making a list of any length might never end.
+    It runs before the rows are made: making a list of any length might never end.
     """
     name = "num_beams" if options.num_beams > 1 else "num_return_sequences"
     each: int = getattr(options, name)

@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from gradient.checkpoints.generation_config import write_generation_config
 from gradient.checkpoints.loading import save_model
 from gradient.errors import ArgumentError
-from gradient.generation.conversation import (
-    ConversationOptions,
-    Message,
-    check_messages,
-    transcript,
-    trimmed,
-    with_system,
-)
+from gradient.generation.conversation import ConversationOptions, transcript, trimmed, with_system
 from gradient.generation.generate import TextStream, generate, stream
 from gradient.generation.options import Options, SamplingOptions, StreamOptions
 from gradient.generation.prompt import Prompt, context_limit, encode_prompt
+from gradient.generation.recommended import recommended
 from gradient.generation.result import Generation
-from gradient.generation.sampling import recommended
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
 from gradient.text.chat_template import ChatTemplateError
+from gradient.text.messages import Message, check_messages
 from gradient.text.thinking import ends_in_open_thought, split_thinking
 
 if TYPE_CHECKING:
@@ -284,6 +278,8 @@ class LanguageModel:
         return prompt, ends_in_open_thought(text)
 
     def _chat_text(self, messages: Sequence[Message], system: str | None, **variables: Any) -> str:
+        """Apply the chat template; put `system` into the first user message if the template refuses
+        a system message."""
         template = self.tokenizer.apply_chat_template
         try:
             return template(with_system(messages, system), **variables)
@@ -295,7 +291,7 @@ class LanguageModel:
             try:
                 return template([first, *messages[1:]], **variables)
             except ChatTemplateError:
-                raise refusal from None  # so it was not the system message that it minds
+                raise refusal from None  # the system message was not the reason
 
     def save(self, folder: str | Path) -> None:
         """Save model and tokenizer to a folder, for `gradient.hub.load` and transformers."""

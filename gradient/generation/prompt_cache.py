@@ -19,6 +19,7 @@ from typing import Unpack
 
 import gradient
 from gradient.errors import ArgumentError
+from gradient.generation.common_prefix import common_length
 from gradient.generation.prefill import CHUNK, prefill
 from gradient.generation.queued_steps import QueuedSteps
 from gradient.generation.replay import LARGEST_BLOCK, block_size
@@ -35,8 +36,8 @@ class PromptCache:
     """A cache of one text, which also knows the tokens of the text.
 
     Attributes:
-        model: whose keys and values they are.
-        tokens: the text, as far as it is held.
+        model: the model that computed the keys and values.
+        tokens: the tokens of the text whose keys and values the cache holds.
         cache: the `KVCache`, of one row.
         uses: how many generations have begun with it; each ends the one before.
         queued: the steps of the last generation that may still run on the device.
@@ -56,18 +57,19 @@ class PromptCache:
         continued. Of a text that is edited, or of several that begin alike, "static" and "paged"
         keep what is common at any length.
         """
-        self.model = model
+        options.setdefault("block", block_size(model, LARGEST_BLOCK))
+        self._hold(model, KVCache.for_model(model, 1, kind=kind, dtype=dtype, **options), [])
+
+    def _hold(self, model: CausalLM, cache: KVCache, tokens: list[int]) -> None:
+        self.model, self.cache, self.tokens = model, cache, tokens
         self.uses = 0
         self.queued: Sequence[QueuedSteps] = ()
-        self.tokens: list[int] = []
-        options.setdefault("block", block_size(model, LARGEST_BLOCK))
-        self.cache = KVCache.for_model(model, 1, kind=kind, dtype=dtype, **options)
 
     def reuse(self, prompt: Sequence[int]) -> int:
-        """Truncate the cache to its common prefix with `prompt`; return the length of that.
+        """Truncate the cache to its common prefix with `prompt`; return the prefix's length.
 
-        They are fewer than it has: the logits after the last are not kept, so it is always
-        computed.
+        The last token of the prompt is never part of it: it is computed in any case, as the logits
+        that follow it are not in the cache.
         """
         matched = common_length([self.tokens, prompt[:-1]])
         if not self.model.supports_chunked_prefill(len(prompt)):
@@ -89,9 +91,9 @@ class PromptCache:
     def rows(self, prompts: Sequence[Sequence[int]], chunk: int | None = CHUNK) -> KVCache:
         """Return a cache with a row for each prompt, each holding the known prefix.
 
-        For one prompt this is `self.cache`, which then goes on with it. Several get a cache of
-        their own, each with what all of them begin with; should that be long, it is computed first,
-        once for all. In a paged cache they share its pages.
+        For one prompt this is `self.cache`, which then goes on with it. For several it is a new
+        cache, whose rows all hold the prompts' common prefix; a long one is computed first, once
+        for all. The rows of a paged cache share its pages.
         """
         self.uses += 1
         self._join()
@@ -115,7 +117,7 @@ class PromptCache:
         return cache
 
     def _join(self) -> None:
-        """Let what is queued from now on follow the last generation's steps."""
+        """Order work that is queued from now on after the last generation's steps."""
         for steps in self.queued:
             steps.join()
 
@@ -148,21 +150,13 @@ class PromptCache:
         options.setdefault("block", block_size(model, LARGEST_BLOCK))
         cache, tokens = KVCache.load(path, model, kind=kind, dtype=dtype, **options)
         if len(tokens) != 1:
-            raise ArgumentError(f"{path}: holds {len(tokens)} texts, expected one")
+            raise ArgumentError(
+                f"{path}: expected the cache of one text, as PromptCache.save writes it, got "
+                f"{len(tokens)} texts; read it by KVCache.load"
+            )
         made = cls.__new__(cls)
-        made.model, made.cache, made.tokens = model, cache, tokens[0]
-        made.uses, made.queued = 0, ()
+        made._hold(model, cache, tokens[0])
         return made
 
     def __repr__(self) -> str:
         return f"PromptCache({len(self.tokens)} tokens, {self.cache.kind}, {self.cache.nbytes:,} B)"
-
-
-def common_length(texts: Sequence[Sequence[int]]) -> int:
-    """Return the length of the common prefix of all texts."""
-    length = 0
-    for tokens in zip(*texts, strict=False):
-        if any(token != tokens[0] for token in tokens):
-            break
-        length += 1
-    return length

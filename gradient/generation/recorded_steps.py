@@ -13,10 +13,10 @@ from gradient.models.causal_lm import CausalLM
 from gradient.nn import structure
 from gradient.plan.step import RecordedStep
 
-#: The maximum number of kinds of steps whose number in earlier texts is known, and of those known
-#: not to be recordable: a server may see another top_p with each text.
+#: The maximum number of kinds of steps that are counted, and of kinds that are known not to be
+#: recordable. There may be many: on a server, each text may have another top_p.
 MOST_COUNTED = 1024
-#: The maximum number of recorded steps of a model, those used last: each takes memory.
+#: The maximum number of recorded steps of a model; of more, those used least recently are dropped.
 MOST_RECORDED = 32
 
 _array = operator.attrgetter("array")
@@ -26,11 +26,11 @@ class RecordedSteps:
     """A model's recorded steps, and whether they still match its modules.
 
     Attributes:
-        steps: the steps, by what decides their operations; the one used last at the end.
-        refused: why a kind of step could not be recorded.
-        passes: the number of passes by the modules of each kind, of all texts.
+        steps: {what determines the operations: step}, the most recently used one last.
+        refused: {kind of step: why it cannot be recorded}.
+        passes: {kind of step: the number of passes by the modules}, of all texts.
         bound: the steps bound to caches, of this text and for the next ones.
-        seconds: the time of a pass in the last text; 0 before.
+        seconds: the time of a pass in the last text; 0 before the first one.
     """
 
     def __init__(self, model: CausalLM) -> None:
@@ -38,9 +38,9 @@ class RecordedSteps:
         self.refused: dict[Any, str] = {}
         self.passes: dict[Any, int] = {}
         self.structure = structure.Structure(model)
-        # Of packed weights plans hold the parts, and what kernels made of them.
         self.tensors = [*model.parameters(), *model.buffers()]
         self.arrays = [t.array for t in self.tensors]
+        # Plans hold the parts of packed weights, and arrays that kernels made of these.
         self.written = packed.written()
         self.contents: list[Any] | None = None
         self.bound = BoundStepsPool()
@@ -55,7 +55,7 @@ class RecordedSteps:
         )
 
     def use(self, name: Any) -> bool:
-        """Whether there is a step of this name, which is then the one used last."""
+        """Return whether there is a step of this name, and mark it as the most recently used."""
         try:
             self.steps.move_to_end(name)
         except KeyError:
@@ -69,14 +69,14 @@ class RecordedSteps:
         self.passes[name] = self.passes.get(name, 0) + 1
 
     def refuse(self, key: Any, reason: str) -> None:
-        """Let steps of this key be run by the modules from now on."""
+        """Run steps of this key by the modules from now on."""
         if len(self.refused) >= MOST_COUNTED:
             self.refused.clear()
         self.refused[key] = reason
 
     def add(self, name: Any, step: RecordedStep) -> None:
-        """Keep a step, and watch what it uses besides the model's tensors; forget those that were
-        not used for longest."""
+        """Keep a step, and watch the tensors that it uses besides the model's; drop the least
+        recently used steps."""
         self.steps[name] = step
         while len(self.steps) > MOST_RECORDED:
             forgotten, _ = self.steps.popitem(last=False)

@@ -26,10 +26,10 @@ class Timings:
     generated_tokens: int = 0
     prompt_seconds: float = 0.0  # until the first token was there
     decode_seconds: float = 0.0  # from the first token to the last
-    drafted_tokens: int = 0  # guessed by speculative decoding ...
-    accepted_tokens: int = 0  # ... and of these, found right
-    replayed_steps: int = 0  # passes of the model that were replayed as recorded
-    not_replayed: str | None = None  # why others were not, where that was asked for or was wanted
+    drafted_tokens: int = 0  # proposed in speculative decoding
+    accepted_tokens: int = 0  # the drafted tokens that the model accepted
+    replayed_steps: int = 0  # passes of the model that were replayed from a recording
+    not_replayed: str | None = None  # why others were not replayed, if that was wanted
 
     def __str__(self) -> str:
         """Return one line, as `--verbose` shows it."""
@@ -64,13 +64,15 @@ class Generation:
         token_ids: the generated tokens, with those of a stop string, without an end-of-text token.
         finish_reason: "stop" (end-of-text token or stop string), "length" (max_new_tokens), or
             "context" (the model's context is full).
-        logprobs: one entry per token if asked for.
-        seed: what its tokens were drawn with, given or not: with it the text can be had again.
-            None where nothing is drawn (temperature 0).
-        score: of a sequence found by beam search: its processed log-probabilities' sum, divided by
-            its length (an end-of-text token counted) to the power of `length_penalty`.
-        thinking: what a reasoning model wrote in `<think>` ... `</think>` before its answer, which
-            then alone is `text` (`LanguageModel.chat`); "" without.
+        stop_string: the stop string that ended the text; None if none did.
+        seed: the seed with which tokens were drawn, given or not: the same seed gives the same
+            text. None if no token is drawn (temperature 0).
+        logprobs: one entry per token, if requested.
+        score: the score of a text found by beam search: the sum of its processed log-probabilities,
+            divided by its length (an end-of-text token included) ** `length_penalty`.
+        timings: how long the parts of the generation took.
+        thinking: the text of a reasoning model in `<think>` ... `</think>`, which `chat` removes
+            from `text` (`LanguageModel.chat`); "" if there is none.
     """
 
     text: str = ""

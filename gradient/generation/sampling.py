@@ -1,13 +1,12 @@
-"""From logits to the next token: the requested logits processors in order, then one draw; and the
-options for both in a model's generation_config.json."""
+"""From logits to the next token: the requested logits processors in order, then one draw."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
-from typing import Any, cast
+from typing import Any
 
 import gradient
 import gradient.functional as F
@@ -16,7 +15,7 @@ from gradient.errors import ArgumentError, ShapeError
 from gradient.generation.declared import Option, declared
 from gradient.generation.logits import LogitsProcessor, Prefixes, UniformDraw, compose
 from gradient.generation.logits.truncation import divisor
-from gradient.generation.options import GenerationOptions, Options, SamplingOptions
+from gradient.generation.options import GenerationOptions, Options
 from gradient.ops import reduce
 from gradient.tensor import Device, Tensor
 
@@ -48,13 +47,13 @@ def processors(
     after: list[LogitsProcessor] = []
     for name, option in _wanted(options):
         assert option.processor is not None
-        others = {other: values[other] for other in _others(option)}
+        others = {other: values[other] for other in _other_parameters(option)}
         (after if option.sampling else before).append(option.processor(values[name], **others))
     return [*before, *extra, *after]
 
 
 def _wanted(options: GenerationOptions) -> Iterator[tuple[str, Option]]:
-    """The options that need a processor, by name."""
+    """Yield the options that need a processor, with their names."""
     for name, option in declared(Options).items():
         if option.processor is None or (option.sampling and options.temperature == 0):
             continue
@@ -62,8 +61,8 @@ def _wanted(options: GenerationOptions) -> Iterator[tuple[str, Option]]:
             yield name, option
 
 
-def _others(option: Option) -> list[str]:
-    """The names of the further parameters of an option's processor."""
+def _other_parameters(option: Option) -> list[str]:
+    """Return the names of the parameters of an option's processor after the first."""
     assert option.processor is not None
     return list(inspect.signature(option.processor).parameters)[1:]
 
@@ -75,15 +74,19 @@ def choice_key(options: GenerationOptions) -> tuple[Any, ...] | None:
     The temperature is an input of these operations: a server may see another one with each text.
     """
     wanted = list(_wanted(options))
-    if any(not option.sampling or _others(option) for _, option in wanted):
+    if any(not option.sampling or _other_parameters(option) for _, option in wanted):
         return None
     values = {name: getattr(options, name) for name, _ in wanted if name != "temperature"}
     divides = any(name == "temperature" for name, _ in wanted)
     return options.temperature == 0, divides, *values.items()
 
 
-#: The distance between the seeds of a row's streams, far more than there are rows.
-STREAM = 0x9E3779B97F4A7C15
+#: The streams of random numbers of a row, independent of each other: for its tokens, for the drafts
+#: of a draft model, for accepting these, and for logits processors that act at random.
+TOKENS, DRAFTS, ACCEPTANCE, PROCESSORS = range(4)
+#: The difference between the seeds of a row's streams: far more than there are rows, whose seeds
+#: differ by 1 unless they are given, so that rows share no stream.
+STREAM_STRIDE = 0x9E3779B97F4A7C15
 
 
 class Sampler:
@@ -110,17 +113,17 @@ class Sampler:
         eos_ids, extra: see `processors`.
         """
         self.greedy = options.temperature == 0
-        #: What decides the operations of `choose`; None where it cannot be asked.
+        #: Samplers with equal keys have the same operations in `choose`; None: it cannot be used.
         self.key = None if extra else choice_key(options)
         self.seeds = row_seeds(0 if seed is None and self.greedy else seed, rows)
-        self.draws = self.stream(0)
-        own = self.stream(3)  # of processors that act at random
+        self.draws = self.stream(TOKENS)
+        own = self.stream(PROCESSORS)
 
         def uniform(prefixes: Prefixes, device: Device | str | None) -> Tensor:
             return self.uniform(prefixes, own, device)
 
         self.process = compose(processors(options, eos_ids=eos_ids, extra=extra, uniform=uniform))
-        #: What `choose` divides logits by; None where it does not, as the temperature is 0 or 1.
+        #: The number that `choose` divides logits by; None at temperature 0 or 1.
         self.divisor: float | None = None
         if options.temperature not in (0, 1):
             self.divisor = divisor(options.temperature)
@@ -128,7 +131,7 @@ class Sampler:
 
     @functools.cached_property
     def _after_division(self) -> LogitsProcessor:
-        """What `choose` does after it has divided by the temperature."""
+        """The processors of `choose` after its division by the temperature."""
         others: dict[str, Any] = vars(self._options) | {"temperature": 1.0}
         return compose(processors(GenerationOptions(**others)))
 
@@ -144,7 +147,7 @@ class Sampler:
         Raises:
             ShapeError: a processor returned logits of another shape.
         """
-        # By the same kernels as in a recorded step, where `choose` is: so the same token, too.
+        # By the kernels of recorded steps, which call `choose`, so that both give the same token.
         with small_calls.repeated():
             scores = self.scores(logits, prefixes)
             if self.greedy:
@@ -152,7 +155,7 @@ class Sampler:
             return sample(scores, self.uniform(prefixes, self.draws, logits.device))
 
     def choose(self, logits: Tensor, numbers: Tensor | None) -> Tensor:
-        """Like a call, but only where `self.key` is not None, so that no processor needs the text.
+        """Choose tokens without the texts: only if `self.key` is not None.
 
         Args:
             numbers: those of a step, of `next_numbers`; None if none are needed.
@@ -176,11 +179,8 @@ class Sampler:
         return logits
 
     def stream(self, number: int) -> list[UniformNumbers]:
-        """Return a stream of random numbers for each row, independent of other streams.
-
-        Tokens are drawn with stream 0. Other streams are for decisions beside plain sampling.
-        """
-        return [UniformNumbers((seed + number * STREAM) % 2**63) for seed in self.seeds]
+        """Return one of the streams of random numbers of each row, such as `TOKENS`."""
+        return [UniformNumbers((seed + number * STREAM_STRIDE) % 2**63) for seed in self.seeds]
 
     def uniform(
         self, prefixes: Prefixes, draws: Sequence[UniformNumbers], device: Device | str | None
@@ -256,23 +256,3 @@ def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     if len(seeds) != rows or not all(isinstance(each, Integral) for each in seeds):
         raise ArgumentError(f"seed: expected an int or {rows} of them, one per row, got {seed!r}")
     return [int(each) for each in seeds]
-
-
-#: What they are called there is what they are called here.
-ALWAYS = ("repetition_penalty", "no_repeat_ngram_size")
-SAMPLING = tuple(name for name, option in declared(SamplingOptions).items() if option.sampling)
-
-
-def recommended(generation_config: Mapping[str, Any]) -> SamplingOptions:
-    """Return the options in generation_config.json; empty if it has none.
-
-    Without its `do_sample` the other sampling options have no effect, as in transformers. With it,
-    the temperature is 1 by default.
-    """
-    named: tuple[str, ...] = ALWAYS
-    found: dict[str, Any] = {}
-    if generation_config.get("do_sample"):
-        named += SAMPLING
-        found["temperature"] = 1.0
-    found |= {name: generation_config[name] for name in named if generation_config.get(name)}
-    return cast("SamplingOptions", found)

@@ -27,7 +27,7 @@ from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import Draft, Drafter
 from gradient.generation.logits.processors import Prefixes, padded
 from gradient.generation.result import Timings
-from gradient.generation.sampling import Sampler, draw
+from gradient.generation.sampling import ACCEPTANCE, Sampler, draw
 from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
@@ -59,8 +59,8 @@ class SpeculativeDecoder(Decoder):
     ) -> None:
         """Args: as of `Decoder`, and
 
-        drafter: where guesses come from.
-        longest: the most tokens of a draft. They are fewer where the cache can be rewound by fewer.
+        drafter: proposes the drafts.
+        longest: the maximum number of tokens in a draft, or the cache's `max_rewind` if less.
         """
         super().__init__(
             model, prompts, sampler, limits=limits, logprobs=logprobs, cache_config=cache_config
@@ -68,10 +68,10 @@ class SpeculativeDecoder(Decoder):
         self.drafter = drafter
         max_rewind = None if self.cache is None else self.cache.max_rewind
         self.longest = longest = longest if max_rewind is None else min(longest, max_rewind)
-        self.drafted = dict.fromkeys(self.rows, 0)  # tokens guessed so far, of each row
-        self.accepted = dict.fromkeys(self.rows, 0)  # of which so many were right
+        self.drafted = dict.fromkeys(self.rows, 0)  # the number of drafted tokens of each row
+        self.accepted = dict.fromkeys(self.rows, 0)  # the number of these that were accepted
         self.allowed = dict.fromkeys(self.rows, min(START, longest))
-        self.acceptance = self.sampler.stream(2)
+        self.acceptance = self.sampler.stream(ACCEPTANCE)
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
@@ -111,7 +111,7 @@ class SpeculativeDecoder(Decoder):
 
     def _drafts(self) -> list[Draft]:
         none = [Draft([])] * len(self.rows)
-        if self.newest is None:  # the prompt is yet to be read
+        if self.newest is None:  # the prompt is not prefilled yet
             return none
         # A row has room for its draft and for the token that follows it.
         counts = [
@@ -198,7 +198,7 @@ class SpeculativeDecoder(Decoder):
         The result then has the distribution p (Leviathan et al. 2023, section 2.3, appendix A.1).
         """
         p = F.softmax(self.sampler.scores(logits, prefixes), dim=-1)  # (N, V)
-        q = gradient.zeros_like(p)  # and 0 where a draft has ended
+        q = gradient.zeros_like(p)  # 0 after the end of a draft
         uniform = self.sampler.uniform(prefixes, self.acceptance, p.device)  # (N,)
         guessed = [0] * len(prefixes)
         for first, draft in zip(first_positions(drafts), drafts, strict=True):

@@ -15,7 +15,8 @@ from gradient.linalg.solving import inv, solve
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 from gradient.tensor.arithmetic import same_dtype
-from gradient.tensor.creation import arange, eye, ones_like
+from gradient.tensor.creation import arange, eye
+from gradient.tensor.creation_like import ones_like
 from gradient.tensor.joining import where
 
 __all__ = ["cross", "diagonal", "matrix_exp", "matrix_power", "multi_dot", "vander", "vecdot"]

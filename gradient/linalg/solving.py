@@ -16,7 +16,8 @@ from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import all_samples
 from gradient.tensor.complex_numbers import polar
-from gradient.tensor.creation import eye, ones_like, zeros
+from gradient.tensor.creation import eye, zeros
+from gradient.tensor.creation_like import ones_like
 from gradient.tensor.reductions import return_type
 
 __all__ = [

@@ -13,7 +13,8 @@ from gradient.nn.normalization import add_affine, reset_affine
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import size_argument
-from gradient.tensor.creation import ones_like, zeros
+from gradient.tensor.creation import zeros
+from gradient.tensor.creation_like import ones_like
 from gradient.tensor.device import DeviceLike
 
 __all__ = [

@@ -17,14 +17,14 @@ __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequen
 
 
 def iterable(caller: str, expected: str, value: Any) -> list[Any]:
-    """The members of an iterable, as a list."""
+    """Return the members of an iterable as a list; raise TypeMismatch if it is none."""
     if not isinstance(value, Iterable) or isinstance(value, Tensor):
         raise TypeMismatch(sentence(caller, expected, type(value).__name__))
     return list(value)
 
 
 def position(caller: str, index: Any) -> int:
-    """An index into a list."""
+    """Return an index into a list as an int; raise TypeMismatch if it is none."""
     try:
         return operator.index(index)
     except TypeError:
@@ -212,7 +212,7 @@ class _Dictionary(Module, Generic[T]):
         return iter(self._names())
 
     def __contains__(self, key: object) -> bool:
-        return key in self._names()
+        raise NotImplementedError
 
     def keys(self) -> Iterable[str]:
         return self._names()
@@ -259,7 +259,7 @@ class ModuleDict(_Dictionary[M]):
         self, modules: Mapping[str, M] | ModuleDict[M] | Iterable[tuple[str, M]] | None = None
     ) -> None:
         super().__init__()
-        if modules is not None:  # an `update` of a class's own may need what its __init__ sets
+        if modules is not None:  # a subclass's `update` may need attributes that it sets later
             self.update(modules)
 
     def _names(self) -> list[str]:
@@ -290,6 +290,9 @@ class ParameterDict(_Dictionary[Tensor]):
 
     def _names(self) -> list[str]:
         return list(self._keys)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key in self._keys
 
     def _set(self, key: str, value: Tensor) -> None:
         value = _as_parameter(value)

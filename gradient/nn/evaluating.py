@@ -11,7 +11,7 @@ from gradient.nn.module import Module
 @contextmanager
 def evaluating(module: Module) -> Iterator[None]:
     """Put a module in evaluation mode inside the context, and restore the mode of each submodule
-    afterwards."""
+    afterwards. A module that is in evaluation mode itself is left as it is, with its submodules."""
     if not module.training:
         yield
         return

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
 
 
 class LayerNote(str):
-    """The note of an error about its layer: each module that it leaves writes it anew."""
+    """The note of an error about its layer. Each module that the error leaves replaces it by a note
+    with a longer path."""
 
 
 def note_layer(module: Any, call: CodeType) -> None:
-    """Note on the error being handled, as it leaves a call of `module`, in which layer it arose.
+    """Add a note to the error being handled, which leaves a call of `module`: the layer that raised
+    it.
 
     Args:
-        call: the code by which modules are called, in whose frames `self` is one, and no variable
-            the error: what `f_locals` copies would hold it, and so all that its traceback holds.
+        call: the code object of `Module.__call__`; in its frames `self` is the module. It must not
+            have the error in a variable: `f_locals` copies the variables of a frame, and the copy
+            would keep the error alive, and with it all frames of its traceback.
     """
     error: Any = sys.exception()
-    if isinstance(error, RecursionError):  # there may be no room for what follows
+    if isinstance(error, RecursionError):  # the stack may be too full for further calls
         return
     called = []
     step = error.__traceback__
@@ -41,18 +44,19 @@ def note_layer(module: Any, call: CodeType) -> None:
     notes = getattr(error, "__notes__", [])
     old = next((at for at, note in enumerate(notes) if isinstance(note, LayerNote)), None)
     if path is None and old is not None:
-        return  # called by this module, but no part of it: what it is called below stays
-    note = LayerNote(f"in {path} ({shown(failed)})" if path else f"in {shown(failed)}")
+        return  # the layer is not a submodule of this module: keep the path in an inner one
+    summary = _summary(failed)
+    note = LayerNote(f"in {path} ({summary})" if path else f"in {summary}")
     if old is None:
         error.add_note(note)
     else:
         notes[old] = note
 
 
-def shown(module: Module) -> str:
-    """A module as it prints, without its children."""
+def _summary(module: Module) -> str:
+    """Return the `repr` of a module without its children."""
     try:
         options = " ".join(module.extra_repr().split())
-    except Exception:  # a user's, of a module that is half made
+    except Exception:  # a user's extra_repr may fail, as of a module whose __init__ failed
         options = ""
     return f"{module._get_name()}({options})"

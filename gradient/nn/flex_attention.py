@@ -141,7 +141,8 @@ class BlockMask:
         return 100 * (1 - self.to_dense().double().mean().item())
 
     def to(self, device: DeviceLike) -> BlockMask:
-        """Return the mask itself, which works on any device."""
+        """Return the same mask, whose `to_dense` is computed on another device. (`flex_attention`
+        takes a mask of any device.)"""
         return BlockMask(self.mask_mod, self.shape, self.BLOCK_SIZE, device)
 
     def __repr__(self) -> str:

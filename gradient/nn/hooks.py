@@ -124,7 +124,7 @@ class Hooked:
         entries = [] if self._hooks in (None, EVERY_MODULE) else getattr(self._hooks, kind)
         return OrderedDict((id(entry), entry.function) for entry in entries)
 
-    # What tools around PyTorch read: the module's own hooks, by a number.
+    # The module's own hooks by number, under PyTorch's names, which other libraries read.
     _forward_pre_hooks = property(functools.partial(_named, kind="forward_pre"))
     _forward_hooks = property(functools.partial(_named, kind="forward"))
     _backward_pre_hooks = property(functools.partial(_named, kind="backward_pre"))
@@ -265,7 +265,7 @@ def _needs_gradient(value: Any) -> bool:
 
 
 def _as_tuple(changed: Any, grads: tuple[Any, ...], name: str) -> tuple[Any, ...]:
-    """What a backward hook returned, or the gradients as they were if it returned None."""
+    """Return the result of a backward hook as a tuple; the gradients unchanged if it is None."""
     if changed is None:
         return grads
     changed = changed if isinstance(changed, tuple) else (changed,)

@@ -48,14 +48,15 @@ __all__ = [
 
 
 class _Lazy(Module):
-    """The part of a lazy layer beside the layer that it becomes with its first input.
+    """Base of lazy layers, beside the class of the layer that they become with the first input.
 
-    The layer is made for one feature; tensors whose shape is not known yet are uninitialized.
+    A lazy layer is made for one feature, and then its tensors whose shapes depend on the number of
+    features are replaced by uninitialized ones.
     """
 
     cls_to_become: ClassVar[type[Any]]
     _features: ClassVar[str]
-    """The attribute that says how many features come in."""
+    """The name of the attribute for the number of input features."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -165,7 +166,7 @@ class _LazyForwardConv(_LazyConv):
         device: DeviceLike = None,
         dtype: DType | None = None,
     ) -> None:
-        layer: Any = super()  # that which it becomes
+        layer: Any = super()  # the layer's class, by the order of the bases
         layer.__init__(
             groups, out_channels, kernel_size, stride, padding, dilation, groups, bias,
             padding_mode, device, dtype,
@@ -200,7 +201,7 @@ class _LazyTransposedConv(_LazyConv):
         device: DeviceLike = None,
         dtype: DType | None = None,
     ) -> None:
-        layer: Any = super()  # that which it becomes
+        layer: Any = super()  # the layer's class, by the order of the bases
         layer.__init__(
             groups, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
             dilation, padding_mode, device, dtype,
@@ -248,7 +249,7 @@ class _LazyNormOfChannels(_LazyNorm):
         *,
         bias: bool = True,
     ) -> None:
-        layer: Any = super()  # that which it becomes
+        layer: Any = super()  # the layer's class, by the order of the bases
         layer.__init__(1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._wait("weight", "bias", "running_mean", "running_var")
 

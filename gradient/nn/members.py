@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _ask_for_members(self: Any, name: str) -> Any:
-    """`__getattribute__` of classes that have a `__getattr__` of their own."""
+    """`__getattribute__` of classes with their own `__getattr__`, which is called for members."""
     registry = object.__getattribute__(self, "__dict__").get("_registry", ())
     if name in registry and not hasattr(type(self), name):
         return type(self).__getattr__(self, name)
@@ -44,10 +44,12 @@ class Members:
             if kind is not None:
                 raise self._too_early(name, kind)
         elif kind is not None and (kind, registry.get(name)) != (MODULE, PARAMETER):
+            # A module cannot replace a parameter, as in PyTorch: that is refused below.
             if kind is PARAMETER and type(self).register_parameter is not REGISTER:
+                # A class, or a program, has replaced the method.
                 if registry.get(name) != kind and name in self.__dict__:
                     delattr(self, name)
-                self.register_parameter(name, value)  # of a class, or a program, of its own
+                self.register_parameter(name, value)
                 return
             if HOOKS[kind]:
                 value = registered(kind, self, name, value)
@@ -66,21 +68,23 @@ class Members:
     if not TYPE_CHECKING:  # else every name would pass for an attribute
 
         def __getattr__(self, name: str) -> Any:
-            """What is no attribute; a class that overrides it asks here by `super()`."""
+            """Raise AttributeError. A class that overrides it, and then is also called for members,
+            gets these by `super().__getattr__`."""
             if name in self.__dict__:
                 return self.__dict__[name]
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
         def __init_subclass__(cls, **options: Any) -> None:
-            """A class's own `__getattr__` is asked for members, too: in PyTorch they are no plain
-            attributes, and libraries (Pyro) act on each parameter that is read."""
+            """Call a class's own `__getattr__` for members, too. In PyTorch these are not plain
+            attributes, so libraries (Pyro) override it to see each parameter that is read."""
             super().__init_subclass__(**options)
             own = cls.__getattr__ is not Members.__getattr__
             if own and cls.__getattribute__ is object.__getattribute__:
                 cls.__getattribute__ = _ask_for_members
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Become a copy, or what was pickled. (Here so that no `__getattr__` is asked for it.)"""
+        """Restore a copied or pickled module. It is defined so that no `__getattr__` is called for
+        it before there are attributes."""
         self.__dict__.update(state)
 
     def __delattr__(self, name: str) -> None:
@@ -288,9 +292,9 @@ class Members:
 
 
 class OfKind(MutableMapping[str, Any]):
-    """A module's own members of one kind, by name, to be read, set and deleted.
+    """A module's own members of one kind, by name: a dict in PyTorch, here a view of the module.
 
-    It replaces PyTorch's dict: values that are set here are not checked and call no hook.
+    Values that are set are not checked, and no hook is called.
     """
 
     def __init__(self, module: Members, kind: str) -> None:
@@ -310,7 +314,7 @@ class OfKind(MutableMapping[str, Any]):
     def __delitem__(self, name: str) -> None:
         if name not in self:
             raise KeyError(name)
-        Members.__delattr__(self._module, name)  # a class's own one may delete by this method
+        Members.__delattr__(self._module, name)  # an override may call this method
 
     def __iter__(self) -> Iterator[str]:
         return iter([name for name, _ in self._module._items(self._kind)])
@@ -334,11 +338,13 @@ def _join(prefix: str, name: str) -> str:
 
 REGISTER: Callable[[Members, str, Parameter | None], None] = Members.register_parameter
 
+_CLASSES: dict[str, Any] = {PARAMETER: Parameter, BUFFER: (Tensor, Operand), MODULE: Members}
 _EXPECTED = {PARAMETER: "an nn.Parameter", BUFFER: "a tensor", MODULE: "an nn.Module"}
 
 
 def _kind_of(value: Any) -> str | None:
-    """The kind that a name gets when it is set to `value`; a plain tensor makes no buffer."""
+    """The kind of member that an attribute becomes when it is set to `value`, or None. (A plain
+    tensor does not become a buffer.)"""
     if isinstance(value, Parameter):
         return PARAMETER
     if isinstance(value, Buffer):
@@ -349,8 +355,7 @@ def _kind_of(value: Any) -> str | None:
 
 
 def _fits(kind: str, value: Any) -> bool:
-    """Whether `value` may stand under a name of this kind."""
+    """Whether a member of this kind may have this value."""
     if value is None:
         return True
-    wanted: dict[str, Any] = {PARAMETER: Parameter, BUFFER: (Tensor, Operand), MODULE: Members}
-    return isinstance(value, wanted[kind])
+    return isinstance(value, _CLASSES[kind])

@@ -43,7 +43,7 @@ from gradient.nn.state_dict import EXTRA, IncompatibleKeys, StateDict, load, mat
 from gradient.nn.state_dict_hooks import StateDictHooked
 from gradient.nn.structure import changes
 from gradient.tensor import Tensor
-from gradient.tensor.creation import empty_like
+from gradient.tensor.creation_like import empty_like
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import with_float_dtype
 
@@ -90,11 +90,11 @@ class Module(Hooked, StateDictHooked, Members):
     """
 
     _shown: ClassVar[Sequence[str]] = ()
-    """The names of the options that `repr` shows, "=" before one whose value stands alone."""
+    """The attributes that `repr` shows as name=value; of "=name" it shows the value alone."""
 
     _version: ClassVar[int | None] = 1
-    """Of what a state dict holds of this class: `_load_from_state_dict` finds it in
-    `local_metadata`, if the state dict was not taken through a file."""
+    """The version of the class's part of a state dict. `_load_from_state_dict` finds that of the
+    given one in `local_metadata`, unless it comes from a file, which does not store it."""
 
     training: bool
 
@@ -197,7 +197,7 @@ class Module(Hooked, StateDictHooked, Members):
         """Find this module's own tensors, the names with `prefix`, and note what does not fit.
 
         Override it to load state dicts of older versions: change `state_dict`, then call `super()`.
-        `load_state_dict` loads what was found when all modules have been asked.
+        `load_state_dict` loads the tensors after this method of all modules has been called.
         """
         for hook in list(self._state_dict_hooks.load_pre):
             hook(
@@ -257,7 +257,7 @@ class Module(Hooked, StateDictHooked, Members):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Replace the data of every parameter, its gradient and every buffer by `fn` of it.
 
-        Parameters stay the same objects, so that an optimiser made before goes on working.
+        Parameters stay the same objects, so an optimiser made earlier still updates them.
         """
         changes.count += 1
         with no_grad():
@@ -267,7 +267,7 @@ class Module(Hooked, StateDictHooked, Members):
                     parameter.grad = fn(parameter.grad)
             for module in self.modules() if recurse else (self,):
                 if module is not self and type(module)._apply is not Module._apply:
-                    module._apply(fn)  # has more than parameters and buffers (torchmetrics)
+                    module._apply(fn)  # may hold further tensors (torchmetrics)
                 for name, buffer in module._items(BUFFER):
                     if buffer is not None:
                         object.__setattr__(module, name, fn(buffer))
@@ -347,7 +347,7 @@ class Module(Hooked, StateDictHooked, Members):
             raise ArgumentError(f"train: expected mode to be True or False, got {mode!r}")
         self.training = mode
         for child in self.children():
-            child.train(mode)  # which may be a class's own, that keeps frozen norms in evaluation
+            child.train(mode)  # a class may override it, to keep frozen norms in evaluation mode
         return self
 
     def eval(self) -> Self:

@@ -163,7 +163,7 @@ def pad_packed_sequence(
         steps = total_length
     starts, places = 0, []
     for size in [*sizes, *[0] * (steps - len(sizes))]:
-        # What is not there is the row after the last one, which holds the padding.
+        # Elements after the end of a sequence are taken from one more row, which is padding.
         row = [starts + n if n < size else data.shape[0] for n in range(sizes[0])]
         places.append(row)
         starts += size

@@ -284,7 +284,7 @@ class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
     def _projected(
         self, from_input: Tensor, weight_hh: Tensor, weight_hr: Tensor, state: State
     ) -> tuple[Tensor, State]:
-        """As `lstm`, step by step, for an h that is a projection."""
+        """Do what `lstm` does, step by step, with a projection of h."""
         h, c = state
         outputs = []
         for each in from_input.unbind(0):

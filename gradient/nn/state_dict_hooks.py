@@ -1,7 +1,6 @@
 """Hooks that a Module calls when its state dict is made or loaded.
 
-pre-hooks -> own tensors -> the children's -> post-hooks          state_dict
-pre-hooks -> own tensors -> the children's -> post-hooks          load_state_dict
+Both go in this order: pre-hooks -> the module's own tensors -> its children -> post-hooks.
 """
 
 from __future__ import annotations

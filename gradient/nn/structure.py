@@ -16,20 +16,22 @@ class Changes:
 
 changes = Changes()
 
-EVERY_STEP = ("training",)
-"""What is another one in training: steps that are recorded run in evaluation mode."""
+IGNORED = ("training",)
+"""Attributes whose changes do not matter: recorded steps always run in evaluation mode."""
 
 
 class Structure:
     """The attributes of a module and its submodules, with a quick check that none has changed.
 
     Attributes:
-        hindrance: why the module has effects beside its operations, or None if it has none.
+        hindrance: the reason why the module may have effects besides its operations (it has hooks),
+            or None.
     """
 
     def __init__(self, module: Module) -> None:
         self.changes = changes.count
-        # Not the module itself, that whoever keeps this for as long as it lives does not keep it.
+        # The modules' dicts, not the modules: this is kept in a dict with the module as a weak key,
+        # which it must not keep alive.
         self.parts = [(vars(part), type(part), _attributes(part)) for part in module.modules()]
         self.forwards = [kind.forward for _, kind, _ in self.parts]
         self.hindrance = next(
@@ -64,7 +66,7 @@ class Structure:
 
 def _content(value: Any, depth: int = 4) -> Any:
     if isinstance(value, (bool, int, float, complex, str, bytes, type(None))):
-        return repr(value)  # NaN, too, is what it was
+        return repr(value)  # NaN is equal to itself in this form
     if depth and isinstance(value, dict):
         return [(_content(key, 0), _content(each, depth - 1)) for key, each in value.items()]
     if depth and isinstance(value, (list, tuple, set, frozenset)):
@@ -77,7 +79,7 @@ def _attributes(part: Module) -> dict[str, Any]:
 
 
 def _attributes_of(part: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in part.items() if name not in EVERY_STEP}
+    return {name: value for name, value in part.items() if name not in IGNORED}
 
 
 def _same(part: dict[str, Any], before: dict[str, Any]) -> bool:

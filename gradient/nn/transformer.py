@@ -44,7 +44,8 @@ class TransformerEncoderLayer(Module):
     With `norm_first`, the norms come before attention and feed-forward: `x + f(norm(x))`.
 
     src and the result are (S, N, E), or (N, S, E) with `batch_first`; E is `d_model`. Masks are
-    those of `MultiheadAttention`: True forbids attention.
+    those of `MultiheadAttention`: True forbids attention. `is_causal` says that `src_mask`, which
+    must be given, is causal.
     """
 
     def __init__(
@@ -83,18 +84,19 @@ class TransformerEncoderLayer(Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
+        def attend(x: Tensor) -> Tensor:
+            output, _ = self.self_attn(
+                x, x, x, src_key_padding_mask, need_weights=False, attn_mask=src_mask,
+                is_causal=is_causal,
+            )  # fmt: skip
+            return self.dropout1(output)
+
         x = src
         if self.norm_first:
-            x = x + self._attend(self.norm1(x), src_mask, src_key_padding_mask)
+            x = x + attend(self.norm1(x))
             return x + self._feed_forward(self.norm2(x))
-        x = self.norm1(x + self._attend(x, src_mask, src_key_padding_mask))
+        x = self.norm1(x + attend(x))
         return self.norm2(x + self._feed_forward(x))
-
-    def _attend(self, x: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
-        output, _ = self.self_attn(
-            x, x, x, attn_mask=mask, key_padding_mask=padding, need_weights=False
-        )
-        return self.dropout1(output)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
@@ -151,14 +153,15 @@ class TransformerDecoderLayer(Module):
     ) -> Tensor:
         def look_back(x: Tensor) -> Tensor:
             output, _ = self.self_attn(
-                x, x, x, tgt_key_padding_mask, need_weights=False, attn_mask=tgt_mask
-            )
+                x, x, x, tgt_key_padding_mask, need_weights=False, attn_mask=tgt_mask,
+                is_causal=tgt_is_causal,
+            )  # fmt: skip
             return self.dropout1(output)
 
         def look_up(x: Tensor) -> Tensor:
             output, _ = self.multihead_attn(
                 x, memory, memory, memory_key_padding_mask, need_weights=False,
-                attn_mask=memory_mask,
+                attn_mask=memory_mask, is_causal=memory_is_causal,
             )  # fmt: skip
             return self.dropout2(output)
 
@@ -197,7 +200,12 @@ class TransformerEncoder(Module):
         is_causal: bool | None = None,
     ) -> Tensor:
         for layer in self.layers:
-            src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
+            src = layer(
+                src,
+                src_mask=mask,
+                src_key_padding_mask=src_key_padding_mask,
+                is_causal=bool(is_causal),
+            )
         return src if self.norm is None else self.norm(src)
 
 

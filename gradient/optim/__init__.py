@@ -23,7 +23,7 @@ from gradient.optim.adam import *
 from gradient.optim.adam_variants import *
 from gradient.optim.lbfgs import *
 from gradient.optim.lion import *
-from gradient.optim.muon import Muon as Muon
+from gradient.optim.muon import *
 from gradient.optim.optimizer import Optimizer as Optimizer
 from gradient.optim.rmsprop import *
 from gradient.optim.sgd import *

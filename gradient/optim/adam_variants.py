@@ -162,7 +162,7 @@ class RAdam(Optimizer):
                 p.sub_(m / (v.sqrt() + group["eps"]), alpha=adapted)
 
 
-# Their numbers ------------------------------------------------------------------------------------
+# Numbers of their steps ---------------------------------------------------------------------------
 
 
 def _correction(state: State, beta: float) -> float:

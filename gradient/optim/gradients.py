@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.optim.numbers import shrinking
+from gradient.optim.numbers import decay_factor
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays
@@ -36,7 +36,7 @@ def with_weight_decay(p: Tensor, group: Group, weight: Tensor | None = None) -> 
     elif weight is not p:
         grad = grad.to(weight.dtype)
     if group.get("decoupled_weight_decay"):
-        weight.mul_(shrinking(group))
+        weight.mul_(decay_factor(group))
     elif group["weight_decay"] != 0:
         grad = grad + group["weight_decay"] * weight
     return grad

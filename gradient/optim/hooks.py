@@ -17,7 +17,7 @@ def with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def step_with_hooks(self: Hooked, *args: Any, **kwargs: Any) -> Any:
-        hooks = vars(self)  # one that stands around another may not have called __init__
+        hooks = vars(self)  # a wrapper around another optimiser may not have called __init__
         for hook in list(hooks.get("_step_pre_hooks", ())):
             replaced = hook(self, args, kwargs)
             if replaced is not None:
@@ -49,7 +49,8 @@ class Hooked:
         self._load_state_dict_post_hooks: list[Hook] = []
 
     def _patch_step_function(self) -> None:
-        """What optimisers around another one call without `__init__`: `step` has its hooks."""
+        """Do nothing: `step` has its hooks. Wrappers of an optimiser call it instead of `__init__`,
+        by PyTorch's name."""
 
     def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before each step; it may return new ones."""

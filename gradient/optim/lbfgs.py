@@ -254,7 +254,7 @@ def _newton_direction(state: dict[str, Any], grad: Tensor, history_size: int) ->
     for y, s, ro in reversed(pairs):
         alphas.append(s.dot(d).item() * ro)
         d.add_(y, alpha=-alphas[-1])
-    if pairs:  # of no use later, but a state of PyTorch's has them, and room for all
+    if pairs:  # not used later, but part of PyTorch's state, as a list of `history_size` entries
         state["al"] = [*reversed(alphas), *[None] * (history_size - len(pairs))]
     d = d * state["H_diag"]
     for (y, s, ro), alpha_i in zip(pairs, reversed(alphas), strict=True):

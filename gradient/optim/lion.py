@@ -8,7 +8,7 @@ from gradient.backends.options import LionOptions
 from gradient.checks import Limits
 from gradient.optim.gradients import grads_of
 from gradient.optim.masters import kind_of, state_dtype, stepped
-from gradient.optim.numbers import rate, shrinking
+from gradient.optim.numbers import decay_factor, rate
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
@@ -71,7 +71,7 @@ class Lion(Optimizer):
                         lr=rate(group),
                         beta1=float(beta1),
                         beta2=float(beta2),
-                        kept=shrinking(group),
+                        kept=decay_factor(group),
                         maximize=group["maximize"],
                     ),
                     self._found_inf_beside(batch[0]),

@@ -59,7 +59,7 @@ def masters_of(
         return
     masters = {p: stepped(p, group, state[p]) for p in params if has_master(p, group)}
     for p, master in masters.items():
-        del state[p][MASTER]  # the rule finds its own alone: nothing, before the first step
+        del state[p][MASTER]  # the rule finds only its own state, empty before the first step
         state[master] = state.pop(p)
         master.grad = grad_of(p).to(float32)
     try:

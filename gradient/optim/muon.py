@@ -7,10 +7,12 @@ from typing import ClassVar
 
 from gradient.checks import Limit, Limits, integer, number, one_of, optional
 from gradient.dtypes import float32
-from gradient.optim.numbers import changing, rate, shrinking
+from gradient.optim.numbers import changing, decay_factor, rate
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
+
+__all__ = ["Muon"]
 
 
 def newton_schulz(
@@ -119,7 +121,7 @@ class Muon(Optimizer):
             direction = newton_schulz(
                 direction, group["ns_coefficients"], group["ns_steps"], group["eps"]
             )
-            p.mul_(shrinking(group))
+            p.mul_(decay_factor(group))
             p.sub_(direction.to(p.dtype), alpha=changing(_step_size, p, group))
 
 

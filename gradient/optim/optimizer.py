@@ -52,7 +52,7 @@ required = _Required()
 
 
 optimizers: weakref.WeakValueDictionary[int, Optimizer] = weakref.WeakValueDictionary()
-"""All of them, by their ids."""
+"""All optimisers that exist, by their `id`."""
 
 
 class Optimizer(Hooked):
@@ -87,7 +87,7 @@ class Optimizer(Hooked):
     limits: ClassVar[Limits] = {}
     relations: ClassVar[Sequence[Relation]] = ()
 
-    #: The Python numbers in a parameter's state, and their types. (PyTorch saves them as tensors.)
+    #: Names and types of the Python numbers in a parameter's state. (PyTorch stores tensors.)
     numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int}
 
     #: Set by `GradScaler` during a step on a GPU, where reading it would wait: not 0 if the step
@@ -119,10 +119,10 @@ class Optimizer(Hooked):
         self.param_groups: list[Group] = []
         self._init_hooks()
 
-        # A set is passed on as it is, to be refused with the message for sets.
         if not isinstance(params, Iterable):
             expected = "an iterable of Tensors or dicts as params"
             raise TypeMismatch(sentence(type(self).__name__, expected, type(params).__name__))
+        # A set is passed on, so that `add_param_group` refuses it with its message.
         items: Any = params if isinstance(params, set) else list(params)
         if not items:
             raise ArgumentError(
@@ -404,7 +404,7 @@ class Optimizer(Hooked):
                     for name, value in saved.items()
                 }
             else:
-                state[key] = saved  # not a parameter's
+                state[key] = saved  # not the state of a parameter
         for group, saved in zip(self.param_groups, saved_groups, strict=True):
             saved["params"] = group["params"]
             if "param_names" in group:

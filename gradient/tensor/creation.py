@@ -12,14 +12,7 @@ from gradient import backends
 from gradient.autograd import variable
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.out_argument import creation_op, creation_op_like
-from gradient.dtypes import (
-    PackedDType,
-    default_complex_dtype,
-    dtype_of,
-    float64,
-    get_default_dtype,
-    int64,
-)
+from gradient.dtypes import default_complex_dtype, dtype_of, float64, get_default_dtype, int64
 from gradient.dtypes.float8 import Float8
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
@@ -30,15 +23,14 @@ from gradient.tensor.arguments import (
     shape_argument,
     size_argument,
     size_of,
-    tensor_of,
 )
 from gradient.tensor.device import default_changed, default_device
-from gradient.tensor.float8 import Codes, maker_of
+from gradient.tensor.float8 import Codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradient.autograd.variable import Number, Variable
+    from gradient.autograd.variable import Number
     from gradient.backends import Backend
     from gradient.dtypes import DType
     from gradient.tensor.arguments import DTypeLike
@@ -49,23 +41,19 @@ if TYPE_CHECKING:
 __all__ = [
     "arange",
     "empty",
-    "empty_like",
     "eye",
     "full",
-    "full_like",
     "linspace",
     "logspace",
     "ones",
-    "ones_like",
     "tril_indices",
     "triu_indices",
     "zeros",
-    "zeros_like",
 ]
 
 
 def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
-    """Make a new tensor, a leaf, of an array."""
+    """Make a new leaf tensor of an array."""
     out: Any = variable.new_tensor()  # like `wrap`
     out.array = array
     out.backend = backend
@@ -80,7 +68,7 @@ def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
     return made
 
 
-def _maker(backend: Backend, dtype: DTypeLike | None) -> tuple[Maker, np.dtype | DType]:
+def maker(backend: Backend, dtype: DTypeLike | None) -> tuple[Maker, np.dtype | DType]:
     """Return the maker of arrays of a dtype, the backend or `Codes`, and the dtype to pass to
     it."""
     if dtype is None:
@@ -100,6 +88,16 @@ def backend_of(device: DeviceLike) -> Backend:
     return backends.get(str(device))
 
 
+def turned_back(array: object, backend: Backend, order: list[int] | None) -> object:
+    """Undo a permutation: return a view of `array`, whose dimensions are in `order`, with each back
+    in its place. None: `array` itself."""
+    if order is None:
+        return array
+    from gradient.backends.memory_order import positions  # rarely needed
+
+    return backend.permute(array, tuple(positions(order)))
+
+
 # Filled ------------------------------------------------------------------------------------------
 
 
@@ -114,7 +112,7 @@ def empty(
 ) -> Tensor:
     """Make an uninitialised tensor."""
     backend = backend_of(device)
-    make, kind = _maker(backend, dtype)
+    make, kind = maker(backend, dtype)
     shape = size_of(sizes, size)
     if memory_format is not None:
         from gradient.tensor.layout import order_in  # few programs name one
@@ -136,7 +134,7 @@ def zeros(
 ) -> Tensor:
     """Zeros of the given shape."""
     backend = backend_of(device)
-    make, kind = _maker(backend, dtype)
+    make, kind = maker(backend, dtype)
     return finished(make.zeros(size_of(sizes, size), kind), backend, requires_grad)
 
 
@@ -150,7 +148,7 @@ def ones(
 ) -> Tensor:
     """Ones of the given shape."""
     backend = backend_of(device)
-    make, kind = _maker(backend, dtype)
+    make, kind = maker(backend, dtype)
     return finished(make.ones(size_of(sizes, size), kind), backend, requires_grad)
 
 
@@ -172,134 +170,9 @@ def full(
             dtype = default_complex_dtype()
         elif isinstance(fill_value, (bool, int)):
             dtype = type(fill_value)
-    make, kind = _maker(backend, dtype)
+    make, kind = maker(backend, dtype)
     fill_value = fitting("full", "fill_value", fill_value, dtype_of(kind))
     return finished(make.full(shape, fill_value, kind), backend, requires_grad)
-
-
-def backend_like(input: Variable, device: DeviceLike) -> Backend:
-    """Return the backend of `device`: that of `input` if it is the same device, also in `vmap`."""
-    if device is None or (other := backend_of(device)).device == input.backend.device:
-        return input.backend
-    return other
-
-
-def order_like(op: str, x: Any, strided: bool, memory_format: object) -> list[int] | None:
-    """The dimensions, from the outermost in memory to the innermost, of an array like x: as x has
-    them, or as `memory_format` says. None: in row-major order."""
-    if memory_format is not None:
-        from gradient.tensor.layout import order_in, preserve_format  # few programs name one
-
-        order = order_in(op, memory_format, x.shape)
-        if memory_format is not preserve_format:
-            return order
-    if not strided or (flags := x.flags) is None or flags.c_contiguous:
-        return None
-    from gradient.backends.memory_order import dimension_order  # rarely needed
-
-    return dimension_order(x.shape, x.strides)
-
-
-def turned_back(array: object, backend: Backend, order: list[int] | None) -> object:
-    """An array whose dimensions are in some order, with the dimensions in their places."""
-    if order is None:
-        return array
-    from gradient.backends.memory_order import positions  # rarely needed
-
-    return backend.permute(array, tuple(positions(order)))
-
-
-def _like(
-    op: str, input: Tensor, dtype: DTypeLike | None, device: DeviceLike, memory_format: object
-) -> tuple[tuple[int, ...], Maker, np.dtype | DType, Backend, list[int] | None]:
-    """What makes an array like that of `input`: a shape in the order of memory, a maker, a dtype, a
-    backend, and the order."""
-    array = tensor_of(op, input).array
-    backend = backend_like(input, device)
-    make: Any = backend
-    kind = array.dtype
-    if dtype is not None:
-        make, kind = _maker(backend, dtype)
-    elif isinstance(kind, PackedDType):
-        make = maker_of(op, array, backend)
-    shape, order = array.shape, None
-    if memory_format is not None or (
-        backend.strided and (flags := array.flags) is not None and not flags.c_contiguous
-    ):
-        order = order_like(op, array, backend.strided and make is backend, memory_format)
-        if order is not None:
-            shape = tuple(shape[d] for d in order)
-    return shape, make, kind, backend, order
-
-
-@creation_op_like
-def empty_like(
-    input: Tensor,
-    *,
-    dtype: DTypeLike | None = None,
-    device: DeviceLike = None,
-    requires_grad: bool = False,
-    memory_format: object = None,
-) -> Tensor:
-    """An uninitialised tensor of the shape, dtype, device and order in memory of `input`."""
-    shape, make, kind, backend, order = _like("empty_like", input, dtype, device, memory_format)
-    array = make.empty(shape, kind)
-    if order is not None:
-        array = turned_back(array, backend, order)
-    return finished(array, backend, requires_grad)
-
-
-@creation_op_like
-def zeros_like(
-    input: Tensor,
-    *,
-    dtype: DTypeLike | None = None,
-    device: DeviceLike = None,
-    requires_grad: bool = False,
-    memory_format: object = None,
-) -> Tensor:
-    """Zeros of the shape, dtype, device and order in memory of `input`."""
-    shape, make, kind, backend, order = _like("zeros_like", input, dtype, device, memory_format)
-    array = make.zeros(shape, kind)
-    if order is not None:
-        array = turned_back(array, backend, order)
-    return finished(array, backend, requires_grad)
-
-
-@creation_op_like
-def ones_like(
-    input: Tensor,
-    *,
-    dtype: DTypeLike | None = None,
-    device: DeviceLike = None,
-    requires_grad: bool = False,
-    memory_format: object = None,
-) -> Tensor:
-    """Ones of the shape, dtype, device and order in memory of `input`."""
-    shape, make, kind, backend, order = _like("ones_like", input, dtype, device, memory_format)
-    array = make.ones(shape, kind)
-    if order is not None:
-        array = turned_back(array, backend, order)
-    return finished(array, backend, requires_grad)
-
-
-@creation_op_like
-def full_like(
-    input: Tensor,
-    fill_value: Tensor | Number,
-    *,
-    dtype: DTypeLike | None = None,
-    device: DeviceLike = None,
-    requires_grad: bool = False,
-    memory_format: object = None,
-) -> Tensor:
-    """Make a tensor filled with `fill_value`, of the shape, dtype, device and order in memory of
-    `input`."""
-    shape, make, kind, backend, order = _like("full_like", input, dtype, device, memory_format)
-    fill_value = number_of("full_like", "fill_value", fill_value, takes_complex=True)
-    fill_value = fitting("full_like", "fill_value", fill_value, dtype_of(kind))
-    array = turned_back(make.full(shape, fill_value, kind), backend, order)
-    return finished(array, backend, requires_grad)
 
 
 # Sequences ----------------------------------------------------------------------------------------

@@ -49,11 +49,11 @@ class Device:
         object.__setattr__(self, "index", int(number) if number.isdigit() else None)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        """One object is that of all tensors of a device."""
+        """Raise AttributeError: all tensors on a device share one object."""
         raise AttributeError(f"device: {name} cannot be changed; make another device")
 
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
-        for name, value in state[1].items():  # of a pickle or a copy
+        for name, value in state[1].items():  # when it is unpickled or copied
             object.__setattr__(self, name, value)
 
     def __str__(self) -> str:

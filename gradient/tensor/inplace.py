@@ -65,7 +65,7 @@ def in_place(method: Method[P]) -> Method[P]:
     return run
 
 
-def answered(method: Method[P]) -> Method[P]:
+def in_place_comparison(method: Method[P]) -> Method[P]:
     """Like `in_place`, for a comparison: the bool result is cast to the tensor's dtype."""
 
     def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -88,8 +88,8 @@ def augmented(op: Operator) -> Operator:
 
 
 def augmented_by(assign: Callable[[Any, Any], Any], op: Operator) -> Operator:
-    """Like `augmented`, for operators whose augmented assignment arrays have too: it takes half the
-    time for small float arrays outside the graph."""
+    """Like `augmented`, for an operator whose augmented assignment arrays have as well, `assign`:
+    for small float arrays outside the graph this takes half the time."""
     name = op.__name__ + "_"
 
     def run(self: Any, other: Variable | Number) -> Tensor:
@@ -98,21 +98,23 @@ def augmented_by(assign: Callable[[Any, Any], Any], op: Operator) -> Operator:
             return overwrite(self, op(unwritten(self), other), name)
         try:
             array = assign(self.array, given)
-        except (TypeError, ValueError, OverflowError):  # before a write: the code below raises it
+        except (TypeError, ValueError, OverflowError):
+            # Nothing is written yet: the general form raises its own error.
             return overwrite(self, op(self, other), name)
-        except (RuntimeWarning, FloatingPointError) as error:  # after the write
+        except (RuntimeWarning, FloatingPointError) as error:  # the array is written already
             written(self, name)
             raise BackendError(f"{name}: {error}") from error
         if array is self.array:
             return written(self, name)
-        return overwrite(self, wrapped(array, self.backend), name)  # it has none
+        # The array cannot be changed in place, so `assign` made a new one.
+        return overwrite(self, wrapped(array, self.backend), name)
 
     return run
 
 
 def in_place_by(assign: Operator, method: Method[P]) -> Method[P]:
-    """Like `in_place`, for a method that with one argument is an operator: augmented assignment
-    then does the same, in less time."""
+    """Like `in_place`, for a method that is an operator if it gets one argument: then `assign`, the
+    augmented assignment, does the same in less time."""
     general = in_place(method)
 
     def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -164,7 +166,7 @@ class InPlace(Arithmetic):
     cos_ = in_place(Arithmetic.cos)
     cosh_ = in_place(Arithmetic.cosh)
     div_ = divide_ = true_divide_ = in_place_by(__itruediv__, Arithmetic.div)
-    eq_ = answered(Arithmetic.eq)
+    eq_ = in_place_comparison(Arithmetic.eq)
     erf_ = in_place(Arithmetic.erf)
     erfc_ = in_place(Arithmetic.erfc)
     erfinv_ = in_place(Arithmetic.erfinv)
@@ -174,24 +176,24 @@ class InPlace(Arithmetic):
     floor_ = in_place(Arithmetic.floor)
     floor_divide_ = in_place(Arithmetic.floor_divide)
     fmod_ = in_place(Arithmetic.fmod)
-    ge_ = greater_equal_ = answered(Arithmetic.ge)
-    gt_ = greater_ = answered(Arithmetic.gt)
-    le_ = less_equal_ = answered(Arithmetic.le)
+    ge_ = greater_equal_ = in_place_comparison(Arithmetic.ge)
+    gt_ = greater_ = in_place_comparison(Arithmetic.gt)
+    le_ = less_equal_ = in_place_comparison(Arithmetic.le)
     lerp_ = in_place(Arithmetic.lerp)
     log10_ = in_place(Arithmetic.log10)
     log1p_ = in_place(Arithmetic.log1p)
     log2_ = in_place(Arithmetic.log2)
     log_ = in_place(Arithmetic.log)
-    logical_and_ = answered(Arithmetic.logical_and)
-    logical_not_ = answered(Arithmetic.logical_not)
-    logical_or_ = answered(Arithmetic.logical_or)
-    logical_xor_ = answered(Arithmetic.logical_xor)
+    logical_and_ = in_place_comparison(Arithmetic.logical_and)
+    logical_not_ = in_place_comparison(Arithmetic.logical_not)
+    logical_or_ = in_place_comparison(Arithmetic.logical_or)
+    logical_xor_ = in_place_comparison(Arithmetic.logical_xor)
     logit_ = in_place(Arithmetic.logit)
-    lt_ = less_ = answered(Arithmetic.lt)
+    lt_ = less_ = in_place_comparison(Arithmetic.lt)
     masked_fill_ = in_place(Arithmetic.masked_fill)
     mul_ = multiply_ = in_place_by(__imul__, Arithmetic.mul)
     nan_to_num_ = in_place(RealFunctions.nan_to_num)
-    ne_ = not_equal_ = answered(Arithmetic.ne)
+    ne_ = not_equal_ = in_place_comparison(Arithmetic.ne)
     neg_ = negative_ = in_place(Arithmetic.neg)
     pow_ = in_place(Arithmetic.pow)
     reciprocal_ = in_place(Arithmetic.reciprocal)

@@ -67,17 +67,17 @@ def check(caller: str, given: Any) -> None:
 
 
 def order_in(caller: str, given: Any, shape: Any, preserves: bool = True) -> list[int] | None:
-    """The dimensions from the outermost in memory to the innermost that a memory format asks for;
-    None for row-major order and for `preserve_format`.
+    """Return the order in memory of the dimensions in a memory format, outermost first; None for
+    row-major order and for `preserve_format`.
 
     Args:
         given: the argument `memory_format`.
         preserves: whether it may be `preserve_format`.
 
     Raises:
-        TypeMismatch: `given` is no memory format.
-        ArgumentError: it is `preserve_format`, where that is not taken.
-        ShapeError: `channels_last` is for 4 dimensions, `channels_last_3d` for 5.
+        TypeMismatch: `given` is not a memory format.
+        ArgumentError: it is `preserve_format`, and not `preserves`.
+        ShapeError: `channels_last` without 4 dimensions, or `channels_last_3d` without 5.
     """
     check(caller, given)
     if given is preserve_format and not preserves:
@@ -91,7 +91,7 @@ def order_in(caller: str, given: Any, shape: Any, preserves: bool = True) -> lis
 
 
 def in_format(caller: str, x: Tensor, given: Any) -> Tensor:
-    """x in a memory format: itself if its elements lie so, without gaps, else a copy."""
+    """Return x if it is contiguous in a memory format, else a copy that is."""
     if given is preserve_format and x.is_contiguous():
         return x
     order = order_in(caller, given, x.array.shape, preserves=False)
@@ -103,18 +103,19 @@ def in_format(caller: str, x: Tensor, given: Any) -> Tensor:
 
 
 def converted(caller: str, x: Tensor, given: Any, is_new: bool) -> Tensor:
-    """What `to(memory_format=...)` gives: x itself if it has the format, gaps or not; a tensor that
-    was made anew (`is_new`) is contiguous in the format."""
+    """Return the result of `to(memory_format=...)`: x itself if it has the format, with or without
+    gaps, else a copy that is contiguous in it. A new tensor (`is_new`) must be contiguous, too."""
     order_in(caller, given, x.array.shape)
     if given is preserve_format or (suggested(x) is given and not is_new):
         return x
     made = in_format(caller, x, given)
-    return made if is_new or made is not x else x.clone()  # the strides tell of both formats
+    return made if is_new or made is not x else x.clone()  # the strides fit several formats
 
 
 def suggested(x: Any) -> memory_format:
-    """The format that a tensor's strides tell of, as PyTorch's `suggest_memory_format` has it
-    (c10/core/MemoryFormat.h): `contiguous_format` if they tell of none, or of several."""
+    """Return the memory format that a tensor's strides suggest, by the rules of PyTorch's
+    `suggest_memory_format` (c10/core/MemoryFormat.h): `contiguous_format` if no other, or more than
+    one, fits."""
     sizes, n = x.array.shape, len(x.array.shape)
     if n not in DIMENSIONS.values() or 0 in sizes:
         return contiguous_format

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from gradient.autograd.out_argument import creation_op_like
 from gradient.autograd.variable import wrap
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.creation import backend_like, empty, full, ones, zeros
+from gradient.tensor.creation import empty, full, ones, zeros
+from gradient.tensor.creation_like import backend_like
 from gradient.tensor.from_data import tensor
 
 if TYPE_CHECKING:

@@ -6,18 +6,20 @@
             print(func.__name__)
             return super().__torch_function__(func, types, args, kwargs)
 
-Plain tensors pay nothing for this. A class that derives from Tensor gets the class `Overriding` in
-the place of Tensor among its bases. This has all methods of Tensor, each of which asks
-`__torch_function__` first. So what runs for a plain tensor is not touched, `super().add(...)` in
-the class is asked about as well, and Python itself lets `plain + logged` call the `__radd__` here.
-A class with `__torch_function__ = disabled`, as `nn.Parameter` is, stays as it is, but from the
-first `Overriding` on its operators ask their other operand, which Python would ask too late. A
-class that derives from such a one and has a `__torch_function__` gets `Overriding` as its last
-base. Operands that are no tensors are asked when an operation has failed with them.
+Plain tensors pay nothing for this. In a class that derives from Tensor, Tensor is replaced among
+the bases by the class `Overriding`, which has all methods of Tensor; each of them dispatches, that
+is, it calls `__torch_function__` first. So the methods of plain tensors are not changed,
+`super().add(...)` in the class dispatches as well, and Python itself lets `plain + logged` call the
+`__radd__` of `Overriding`.
 
-Functions, such as `cat`, are asked about where `gradient.compat.torch` is installed, which gives
-them wrappers. Otherwise they, and methods of plain tensors (`plain.add(logged)`), compute with the
-tensors inside. PyTorch's page "Extending PyTorch" describes the protocol.
+A class with `__torch_function__ = disabled`, such as `nn.Parameter`, keeps its bases. But once
+`Overriding` exists, its operators dispatch on their other operand, whose reflected method Python
+would call too late. A class that derives from it, and has a `__torch_function__`, gets `Overriding`
+as its last base. On operands that are not tensors, an operation dispatches after it has failed.
+
+Functions, such as `cat`, dispatch only if `gradient.compat.torch` is installed, which wraps them.
+Otherwise they, and methods of plain tensors (`plain.add(logged)`), compute with the arrays of the
+tensors. PyTorch's page "Extending PyTorch" describes the protocol.
 """
 
 from __future__ import annotations
@@ -40,11 +42,11 @@ class _State(threading.local):
 
 
 state = _State()
-"""Whether `__torch_function__` is asked in this thread."""
+"""Whether dispatch to `__torch_function__` is disabled in this thread."""
 
 
 class DisableTorchFunctionSubclass:
-    """A block in which no `__torch_function__` is asked: tensors of all classes are plain ones."""
+    """A context in which no `__torch_function__` is called: tensors of all classes are plain."""
 
     def __enter__(self) -> Self:
         self.outer = state.disabled
@@ -67,15 +69,15 @@ def disabled(
 
 
 def is_overriding(kind: type) -> bool:
-    """Whether a class has a `__torch_function__` to be asked: not Tensor itself, which has the
-    default."""
+    """Whether functions dispatch to the `__torch_function__` of a class. They do not to the default
+    one of Tensor itself."""
     found = getattr(kind, "__torch_function__", None)
     return found is not None and found is not disabled and kind is not variable.tensor_class
 
 
 def overriding(values: Iterable[Any]) -> list[Any]:
-    """Those of the values to be asked: one of each class, a subclass before its bases, otherwise
-    from left to right. Elements of lists and tuples count."""
+    """Return the values to dispatch to, in order: the first one of each class that overrides, a
+    subclass before its bases, otherwise from left to right. Lists and tuples are searched."""
     found: list[Any] = []
     for value in values:
         for each in value if isinstance(value, (list, tuple)) else (value,):
@@ -87,14 +89,17 @@ def overriding(values: Iterable[Any]) -> list[Any]:
     return found
 
 
-def handle(func: Callable[..., Any], asked: list[Any], args: Any, kwargs: Any) -> Any:
-    """What the `__torch_function__` of the first that knows `func` returns.
+def handle(func: Callable[..., Any], overloaded: list[Any], args: Any, kwargs: Any) -> Any:
+    """Return the result of the first `__torch_function__` that implements `func`.
+
+    Args:
+        overloaded: the values to dispatch to, from `overriding`.
 
     Raises:
         TypeMismatch: all of them return NotImplemented.
     """
-    types = tuple(map(type, asked))
-    for each in asked:
+    types = tuple(map(type, overloaded))
+    for each in overloaded:
         result = each.__torch_function__(func, types, args, kwargs)
         if result is not NotImplemented:
             return result
@@ -105,7 +110,7 @@ def handle(func: Callable[..., Any], asked: list[Any], args: Any, kwargs: Any) -
 
 
 def convert(result: Any, cls: type) -> Any:
-    """A result whose tensors are of a class: itself, or those in a tuple or list."""
+    """Make the tensors in a result, a tensor or a tuple or list of them, ones of a class."""
     Tensor = variable.tensor_class  # noqa: N806
 
     if isinstance(result, Tensor):
@@ -128,8 +133,8 @@ def default(cls: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None)
 
 
 def prepare(cls: type[Any]) -> None:
-    """Put the class `Overriding` in the place of Tensor among the bases of a class, or after them,
-    unless its `__torch_function__` is `disabled`: then its operators will ask."""
+    """Replace Tensor by `Overriding` among the bases of a class, or append it. If the class's
+    `__torch_function__` is `disabled`, only let its operators dispatch on their other operand."""
     Tensor = variable.tensor_class  # noqa: N806
 
     if getattr(cls, "__torch_function__", None) is not disabled:
@@ -138,56 +143,60 @@ def prepare(cls: type[Any]) -> None:
             bases = tuple(own if each is Tensor else each for each in cls.__bases__)
             cls.__bases__ = bases if own in bases else (*bases, own)
     elif Tensor in cls.__bases__:
-        unasked.append(cls)
+        disabled_classes.append(cls)
         if base.cache_info().currsize:
-            _let_operators_ask(cls)
+            _let_operators_dispatch(cls)
 
 
-unasked: list[type[Any]] = []
-"""Subclasses of Tensor that are not asked, such as `nn.Parameter`."""
+disabled_classes: list[type[Any]] = []
+"""Subclasses of Tensor whose `__torch_function__` is `disabled`, such as `nn.Parameter`."""
 
 
-def _let_operators_ask(cls: type[Any]) -> None:
-    """Give a class that is not asked operators that ask the other operand."""
+def _let_operators_dispatch(cls: type[Any]) -> None:
+    """Let the operators of a class that does not dispatch itself do so on their other operand."""
     for name in OPERATORS:
         own = getattr(cls, name, None)
         if isinstance(own, FunctionType):
             public = "eq" if name == "__eq__" else SPECIAL[name] or name
-            setattr(cls, name, _asking_other(cls, name, own, _method(name, own, public)))
+            setattr(cls, name, _dispatching_on_other(cls, name, own, _method(name, own, public)))
 
 
-def _asking_other(cls: type[Any], name: str, own: Any, ask: Any) -> Any:
+def _dispatching_on_other(cls: type[Any], name: str, own: Any, dispatch: Any) -> Any:
     plain = {cls, variable.tensor_class, float, int}
 
     def operator(self: Any, other: Any) -> Any:
         if type(self) is cls:
-            return own(self, other) if type(other) in plain else ask(self, other)
-        return getattr(base(), name)(self, other) if is_overriding(type(self)) else ask(self, other)
+            return own(self, other) if type(other) in plain else dispatch(self, other)
+        return (
+            getattr(base(), name)(self, other)
+            if is_overriding(type(self))
+            else dispatch(self, other)
+        )
 
     return functools.wraps(own)(operator)
 
 
 @functools.cache
 def base() -> type[Any]:
-    """The class `Overriding`, which is made for the first subclass of Tensor that needs it."""
+    """Return the class `Overriding`, made for the first subclass of Tensor that needs it."""
     Tensor = variable.tensor_class  # noqa: N806
 
     names: dict[str, Any] = {
         "__slots__": (),
         "__module__": "gradient",
-        "__doc__": "The Tensor that asks `__torch_function__`: a base of subclasses.",
+        "__doc__": "A Tensor whose methods call `__torch_function__`: a base of subclasses.",
         "__torch_function__": disabled,  # while the class is made: `prepare` leaves it as it is
         "__hash__": Tensor.__hash__,
     }
     for owner in Tensor.__mro__[:-1]:
         for name, own in vars(owner).items():
-            if name not in names and (method := _asking(name, own)) is not None:
+            if name not in names and (method := _dispatching(name, own)) is not None:
                 names[name] = method
-    count = len(unasked)
+    count = len(disabled_classes)
     made: Any = type("Overriding", (Tensor,), names)
-    del unasked[count:], made.__torch_function__
-    for cls in unasked:
-        _let_operators_ask(cls)
+    del disabled_classes[count:], made.__torch_function__
+    for cls in disabled_classes:
+        _let_operators_dispatch(cls)
     return made
 
 
@@ -201,20 +210,20 @@ def nowrap_functions() -> frozenset[Any]:
 
 
 def _of_operands(name: str, left: Any, right: Any) -> Any:
-    """What an operand that is no tensor returns for an operation: see `foreign.by_operand`."""
+    """Dispatch a failed operation on an operand that is not a tensor; see `foreign.by_operand`."""
     Tensor = variable.tensor_class  # noqa: N806
 
-    asked = [] if state.disabled else overriding((left, right))
+    overloaded = [] if state.disabled else overriding((left, right))
     name, args = OPERATIONS.get(name, name), (left, right)
     if not isinstance(left, Tensor):
         name, args = dict(REFLECTED.values()).get(name, name), (right, left)
     func = getattr(Tensor, name, None)
-    return NotImplemented if func is None or not asked else handle(func, asked, args, {})
+    return NotImplemented if func is None or not overloaded else handle(func, overloaded, args, {})
 
 
 foreign.by_protocol = _of_operands
 
-NOT_ASKED = {"as_subclass"}
+NOT_DISPATCHED = {"as_subclass"}
 
 SPECIAL = {
     "__abs__": "abs", "__add__": "add", "__and__": "", "__array__": "", "__bool__": "",
@@ -230,7 +239,8 @@ SPECIAL = {
     "__reduce_ex__": "", "__repr__": "", "__reversed__": "", "__rshift__": "", "__setitem__": "",
     "__sub__": "sub", "__truediv__": "div", "__xor__": "",
 }  # fmt: skip
-"""Python's methods of which `__torch_function__` is asked, and what PyTorch calls them there."""
+"""Python's special methods that dispatch, and the name of the function that is passed to
+`__torch_function__`; "" for the method itself."""
 
 OPERATORS = set(SPECIAL) - {
     "__abs__", "__array__", "__bool__", "__complex__", "__contains__", "__deepcopy__", "__dir__",
@@ -238,7 +248,7 @@ OPERATORS = set(SPECIAL) - {
     "__len__", "__neg__", "__pos__", "__reduce_ex__", "__repr__",
     "__reversed__", "__setitem__",
 }  # fmt: skip
-"""Those of two operands."""
+"""The special methods of two operands."""
 
 REFLECTED = {
     "__radd__": ("add", "add"), "__rand__": ("__and__", "bitwise_and"), "__rmul__": ("mul", "mul"),
@@ -248,23 +258,23 @@ REFLECTED = {
     "__rpow__": ("pow", "__rpow__"), "__rmatmul__": ("matmul", "__rmatmul__"),
     "__rlshift__": ("__lshift__", "__rlshift__"), "__rrshift__": ("__rshift__", "__rrshift__"),
 }  # fmt: skip
-"""Methods of the right operand: what PyTorch calls them for a tensor on the left, and for what is
-no tensor."""
+"""Reflected methods, and the names of the functions that are passed to `__torch_function__`: if the
+left operand is a tensor, and if it is not."""
 
 OPERATIONS = {
     "bitwise_and": "__and__", "bitwise_or": "__or__", "bitwise_xor": "__xor__",
     "floor_divide": "__floordiv__",
 }  # fmt: skip
-"""What PyTorch calls operations, of those that have other names here."""
+"""PyTorch's names of operations that have other names here."""
 
 
-def _asking(name: str, own: Any) -> Any:
-    """A method or property of Tensor that asks first; None if it is not to be asked about."""
+def _dispatching(name: str, own: Any) -> Any:
+    """Return a method or property of Tensor in the form that dispatches; None if it never does."""
     if name in REFLECTED:
         return _reflected(own, *REFLECTED[name])
     if name in SPECIAL:
         return _method(name, own, SPECIAL[name] or name)
-    if name.startswith("_") or name in NOT_ASKED:
+    if name.startswith("_") or name in NOT_DISPATCHED:
         return None
     if isinstance(own, property):
         return _property(own)
@@ -273,33 +283,33 @@ def _asking(name: str, own: Any) -> Any:
     return _method(name, own, name) if isinstance(own, FunctionType) else None
 
 
-def _ask(func: Any, own: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What those asked about `func` return; of plain tensors (`Logged.sum(plain)`), what `own`
-    does."""
-    asked = overriding((*args, *kwargs.values()))
-    return handle(func, asked, args, kwargs) if asked else own(*args, **kwargs)
+def _dispatch(func: Any, own: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Dispatch a call of `func`; without a value that overrides it, as in `Logged.sum(plain)`, call
+    `own`."""
+    overloaded = overriding((*args, *kwargs.values()))
+    return handle(func, overloaded, args, kwargs) if overloaded else own(*args, **kwargs)
 
 
 def _method(name: str, own: Any, public: str) -> Callable[..., Any]:
     Tensor = variable.tensor_class  # noqa: N806
 
-    func = getattr(Tensor, public)  # what a program calls Tensor.add
+    func = getattr(Tensor, public)  # the function that a program knows, such as Tensor.add
     own = func if own is None else own
 
     def method(*args: Any, **kwargs: Any) -> Any:
         if state.disabled:
             return own(*args, **kwargs)
-        return _ask(func, own, args, kwargs)
+        return _dispatch(func, own, args, kwargs)
 
     def operator(self: Any, other: Any) -> Any:
         if state.disabled:
             return own(self, other)
         try:
-            return _ask(func, own, (self, other), {})
+            return _dispatch(func, own, (self, other), {})
         except TypeError:
             if isinstance(other, Tensor):
                 raise
-            return NotImplemented  # the other operand may know
+            return NotImplemented  # the other operand may implement it
 
     binary = name in OPERATORS
     return functools.wraps(own)(operator if binary else method)
@@ -314,8 +324,8 @@ def _reflected(own: Any, of_tensor: str, of_number: str) -> Callable[..., Any]:
         if state.disabled:
             return own(self, other)
         if isinstance(other, Tensor):
-            return _ask(func, lambda other, self: own(self, other), (other, self), {})
-        return _ask(other_func, own, (self, other), {})
+            return _dispatch(func, lambda other, self: own(self, other), (other, self), {})
+        return _dispatch(other_func, own, (self, other), {})
 
     return functools.wraps(own)(method)
 
@@ -324,12 +334,12 @@ def _property(own: property) -> property:
     read, write = own.__get__, own.__set__
 
     def get(self: Any) -> Any:
-        return read(self) if state.disabled else _ask(read, read, (self,), {})
+        return read(self) if state.disabled else _dispatch(read, read, (self,), {})
 
     def change(self: Any, value: Any) -> None:
         if state.disabled:
             write(self, value)
         else:
-            _ask(write, write, (self, value), {})
+            _dispatch(write, write, (self, value), {})
 
     return property(get, None if own.fset is None else change, doc=own.__doc__)

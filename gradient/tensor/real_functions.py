@@ -203,18 +203,18 @@ class RealFunctions(TensorBase):
 
 
 def _exponents(host: np.ndarray) -> np.ndarray:
-    """Those of `frexp`, int32."""
+    """Return the exponents of `frexp`, int32."""
     return np.frexp(host if host.dtype.char in "fd" else host.astype(np.float32))[1]
 
 
 def _powers_of_two(exponents: np.ndarray) -> np.ndarray:
-    """2^n for ints from -1022 to 1023, by the bits of float64."""
+    """Return 2^n in float64 for integers from -1022 to 1023, made from the bits of the result."""
     powers: np.ndarray = ((exponents.astype(np.int64) + 1023) << 52).view(np.float64)
     return powers
 
 
 def _power_of_2(exponent: Any) -> Tensor:
-    """2^exponent in float64, of int64 from -1022 to 1023, which stands in its bits."""
+    """Like `_powers_of_two`, for a tensor of int64."""
     bits: Any = (exponent + 1023) * (1 << 52)
     power: Tensor = bits.view(float64)
     return power

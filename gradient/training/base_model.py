@@ -46,9 +46,8 @@ def with_vocabulary(model: CausalLM, size: int) -> CausalLM:
     if size <= model.config.vocab_size:
         return model
     values = model.config.to_hf() | {"vocab_size": size}
-    larger: Any = type(model)
     with init.skip_init():
-        larger = larger(type(model.config).from_hf(values))
+        larger = type(model)(type(model.config).from_hf(values))
     old, new = model.state_dict(), larger.state_dict()
     state: dict[str, Tensor] = {}
     for name, value in new.items():

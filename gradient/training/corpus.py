@@ -228,9 +228,10 @@ def _tokenise(
     tokenizer.save(folder)
     note(f"encoding with {tokenizer.vocab_size} tokens")
     if packing == "windows":
-        for name, side in sides.items():
-            bytes_per_token = encode_stream(side, tokenizer, folder / name)
-        return {"val_bytes_per_token": bytes_per_token}
+        bytes_per_token = {
+            name: encode_stream(side, tokenizer, folder / name) for name, side in sides.items()
+        }
+        return {"val_bytes_per_token": bytes_per_token["val"]}
     encoded = {
         name: encode_documents(side, tokenizer, folder / name, config.block_size)
         for name, side in sides.items()

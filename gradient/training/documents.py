@@ -20,6 +20,7 @@ from typing import Any
 
 from gradient.errors import ArgumentError
 from gradient.io.regular_file import check_regular, read_regular
+from gradient.text.messages import check_messages
 from gradient.text.train import END_OF_TEXT
 
 #: Folders of the standard library that would teach a small model little: tests, tables, prose.
@@ -225,16 +226,7 @@ def _line(line: str, where: str) -> str | Chat:
             f'{where}: expected {{"text": "..."}} or {{"messages": [{{"role": "user", "content": '
             f'"..."}}, ...]}}, got {line[:80]!r}'
         )
-    for each in messages:
-        if not isinstance(each, dict) or not isinstance(each.get("role"), str):
-            raise ArgumentError(
-                f"{where}: expected messages with a role and a content, got {str(each)[:80]!r}"
-            )
-        if each["role"] in ("user", "system") and not isinstance(each.get("content"), str | list):
-            raise ArgumentError(
-                f"{where}: expected a text as the content of role {each['role']}, got "
-                f"{str(each)[:80]!r}"
-            )
+    check_messages(messages, f"{where}: messages")
     return Chat(messages, value.get("tools") or None)
 
 

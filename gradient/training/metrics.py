@@ -50,7 +50,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    # Bytes that are no text make a line that is no JSON.
+    # A line with bytes that are not UTF-8 is not JSON, and is reported as such.
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     records = []
     for number, line in enumerate(lines, 1):

@@ -12,13 +12,13 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 import gradient
 import gradient.functional as F
 from gradient.tensor import Tensor
+from gradient.tensor.device import DeviceLike
 
 
 class PackedRows:
@@ -31,7 +31,9 @@ class PackedRows:
         dropout: probability of dropping an attention weight.
     """
 
-    def __init__(self, positions: np.ndarray, device: Any = "cpu", dropout: float = 0.0) -> None:
+    def __init__(
+        self, positions: np.ndarray, device: DeviceLike = "cpu", dropout: float = 0.0
+    ) -> None:
         documents = np.cumsum(positions == 0, axis=1)
         order = np.arange(positions.shape[1])
         same = documents[:, :, None] == documents[:, None, :]
@@ -43,10 +45,11 @@ class PackedRows:
         self._windows: dict[int, Tensor] = {}
 
     def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> PackedRows:
+        """Return the cache itself, which stores no tokens."""
         return self
 
     def commit(self) -> None:
-        pass
+        """Do nothing: there is nothing to store."""
 
     def attend(
         self,

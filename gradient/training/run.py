@@ -104,8 +104,7 @@ def _train(config: TrainConfig, resume: bool, watched: Reporters) -> TrainResult
     corpus = corpora.prepare(config, out / "data", watched.note, reuse=resume)
     config.save(out / CONFIG)
     trainer = Trainer(config, corpus, watched, state)
-    if state is not None:
-        del state  # the optimiser's part of it is twice the model's size
+    del state  # with the optimiser's state, it is three times as large as the model
     watched.reporters += _files_of_run(config, trainer.step, watched)
     try:
         watched.start(_description(trainer))

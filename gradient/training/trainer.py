@@ -107,7 +107,7 @@ class Trainer:
             master_weights=config.master_weights and dtype.itemsize == 2,
         )
         self.batches = self._batches(corpus.train, config.block_size)
-        # What is held out of a short text may be shorter than a sequence.
+        # The held-out part of a short text may be shorter than a sequence.
         length = max(1, min(config.block_size, len(corpus.val) - 1))
         self.held_out = self._batches(corpus.val, length)
         self.step = 0
@@ -117,7 +117,7 @@ class Trainer:
         self.best_val_loss: float | None = None
         self.saved_step = -1
         # Since the last record in the log: the sum of the losses, and how many there are.
-        self.unlogged: tuple[Any, int] = (0.0, 0)
+        self.unlogged: tuple[gradient.Tensor | float, int] = (0.0, 0)
         if state is not None:
             self.load_state_dict(state)
 
@@ -241,16 +241,19 @@ class Trainer:
         logits = logits.reshape(-1, logits.shape[-1]).float()
         return F.cross_entropy(logits, targets, ignore_index=IGNORED)
 
-    def train_step(self) -> tuple[gradient.Tensor, gradient.Tensor]:
-        """Do one optimiser step; return its loss and gradient norm, both still on the device. In
-        float16, a step whose gradients overflow is skipped, and the loss scale is reduced."""
+    def train_step(self) -> tuple[gradient.Tensor | float, gradient.Tensor]:
+        """Do one optimiser step; return its loss (0.0 if its batches have no target tokens) and
+        gradient norm, both still on the device.
+
+        In float16, a step whose gradients overflow is skipped, and the loss scale is reduced.
+        """
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step, self.elapsed)
         first = self.step * config.accumulate
         parts = [self.batches[first + part] for part in range(config.accumulate)]
         learned = [batch.learned for batch in parts]
-        total: Any = 0.0
+        total: gradient.Tensor | float = 0.0
         for batch, count in zip(parts, learned, strict=True):
             if not count:
                 continue
@@ -374,7 +377,7 @@ class Trainer:
                 if log:
                     self.reporter.step(self._record(norm.item(), clock.lap()))
                     losses, since = 0.0, 0
-                # A run that is stopped here and resumed logs what one does that was not stopped.
+                # Saved, so that a run that is stopped here and resumed logs the same numbers.
                 self.unlogged = losses, since
                 if evaluate:
                     with clock.paused():

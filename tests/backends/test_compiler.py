@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -218,7 +218,7 @@ def test_nothing_is_said_amid_a_text(clock, monkeypatch) -> None:
     monkeypatch.setattr(compiler, "progress", progress := compiler.Progress())
     said = []
 
-    def pieces() -> Iterator[tuple[int, str]]:
+    def pieces() -> Generator[tuple[int, str], None, None]:
         for number, piece in enumerate(["", "Once", " upon"]):
             monkeypatch.setattr(sys, "stderr", log := io.StringIO())
             progress._said = False

@@ -119,8 +119,8 @@ def test_a_line_of_jsonl_is_a_text_or_a_chat(tmp_path):
         ("3", 'expected {"text": "..."} or {"messages"'),
         ('{"text": 3}', 'expected {"text": "..."} or {"messages"'),
         ('{"messages": []}', 'expected {"text": "..."} or {"messages"'),
-        ('{"messages": [{"content": "x"}]}', "expected messages with a role and a content"),
-        ('{"messages": [{"role": "user"}]}', "a text as the content of role user"),
+        ('{"messages": [{"content": "x"}]}', 'messages[0]: expected a dict with "role"'),
+        ('{"messages": [{"role": "user"}]}', "as the content of role user"),
     ],
 )
 def test_a_line_that_is_neither_is_named(tmp_path, line, words):

@@ -12,7 +12,7 @@ from gradient.distributions.constraints import Constraint
 from gradient.distributions.distribution import same_as, sum_rightmost
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.tensor import Size, Tensor
-from gradient.tensor.creation import zeros_like
+from gradient.tensor.creation_like import zeros_like
 
 __all__ = [
     "ComposeTransform",

@@ -11,7 +11,7 @@ from gradient.distributions.distribution import Distribution, same_as, sum_right
 from gradient.distributions.transforms.base import Transform
 from gradient.dtypes import finfo
 from gradient.tensor import Tensor
-from gradient.tensor.creation import full_like
+from gradient.tensor.creation_like import full_like
 
 __all__ = [
     "AbsTransform",

@@ -1,4 +1,4 @@
-"""What maps logits to logits: penalties, truncation of the distribution, constraints."""
+"""Logits processors, from logits to logits: penalties, truncation, constraints."""
 
 from typing import TYPE_CHECKING
 

@@ -18,6 +18,7 @@ import numpy as np
 
 import gradient
 from gradient.errors import ArgumentError, GenerationError, MissingDependency
+from gradient.generation.common_prefix import common_length
 from gradient.generation.logits.processors import Prefixes
 from gradient.tensor import Tensor
 
@@ -199,11 +200,7 @@ class Constraint:
         if row not in self._states:
             self._states[row] = self.matcher(self.vocabulary, self.grammar, log_level=0), []
         matcher, taken = self._states[row]
-        common = 0
-        for have, want in zip(taken, token_ids, strict=False):
-            if have != want:
-                break
-            common += 1
+        common = common_length([taken, token_ids])
         if common < len(taken):
             matcher.rollback(len(taken) - common)
             del taken[common:]

@@ -125,20 +125,17 @@ def bad_words(sequences: Sequence[Sequence[int]]) -> LogitsProcessor:
     """Forbid token sequences: the last token of one, where the text ends in all before it."""
     words = [list(sequence) for sequence in sequences]
 
+    def forbidden(ids: Sequence[int]) -> list[int]:
+        return [word[-1] for word in words if _ends_with(ids, word[:-1])]
+
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
-        return forbid(
-            logits,
-            [
-                [
-                    word[-1]
-                    for word in words
-                    if list(ids[max(0, len(ids) - len(word) + 1) :]) == word[:-1] or len(word) == 1
-                ]
-                for ids in prefixes.ids
-            ],
-        )
+        return forbid(logits, [forbidden(ids) for ids in prefixes.ids])
 
     return process
+
+
+def _ends_with(ids: Sequence[int], end: list[int]) -> bool:
+    return list(ids[max(0, len(ids) - len(end)) :]) == end
 
 
 def min_new_tokens(count: int, eos_ids: Iterable[int]) -> LogitsProcessor:

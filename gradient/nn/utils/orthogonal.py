@@ -11,7 +11,8 @@ from gradient.nn.module import Module
 from gradient.nn.utils.parametrize import register_parametrization
 from gradient.random import randn
 from gradient.tensor import Tensor
-from gradient.tensor.creation import eye, zeros_like
+from gradient.tensor.creation import eye
+from gradient.tensor.creation_like import zeros_like
 from gradient.tensor.joining import cat
 
 __all__ = ["orthogonal"]
@@ -21,8 +22,10 @@ MAPS = ("matrix_exp", "cayley", "householder")
 
 
 class _Orthogonal(Module):
-    """A matrix (..., N, K) without restrictions made one of orthonormal columns, or, where N < K,
-    of orthonormal rows; times `base`, where there is one, at which training starts."""
+    """Maps any matrix (..., N, K) to one with orthonormal columns (orthonormal rows if N < K).
+
+    With a `base`, an orthogonal matrix, the result is multiplied by it: training starts there.
+    """
 
     base: Tensor
 
@@ -50,7 +53,8 @@ class _Orthogonal(Module):
         return q.mT if wide else q
 
     def right_inverse(self, value: Tensor) -> Tensor:
-        """A matrix of which this makes `value`, made orthonormal if it is not."""
+        """Return a matrix that `forward` maps to `value`, or to the orthogonal factor of its QR
+        decomposition if `value` is not orthogonal."""
         if value.shape != self.shape:
             got = tuple(value.shape)
             raise ShapeError(sentence("orthogonal", f"a matrix {tuple(self.shape)}", got))
@@ -59,8 +63,8 @@ class _Orthogonal(Module):
         if "base" not in self._buffers:
             if self.orthogonal_map != "householder":
                 raise NotImplementedError(
-                    f"orthogonal: a weight can be assigned under orthogonal_map="
-                    f"{self.orthogonal_map!r} with use_trivialization=True alone"
+                    f"orthogonal: with orthogonal_map={self.orthogonal_map!r} a weight can be "
+                    "assigned only if use_trivialization=True"
                 )
             vectors, tau = geqrf(q)
             signs = vectors.diagonal(dim1=-2, dim2=-1).sign()
@@ -74,20 +78,20 @@ class _Orthogonal(Module):
         else:
             q = q.clone() if _is_orthogonal(q) else _nearby_orthogonal(q)
         self.base = q
-        start = zeros_like(value)  # of which each map makes the identity
+        start = zeros_like(value)  # which each map turns into the identity
         start.diagonal(dim1=-2, dim2=-1).fill_(-1)
         return start
 
 
 def _cayley(skew: Tensor) -> Tensor:
-    """(1 - A / 2)^-1 (1 + A / 2)"""
+    """Return the Cayley transform of a skew-symmetric A: (1 - A / 2)^-1 (1 + A / 2)."""
     one = eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
     return linalg.solve(one - skew / 2, one + skew / 2)
 
 
 def _reflected(x: Tensor) -> Tensor:
-    """The product of reflections along the columns below the diagonal, each times the diagonal's
-    sign."""
+    """Return the product of the Householder reflections whose vectors are the columns of x below
+    the diagonal, with each column multiplied by the sign on the diagonal."""
     vectors = x.tril(-1)
     tau = 2 / (1 + (vectors * vectors).sum(-2))
     signs = x.diagonal(dim1=-2, dim2=-1).int().unsqueeze(-2)
@@ -101,7 +105,7 @@ def _is_orthogonal(q: Tensor) -> bool:
 
 
 def _nearby_orthogonal(x: Tensor) -> Tensor:
-    """Q of x = Q R, where the diagonal of R is positive."""
+    """Return Q of the QR decomposition x = Q R whose R has a positive diagonal."""
     q, r = linalg.qr(x)
     return q * r.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
 
@@ -119,12 +123,12 @@ def orthogonal(
     Args:
         orthogonal_map: "matrix_exp", the default for square and complex matrices, "cayley", or
             "householder", the default for others.
-        use_trivialization: start at the weight as it is, made orthonormal (Lezcano-Casado 2019,
-            "Trivializations for Gradient-Based Optimization on Manifolds").
+        use_trivialization: start at the weight, or at the orthogonal factor of its QR decomposition
+            (Lezcano-Casado 2019, "Trivializations for Gradient-Based Optimization on Manifolds").
 
     Raises:
         ShapeError: the weight has fewer than two dimensions.
-        ArgumentError: there is no such map, or "householder" is asked for of complex numbers.
+        ArgumentError: an unknown map, or "householder" for a complex weight.
     """
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):

@@ -18,7 +18,7 @@ __all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
 
 class _WeightNorm(Module):
-    """g v / |v|"""
+    """weight = g v / |v|."""
 
     def __init__(self, dim: int | None = 0) -> None:
         super().__init__()
@@ -32,8 +32,10 @@ class _WeightNorm(Module):
 
 
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
-    """Parametrize a weight by its length and its direction (Salimans and Kingma 2016): the slices
-    along `dim` have a length each, with None or -1 all together."""
+    """Parametrize a weight by its norm g and its direction v (Salimans and Kingma 2016).
+
+    Each slice along `dim` has a norm of its own; None or -1: one norm for the whole weight.
+    """
     if isinstance(weight := getattr(module, name, None), Tensor):
         expect_dim(weight, dim)
     register_parametrization(module, name, _WeightNorm(dim), unsafe=True)
@@ -41,7 +43,8 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
 
 
 class _SpectralNorm(Module):
-    """weight / sigma; in training sigma comes nearer with each call."""
+    """weight / sigma, with an estimate of the largest singular value sigma that becomes closer with
+    each call in training."""
 
     _u: Tensor
     _v: Tensor
@@ -68,11 +71,11 @@ class _SpectralNorm(Module):
             return normalized(weight, self.eps)
         matrix = as_matrix(weight, self.dim)
         if self.training:
-            # u first, then v: the other way round than the old `nn.utils.spectral_norm`.
+            # u is updated first, then v; `nn.utils.spectral_norm` does it in the other order.
             v, u = iterated(matrix.mT, self._v, self._u, self.n_power_iterations, self.eps)
             self._u.copy_(u)
             self._v.copy_(v)
-        u, v = self._u.clone(), self._v.clone()  # another call overwrites them
+        u, v = self._u.clone(), self._v.clone()  # the next call overwrites them
         return weight / (u * (matrix @ v)).sum()
 
     def right_inverse(self, value: Tensor) -> Tensor:
@@ -86,8 +89,14 @@ def spectral_norm(
     eps: float = 1e-12,
     dim: int | None = None,
 ) -> Module:
-    """Parametrize a weight by division by its largest singular value (Miyato et al. 2018), which
-    the power method finds. `dim` is that of the outputs: 1 for transposed convolutions, else 0."""
+    """Divide a weight by its largest singular value (Miyato et al. 2018), estimated by the power
+    method.
+
+    Args:
+        n_power_iterations: steps of the power method at each call in training.
+        eps: the smallest norm by which the method divides.
+        dim: the dimension of the outputs; default 1 for transposed convolutions, else 0.
+    """
     check_arguments("spectral_norm", n_power_iterations=(n_power_iterations, integer(1)))
     dim = dim_of_outputs(module) if dim is None else dim
     weight = getattr(module, name)

@@ -30,7 +30,8 @@ __all__ = [
 
 
 class _Cache:
-    """What `cached()` keeps: values by the list that computed them."""
+    """The values of parametrized tensors inside `cached()`, by the id of their
+    `ParametrizationList`. As in PyTorch, it is one for all threads."""
 
     depth = 0
     values: dict[int, Tensor] = {}
@@ -38,7 +39,7 @@ class _Cache:
 
 @contextmanager
 def cached() -> Iterator[None]:
-    """Inside, each parametrized tensor is computed once."""
+    """A context in which each parametrized tensor is computed once, at its first use."""
     _Cache.depth += 1
     try:
         yield
@@ -49,8 +50,8 @@ def cached() -> Iterator[None]:
 
 
 class ParametrizationList(ModuleList[Module]):
-    """The functions of one tensor, the first applied first to `original`, or to `original0`,
-    `original1` ... where the first function's `right_inverse` gives several tensors."""
+    """The parametrizations of one tensor, applied in order to the parameter `original`; or, if the
+    `right_inverse` of the first one returns several tensors, to `original0`, `original1` ..."""
 
     def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
         super().__init__(modules)
@@ -90,14 +91,14 @@ class ParametrizationList(ModuleList[Module]):
                 raise ArgumentError(sentence("register_parametrization", expected, got, fix))
 
     def right_inverse(self, value: Tensor) -> None:
-        """Set the original tensors so that the functions of them give `value`."""
+        """Set the original tensors such that the parametrized tensor is `value`."""
         with no_grad():
             parts: Any = value
             for module in reversed(list(self)):
                 if not hasattr(module, "right_inverse"):
                     raise ArgumentError(
-                        f"{type(module).__name__} has no right_inverse, so that a parametrized "
-                        "tensor cannot be assigned"
+                        f"{type(module).__name__} has no right_inverse, so the tensor that it "
+                        "parametrizes cannot be assigned to: define one"
                     )
                 parts = module.right_inverse(parts)
             for name, part in zip(self._names(), [parts] if self.is_tensor else parts, strict=True):
@@ -126,7 +127,8 @@ def _value(module: Any, name: str) -> Tensor:
 
 
 def _parametrized_class(kind: Any) -> type:
-    """A class of modules, some of whose attributes are computed."""
+    """Return a subclass of `kind`, for a module with parametrized tensors, to which properties for
+    these are added."""
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
         if is_parametrized(self, name):
@@ -141,15 +143,19 @@ def _parametrized_class(kind: Any) -> type:
 def register_parametrization(
     module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
 ) -> Module:
-    """Have `module.tensor_name` be `parametrization` of the parameter or buffer that it was.
+    """Replace a parameter or buffer of a module by a function of it, computed at each use.
 
-    The tensor moves to `module.parametrizations[tensor_name].original`. A `right_inverse` of the
-    parametrization, if it has one, says from which tensor, or tensors, to begin; further
-    parametrizations of the tensor are applied after those that it has.
+    The tensor moves to `module.parametrizations[tensor_name].original`. If `parametrization` has a
+    method `right_inverse`, what it returns for the tensor is stored there instead. Parametrizations
+    of a tensor that has some already are applied after these.
+
+    Args:
+        parametrization: a module whose `forward` computes the tensor from the stored one.
+        unsafe: let the result have another shape or dtype than the tensor.
 
     Raises:
-        ArgumentError: no parameter or buffer of this name, or the result has another shape or dtype
-            (unless `unsafe`).
+        ArgumentError: there is no parameter or buffer of this name, or the result has another shape
+            or dtype.
     """
     if is_parametrized(module, tensor_name):
         functions = _parametrizations(module)[tensor_name]
@@ -179,7 +185,7 @@ def register_parametrization(
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
-    """Whether a module, or one of its tensors, has parametrizations."""
+    """Return whether a module, or one tensor of it, is parametrized."""
     found = vars(module).get("parametrizations")
     if not isinstance(found, ModuleDict):
         return False
@@ -194,8 +200,14 @@ def _parametrizations(module: Any) -> Any:
 def remove_parametrizations(
     module: Module, tensor_name: str, leave_parametrized: bool = True
 ) -> Module:
-    """Make a tensor a parameter or buffer again: of its present value, or (`leave_parametrized`
-    False) of the original one."""
+    """Make a parametrized tensor a plain parameter or buffer again.
+
+    Args:
+        leave_parametrized: keep its present value; False restores the original tensor.
+
+    Raises:
+        ArgumentError: the tensor is not parametrized, or has several originals to restore.
+    """
     if not is_parametrized(module, tensor_name):
         expected = f"a module whose {tensor_name!r} has parametrizations"
         raise ArgumentError(sentence("remove_parametrizations", expected, type(module).__name__))
@@ -209,7 +221,7 @@ def remove_parametrizations(
     trained = functions._registry[functions._names()[0]] == PARAMETER
     with no_grad():
         value = functions() if leave_parametrized else functions.original
-    if functions.is_tensor and trained:  # the same object, for an optimiser's sake
+    if functions.is_tensor and trained:  # the same object, which an optimiser may hold
         original = functions.original
         original.data = value.detach()
         value = original
@@ -228,7 +240,7 @@ def remove_parametrizations(
 
 
 def type_before_parametrizations(module: Module) -> type:
-    """The class that a module had."""
+    """Return the class of a module without parametrizations, or that it had before them."""
     kind: Any = type(module)
     return kind._before if is_parametrized(module) else kind
 

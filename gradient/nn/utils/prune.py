@@ -1,13 +1,12 @@
-"""Pruning: a parameter is multiplied by a mask of zeros and ones before each call, with PyTorch's
-names.
+"""Pruning: a parameter is multiplied by a mask of zeros and ones before each call.
 
 >>> from gradient.nn.utils import prune
 >>> prune.l1_unstructured(layer, "weight", amount=0.3)   # the 30 % that are smallest
 >>> prune.remove(layer, "weight")                        # the zeros are now in the parameter
 
-Until `remove`, the parameter is `weight_orig`, which the optimiser changes, and the mask the buffer
-`weight_mask`; `weight` is their product. A parameter that is pruned again keeps its zeros, and the
-amount is one of what is left.
+Until `remove`, the parameter is `weight_orig`, which the optimiser changes, and the mask is the
+buffer `weight_mask`; `weight` is their product. A parameter that is pruned again keeps its zeros;
+the amount then refers to the elements that are left.
 """
 
 from __future__ import annotations
@@ -18,11 +17,10 @@ from typing import Any, ClassVar
 from gradient.autograd import no_grad
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.nn.module import Module
-from gradient.nn.utils.weight_norm import find as find_hook
-from gradient.nn.utils.weight_norm import remove as remove_hook
+from gradient.nn.utils.weight_hooks import find_hook, remove_hook
 from gradient.random import rand
 from gradient.tensor import Tensor
-from gradient.tensor.creation import ones_like
+from gradient.tensor.creation_like import ones_like
 from gradient.tensor.joining import cat
 
 __all__ = [
@@ -47,29 +45,30 @@ __all__ = [
 
 
 class BasePruningMethod:
-    """What makes a mask; a subclass has `compute_mask`.
+    """A pruning method; a subclass implements `compute_mask`. It is also the pre-hook that applies
+    the mask.
 
     Attributes:
-        PRUNING_TYPE: what of a tensor that is pruned already the method looks at: "unstructured",
-            the elements that are left, "structured", the slices along its `dim` of which something
-            is left, "global", all.
-        name: which parameter of a module it masks, once it is applied to one.
+        PRUNING_TYPE: the part of an already pruned tensor that the method is applied to:
+            "unstructured": the elements that are left; "structured": the slices along its `dim`
+            with an element left; "global": the whole tensor.
+        name: the name of the parameter that it masks.
     """
 
     PRUNING_TYPE: ClassVar[str] = "unstructured"
     name: str = ""
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        """Return the mask: zeros where `default_mask` has them, and some more.
+        """Return the new mask: the zeros of `default_mask`, and further ones.
 
         Args:
-            t: how important each element is, of the parameter's shape; usually itself.
+            t: the importance of each element, of the parameter's shape; by default the parameter.
             default_mask: the mask so far.
         """
         raise NotImplementedError(f"{type(self).__name__} has no compute_mask")
 
     def __call__(self, module: Module, inputs: Any) -> None:
-        """Set the parameter before the module is called."""
+        """Set `module.weight` to the masked parameter: called before each call of the module."""
         setattr(module, self.name, self.apply_mask(module))
 
     def apply_mask(self, module: Module) -> Tensor:
@@ -80,7 +79,12 @@ class BasePruningMethod:
     def prune(
         self, t: Tensor, default_mask: Tensor | None = None, importance_scores: Tensor | None = None
     ) -> Tensor:
-        """Return a tensor with zeros where the method puts them."""
+        """Return a pruned copy of a tensor.
+
+        Args:
+            default_mask: a mask of earlier zeros; default: none.
+            importance_scores: numbers to compare instead of the tensor's elements, of its shape.
+        """
         scores = _scores("prune", importance_scores, t)
         return t * self.compute_mask(scores, ones_like(t) if default_mask is None else default_mask)
 
@@ -93,10 +97,11 @@ class BasePruningMethod:
         importance_scores: Tensor | None = None,
         **kwargs: Any,
     ) -> BasePruningMethod:
-        """Prune a module's parameter by this method, after those that it was pruned by before.
+        """Prune a parameter of a module by this method; earlier pruning of it is kept.
 
         Args:
-            args, kwargs: what the method is made with.
+            importance_scores: numbers to compare instead of the parameter's elements, of its shape.
+            args, kwargs: arguments of the method's constructor.
         """
         method: BasePruningMethod = cls(*args, **kwargs)
         method.name = name
@@ -121,12 +126,12 @@ class BasePruningMethod:
         return method
 
     def remove(self, module: Module) -> None:
-        """Put the zeros into the parameter, which is a parameter by its own name again."""
+        """See the function `remove`."""
         remove(module, self.name)
 
 
 class PruningContainer(BasePruningMethod):
-    """Several methods, one after the other, for a parameter that is pruned repeatedly."""
+    """The methods by which one parameter was pruned, in order."""
 
     def __init__(self, *args: BasePruningMethod) -> None:
         self.methods: list[BasePruningMethod] = []
@@ -134,7 +139,7 @@ class PruningContainer(BasePruningMethod):
             self.add_pruning_method(method)
 
     def add_pruning_method(self, method: BasePruningMethod) -> None:
-        """Append a method for the same parameter."""
+        """Append a method, which must be for the same parameter."""
         if not isinstance(method, BasePruningMethod):
             expected, got = "a BasePruningMethod", type(method).__name__
             raise TypeMismatch(sentence("add_pruning_method", expected, got))
@@ -151,7 +156,8 @@ class PruningContainer(BasePruningMethod):
         return self.methods[at]
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        """Return the mask by the last method, of what its type says that is left."""
+        """Return `default_mask` with further zeros by the last method, applied to the part of `t`
+        that its PRUNING_TYPE names."""
         method, mask = self.methods[-1], default_mask.clone()
         if method.PRUNING_TYPE == "unstructured":
             left = mask == 1
@@ -171,14 +177,14 @@ class PruningContainer(BasePruningMethod):
 
 
 class Identity(BasePruningMethod):
-    """Prunes nothing: the parameter gets a mask of ones."""
+    """Prunes nothing: the mask is all ones."""
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         return default_mask
 
 
 class CustomFromMask(BasePruningMethod):
-    """By a mask that is given, of the parameter's shape."""
+    """Prunes by a given mask of the parameter's shape."""
 
     PRUNING_TYPE = "global"
 
@@ -193,11 +199,12 @@ class CustomFromMask(BasePruningMethod):
 
 
 class _ByAmount(BasePruningMethod):
-    """Of an amount: a share of the elements or slices from 0 to 1 (a float), or a number (an int).
+    """Base of methods that prune an amount of elements or slices: a fraction (a float from 0 to 1)
+    or a number (an int).
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is negative, or a share above 1.
+        TypeMismatch (TypeError): the amount is not a number.
+        ArgumentError (ValueError): the amount is negative, or a fraction above 1.
     """
 
     def __init__(self, amount: float) -> None:
@@ -211,7 +218,7 @@ class _ByAmount(BasePruningMethod):
         self.amount: float = amount
 
     def count(self, size: int) -> int:
-        """Return how many of so many to prune."""
+        """Return how many of `size` elements or slices to prune."""
         if not isinstance(self.amount, int):
             return round(self.amount * size)
         if self.amount > size:
@@ -222,7 +229,7 @@ class _ByAmount(BasePruningMethod):
 
 class _Unstructured(_ByAmount):
     def keys(self, t: Tensor) -> Tensor:
-        """Return numbers, of which the smallest say what to prune."""
+        """Return a number for each element; the elements with the smallest are pruned."""
         raise NotImplementedError
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
@@ -233,21 +240,21 @@ class _Unstructured(_ByAmount):
 
 
 class RandomUnstructured(_Unstructured):
-    """Elements by chance, of the default generator."""
+    """Prunes random elements, drawn from the default generator."""
 
     def keys(self, t: Tensor) -> Tensor:
         return rand(t.shape, device=t.device)
 
 
 class L1Unstructured(_Unstructured):
-    """The elements of least absolute value."""
+    """Prunes the elements with the smallest absolute values."""
 
     def keys(self, t: Tensor) -> Tensor:
         return t.abs()
 
 
 class _Structured(_ByAmount):
-    """Of slices along `dim`."""
+    """Base of methods that prune slices along `dim`."""
 
     PRUNING_TYPE = "structured"
 
@@ -256,7 +263,7 @@ class _Structured(_ByAmount):
         self.dim = dim
 
     def keys(self, t: Tensor, dim: int) -> Tensor:
-        """Return a number for each slice, of which the smallest say what to prune."""
+        """Return a number for each slice; the slices with the smallest are pruned."""
         raise NotImplementedError
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
@@ -276,17 +283,17 @@ class _Structured(_ByAmount):
 
 
 class RandomStructured(_Structured):
-    """Slices by chance, of the default generator."""
+    """Prunes random slices, drawn from the default generator."""
 
     def keys(self, t: Tensor, dim: int) -> Tensor:
         return rand(t.shape[dim], device=t.device)
 
 
 class LnStructured(_Structured):
-    """The slices of least norm.
+    """Prunes the slices with the smallest norms.
 
     Args:
-        n: of which norm: a number, inf, "fro" or "nuc", as of `Tensor.norm`.
+        n: the order of the norm, as in `Tensor.norm`: a number, inf, "fro" or "nuc".
     """
 
     def __init__(self, amount: float, n: float | str, dim: int = -1) -> None:
@@ -301,16 +308,16 @@ class LnStructured(_Structured):
 
 
 def identity(module: Module, name: str) -> Module:
-    """Give a parameter a mask of ones."""
+    """Give a parameter a mask of ones, which prunes nothing."""
     Identity.apply(module, name)
     return module
 
 
 def random_unstructured(module: Module, name: str, amount: float) -> Module:
-    """Prune elements of a parameter by chance.
+    """Prune random elements of a parameter.
 
     Args:
-        amount: a share (a float from 0 to 1) or a number (an int) of what is left.
+        amount: a fraction (a float from 0 to 1) or a number (an int) of the elements left.
     """
     RandomUnstructured.apply(module, name, amount)
     return module
@@ -319,17 +326,18 @@ def random_unstructured(module: Module, name: str, amount: float) -> Module:
 def l1_unstructured(
     module: Module, name: str, amount: float, importance_scores: Tensor | None = None
 ) -> Module:
-    """Prune the elements of least absolute value; amount as of `random_unstructured`.
+    """Prune the elements of a parameter with the smallest absolute values.
 
     Args:
-        importance_scores: numbers to compare in place of the parameter's own, of its shape.
+        amount: as for `random_unstructured`.
+        importance_scores: numbers to compare instead of the parameter's elements, of its shape.
     """
     L1Unstructured.apply(module, name, amount, importance_scores=importance_scores)
     return module
 
 
 def random_structured(module: Module, name: str, amount: float, dim: int) -> Module:
-    """Prune slices along `dim` by chance; amount as of `random_unstructured`, of slices."""
+    """Prune random slices along `dim`; `amount` is a fraction or a number of these."""
     RandomStructured.apply(module, name, amount, dim)
     return module
 
@@ -342,13 +350,14 @@ def ln_structured(
     dim: int,
     importance_scores: Tensor | None = None,
 ) -> Module:
-    """Prune the slices along `dim` whose norm of order n is least; see `l1_unstructured`."""
+    """Prune the slices along `dim` with the smallest norms of order `n`; other arguments as for
+    `random_structured` and `l1_unstructured`."""
     LnStructured.apply(module, name, amount, n, dim, importance_scores=importance_scores)
     return module
 
 
 def custom_from_mask(module: Module, name: str, mask: Tensor) -> Module:
-    """Prune a parameter where a mask of its shape is 0."""
+    """Prune a parameter where `mask`, of its shape, is 0."""
     CustomFromMask.apply(module, name, mask)
     return module
 
@@ -359,12 +368,16 @@ def global_unstructured(
     importance_scores: Mapping[tuple[Module, str], Tensor] | None = None,
     **kwargs: Any,
 ) -> None:
-    """Prune parameters of several modules as if they were one vector.
+    """Prune parameters of several modules together, as one vector.
 
     Args:
-        parameters: each a module and the name of a parameter.
-        pruning_method: an unstructured one, such as `L1Unstructured`, made with `kwargs`.
-        importance_scores: by (module, name), numbers to compare in place of the parameter's.
+        parameters: pairs of a module and the name of a parameter.
+        pruning_method: the class of an unstructured method, such as `L1Unstructured`.
+        importance_scores: {(module, name): numbers to compare instead of the parameter's elements}.
+        kwargs: arguments of the method's constructor.
+
+    Raises:
+        TypeMismatch (TypeError): the method is not unstructured.
     """
     if not isinstance(parameters, Iterable):
         got = type(parameters).__name__
@@ -390,10 +403,10 @@ def global_unstructured(
 
 
 def remove(module: Module, name: str) -> Module:
-    """Put a parameter's zeros into it, which is then no longer masked.
+    """Make the pruning of a parameter permanent: set it to the masked values, and remove the mask.
 
     Raises:
-        ValueError: it is not pruned.
+        ArgumentError (ValueError): the parameter is not pruned.
     """
     entry = _applied(module, name)
     if entry is None:
@@ -410,7 +423,7 @@ def remove(module: Module, name: str) -> Module:
 
 
 def is_pruned(module: Module) -> bool:
-    """Return whether a parameter of the module, or of one in it, is pruned."""
+    """Return whether a parameter of the module or of a submodule is pruned."""
     return any(
         isinstance(entry.function, BasePruningMethod)
         for each in module.modules()

@@ -44,7 +44,7 @@ class _Composite(LRScheduler):
         return check_optimizer(self, optimizer)
 
     def _update_lr(self, epoch: int | None = None) -> None:
-        # Only a SequentialLR calls this, when the turn comes to a composite: start it.
+        # Called by a SequentialLR whose next schedule is this one: start it.
         _restore_initial(self.optimizer)
         self._initial_step()
 
@@ -100,7 +100,7 @@ class SequentialLR(_Composite):
         first._initial_step()
         self._last_lr = first.get_last_lr()
 
-    # PyTorch's, too: its schedules know their epochs, and none is given.
+    # As in PyTorch, it takes no epoch: each schedule counts its own.
     def step(self) -> None:  # type: ignore[override]
         """Go to the next epoch, of the active schedule."""
         self.last_epoch += 1
@@ -133,7 +133,7 @@ class ChainedScheduler(_Composite):
             scheduler._initial_step()
         self._last_lr = current_lrs(self.optimizer)
 
-    # PyTorch's, too: its schedules know their epochs, and none is given.
+    # As in PyTorch, it takes no epoch: each schedule counts its own.
     def step(self) -> None:  # type: ignore[override]
         """Step all schedules."""
         for scheduler in self._schedulers:

@@ -69,7 +69,7 @@ class MultiStepLR(FactorLR):
         return self.gamma ** sum(n for start, n in self.milestones.items() if start <= epoch)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        given = state_dict["milestones"]  # from JSON, perhaps, whose keys are text
+        given = state_dict["milestones"]  # JSON, if the state comes from it, has text as keys
         counts = {int(start): n for start, n in given.items()} if hasattr(given, "items") else given
         super().load_state_dict({**state_dict, "milestones": Counter(counts)})
 

@@ -87,7 +87,7 @@ class ReduceLROnPlateau(LRScheduler):
         """Whether the cooldown after a reduction is active."""
         return self.cooldown_counter > 0
 
-    # PyTorch's, too: unlike other schedules' steps this one needs a metric.
+    # As in PyTorch, this step needs a metric, unlike those of other schedules.
     def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override]
         """Take the metric of this epoch, and reduce the rates after too many bad epochs.
 
@@ -129,8 +129,7 @@ class ReduceLROnPlateau(LRScheduler):
             if self.default_min_lr is None:
                 raise ArgumentError(
                     f"ReduceLROnPlateau: min_lr was given for {len(self.min_lrs)} parameter "
-                    "groups, but the "
-                    f"optimizer has {len(groups)} now: set scheduler.min_lrs"
+                    f"groups, but the optimizer has {len(groups)} now: set scheduler.min_lrs"
                 )
             self.min_lrs = [self.default_min_lr] * len(groups)
         for group, lr, least in zip(groups, current_lrs(self.optimizer), self.min_lrs, strict=True):

@@ -43,10 +43,9 @@ class LRScheduler:
                 group.setdefault("initial_lr", _number(group["lr"]))
             elif "initial_lr" not in group:
                 raise KeyError(
-                    f"{type(self).__name__}: param_groups[{i}] has no 'initial_lr', which "
-                    "resuming with "
-                    f"last_epoch={last_epoch} needs: load the optimizer's state first, or leave "
-                    "last_epoch at -1"
+                    f"{type(self).__name__}: param_groups[{i}] has no 'initial_lr', which resuming "
+                    f"with last_epoch={last_epoch} needs: load the optimizer's state first, or "
+                    "leave last_epoch at -1"
                 )
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
@@ -80,8 +79,7 @@ class LRScheduler:
         if self._step_count == 1 and not self.optimizer._opt_called:
             warnings.warn(
                 f"{type(self).__name__}.step() was called before optimizer.step(), so the first "
-                "learning rate of the "
-                "schedule is never used: call optimizer.step() first",
+                "learning rate of the schedule is never used: call optimizer.step() first",
                 stacklevel=2,
             )
         if epoch is not None:
@@ -101,17 +99,16 @@ class LRScheduler:
                 rates = self.get_lr()
             else:
                 self.last_epoch = epoch
-                # A jump needs rates that follow from the epoch alone; else this steps from the
-                # present.
+                # A jump to an epoch needs a formula for the epoch alone; without one, this steps
+                # from the present rates.
                 rates = getattr(self, "_get_closed_form_lr", self.get_lr)()
         finally:
             self._get_lr_called_within_step = False
         groups = self.optimizer.param_groups
         if len(rates) != len(groups):
             raise ArgumentError(
-                f"{type(self).__name__}: made for {len(rates)} parameter groups, but the "
-                f"optimizer has {len(groups)} "
-                "now: make the scheduler after adding groups"
+                f"{type(self).__name__}: made for {len(rates)} parameter groups, but the optimizer "
+                f"has {len(groups)} now: make the scheduler after adding groups"
             )
         for group, lr in zip(groups, rates, strict=True):
             set_lr(group, lr)
@@ -157,8 +154,8 @@ class FactorLR(LRScheduler):
         before = self.factor_at(epoch - 1) if epoch > 0 else 1.0
         now = self.factor_at(epoch)
         if now == before:
-            return rates  # the very same number, not one that was divided and multiplied
-        if before == 0:  # the present rate tells nothing of the initial one
+            return rates  # exactly, without rounding by a multiplication
+        if before == 0:  # the initial rate cannot be computed from the present one
             groups = self.optimizer.param_groups
             return [
                 lr + (group.get("initial_lr", lr) - self.floor) * now

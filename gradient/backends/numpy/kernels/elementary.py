@@ -12,6 +12,7 @@ import numpy as np
 from gradient.backends.numpy.kernels import arctangents, arithmetic
 from gradient.backends.numpy.kernels import trigonometry as waves
 from gradient.backends.numpy.kernels.arithmetic import choose, with_sign
+from gradient.backends.numpy.kernels.blocks import BLOCK, block_of, repeated
 from gradient.backends.numpy.kernels.compilation import inlined, strict_kernel
 from gradient.backends.numpy.kernels.functions import LOG2_E8, exp
 from gradient.backends.numpy.kernels.half_precision import get, put, real
@@ -28,9 +29,7 @@ _arcsine, _arccosine = arctangents.arcsine, arctangents.arccosine
 I8 = np.int64
 LOG10_E8, LOG_2 = 0.4342944819032518, 0.6931471805599453
 SMALL = 1e-4
-"""Numbers of which, rounded to float32, two or three terms of a series are enough."""
-BLOCK = 512
-"""Elements that are looked at together."""
+"""Below it, two or three terms of a Taylor series give float32's precision."""
 
 
 @strict_kernel
@@ -119,8 +118,9 @@ def smaller(start, stop, a, b, y):
 
 @inlined
 def _waves(start, stop, x, y, quick, full):
-    """In float64. Larger numbers are computed by the C library, and a block with one without
-    vectors: a number's bits do not depend on those around it."""
+    """Compute a function in float64: by the polynomial `quick`, or by `full`, the C library's, for
+    numbers too large for it. A block that has such numbers is computed without vector instructions,
+    with the same bits for all others."""
     for first in range(start, stop, BLOCK):
         a, b = x[first : min(first + BLOCK, stop)], y[first : min(first + BLOCK, stop)]
         others = 0
@@ -150,7 +150,7 @@ def tan(start, stop, x, y):
     _waves(start, stop, x, y, _tangent, np.tan)
 
 
-# Of float32 and 16-bit floats, in float64: rounded once.
+# The following take float32 and 16-bit floats, and compute in float64, so that they round once.
 
 
 @strict_kernel
@@ -169,7 +169,7 @@ def log10(start, stop, x, y):
 
 @strict_kernel
 def log1p(start, stop, x, y):
-    """Of small numbers by three terms of the series: their sum with 1 has lost digits."""
+    """Small numbers by three terms of the Taylor series, as 1 + x would lose their digits."""
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         u = F8(get(x, i))
@@ -269,12 +269,10 @@ def arctan2(start, stop, a, b, y):
 @strict_kernel
 def power(start, stop, a, b, y):
     """a and b are of one size, or one of them is a number, of size 1."""
-    every_a, every_b = np.full(BLOCK, a[0]), np.full(BLOCK, b[0])
+    all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u = a[first:last] if a.size > 1 else every_a[: last - first]
-        v = b[first:last] if b.size > 1 else every_b[: last - first]
-        z = y[first:last]
+        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
         for i in range(z.size):
             put(z, i, real(z, _power(F8(get(u, i)), F8(get(v, i)))))
 
@@ -302,10 +300,11 @@ def copysign(start, stop, a, b, y):
 
 @strict_kernel
 def nextafter(start, stop, a, b, y, a_bits, b_bits, y_bits):
-    """By the bits of the arrays: integers, of which the next is the next number from 0 on."""
+    """Works on the bits, as integers: adding 1 to those of a float gives the next one from 0 on."""
     a, b, a_bits, b_bits = a[start:stop], b[start:stop], a_bits[start:stop], b_bits[start:stop]
     y_bits, zero = y_bits[start:stop], a.dtype.type(0)
-    below = I8(-(2**31) + 1 if a.itemsize == 4 else -(2**63) + 1)  # those of the least number < 0
+    # The bits of the negative float next to 0.
+    below = I8(-(2**31) + 1 if a.itemsize == 4 else -(2**63) + 1)
     for i in range(a.size):
         u, v = a[i], b[i]
         moved = I8(a_bits[i]) + choose((v > u) == (u > zero), I8(1), I8(-1))

@@ -19,19 +19,17 @@ from gradient.backends.numpy.kernels.arithmetic import (
     truncated,
     with_sign,
 )
+from gradient.backends.numpy.kernels.blocks import BLOCK, block_of, repeated
 from gradient.backends.numpy.kernels.compilation import inlined, of_numbers, strict_kernel
 from gradient.backends.numpy.kernels.half_precision import get, put, real
 
-BLOCK = 512
-"""Elements that are tried together."""
-
 F8, I8 = np.float64, np.int64
 EXACT = 1 << 52
-"""Integers below it have quotients that float64 rounds to the right side of the next integer."""
+"""For integers below it, a quotient rounded to float64 has the right integer part."""
 
 FMOD, REMAINDER, FLOOR_DIVIDE = 0, 1, 2
 
-# Numbers have the type of a, as Python's would widen float32: `zero`, `one` and so on.
+# Constants such as `zero` and `one` have the dtype of a: Python's floats would widen float32.
 
 
 @of_numbers
@@ -46,8 +44,8 @@ def _rest(a, b, zero, most):
 
 @of_numbers
 def _result(rest, a, b, zero, one, what):
-    """Of `what`, from the remainder with the sign of a: by the steps of Python's % and //, but that
-    a zero keeps the sign of a."""
+    """Return what `what` asks for, given the remainder with the sign of a. The steps are those of
+    Python's % and //, except that a zero keeps the sign of a."""
     is_other = (rest != zero) & ((rest < zero) != (b < zero))
     if what == FMOD:
         return rest
@@ -65,12 +63,10 @@ def _result(rest, a, b, zero, one, what):
 def _divide(start, stop, a, b, y, what):
     zero, one = real(a, 0), real(a, 1)
     most = real(a, 2.0**52 if a.itemsize == 8 else 2.0**23)
-    every_a, every_b = np.full(BLOCK, a[0]), np.full(BLOCK, b[0])
+    all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u = a[first:last] if a.size > 1 else every_a[: last - first]
-        v = b[first:last] if b.size > 1 else every_b[: last - first]
-        z = y[first:last]
+        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
         apart = (z.ctypes.data != u.ctypes.data) & (z.ctypes.data != v.ctypes.data)
         inexact = 0
         if apart:
@@ -102,17 +98,15 @@ def floor_divide(start, stop, a, b, y):
 
 @of_numbers
 def _floor_quotient(a, b):
-    return 0 if b == 0 else -a if b == -1 else a // b  # the least integer over -1 would be a trap
+    return 0 if b == 0 else -a if b == -1 else a // b  # dividing the least integer by -1 would trap
 
 
 @inlined
 def _divide_integers(start, stop, a, b, y, what):
-    every_a, every_b = np.full(BLOCK, a[0]), np.full(BLOCK, b[0])
+    all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u = a[first:last] if a.size > 1 else every_a[: last - first]
-        v = b[first:last] if b.size > 1 else every_b[: last - first]
-        z = y[first:last]
+        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
         bits = 0
         if a.itemsize == 8:
             for i in range(z.size):
