@@ -471,6 +471,7 @@ def test_the_weights_of_recurrent_layers_by_layer_and_direction():
     named = dict(zip(lstm._flat_weights_names, lstm._flat_weights, strict=True))
     assert all(weight is getattr(lstm, name) for name, weight in named.items())
     assert lstm.all_weights[1][4] is lstm.weight_hr_l0_reverse
+    assert lstm.flatten_parameters() is None  # for scripts that call it
     assert gradient.nn.GRU(2, 3, bias=False)._flat_weights_names == ["weight_ih_l0", "weight_hh_l0"]
 
 
