@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable
 from importlib.machinery import PathFinder
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 from gradient._exports import load
 
 COMPAT = "gradient.compat"
+C = TypeVar("C")
 
 METHODS = (
     "apply_", "conj_physical_", "const_data_ptr", "dense_dim", "dim_order", "fix_", "geqrf",
@@ -70,6 +71,39 @@ class Method:
             return self
         hint = load(f"{COMPAT}.hints").TENSOR_HINTS[self.name]
         raise AttributeError(f"'Tensor' object has no attribute {self.name!r}; {hint}")
+
+
+class Hint:
+    """A name that other libraries' classes have: AttributeError with what to use, so that `hasattr`
+    says no."""
+
+    __slots__ = ("hint", "name")
+
+    def __init__(self, name: str, hint: str) -> None:
+        self.name, self.hint = name, hint
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}{self}")
+
+    def __str__(self) -> str:
+        return f": {self.hint}"
+
+
+def hints(**names: str) -> Callable[[type[C]], type[C]]:
+    """Decorate a class with the names that it has not, and what to use in place of each."""
+
+    def decorate(cls: type[C]) -> type[C]:
+        for name, hint in names.items():
+            setattr(cls, name, Hint(name, hint))
+        return cls
+
+    return decorate
+
+
+def hint_of(cls: type, name: str) -> str:
+    """Return the end of the message of a class's own `__getattr__`, which is asked after a Hint."""
+    found = (vars(base).get(name) for base in cls.__mro__)
+    return next((str(hint) for hint in found if isinstance(hint, Hint)), "")
 
 
 class Finder:

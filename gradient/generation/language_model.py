@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from gradient import absent
 from gradient.checkpoints.generation_config import write_generation_config
 from gradient.checkpoints.loading import save_model
 from gradient.errors import ArgumentError
@@ -42,6 +43,20 @@ class ChatOptions(ConversationOptions, Options, total=False):
     """The options of `chat`."""
 
 
+MODULE = "the nn.Module is lm.model: use lm.model."
+
+
+@absent.hints(
+    **{
+        name: MODULE + name
+        for name in ("to", "eval", "train", "parameters", "named_parameters", "state_dict",
+                     "load_state_dict", "forward", "half", "cuda", "device", "dtype")
+    },
+    from_pretrained="use gradient.hub.load(source)",
+    save_pretrained="use lm.save(folder)",
+    push_to_hub="lm.save writes a folder, which `hf upload` uploads",
+    quantize='use gradient.hub.load(source, quantize="q8_0")',
+)  # fmt: skip
 class LanguageModel:
     """A language model with its tokenizer; `gradient.hub.load` makes one.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
+from gradient import absent
 from gradient.autograd.foreign import Operand
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.parameter import Buffer, Parameter
@@ -69,7 +70,8 @@ class Members:
             """What is no attribute; a class that overrides it asks here by `super()`."""
             if name in self.__dict__:
                 return self.__dict__[name]
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            hint = absent.hint_of(type(self), name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
         def __init_subclass__(cls, **options: Any) -> None:
             """A class's own `__getattr__` is asked for members, too: in PyTorch they are no plain
