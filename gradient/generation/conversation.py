@@ -33,13 +33,44 @@ def check_messages(messages: Sequence[Message]) -> None:
                 f'messages[{number}]: expected a dict with "role" and "content", got {message!r}'
             )
         # An assistant message that only calls tools has no content; a user message must have some.
-        if message["role"] in ("user", "system") and not isinstance(
-            message.get("content"), str | list
-        ):
+        content = message.get("content")
+        optional = message["role"] not in ("user", "system")
+        if not isinstance(content, str | list) and not (optional and content is None):
             raise ArgumentError(
                 f"messages[{number}]: expected a text, or a list of parts, as the content of role "
-                f"{message['role']}, got {message.get('content')!r:.80}"
+                f"{message['role']}, got {content!r:.80}"
             )
+
+
+def with_texts(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with lists of parts, `[{"type": "text", "text": "hi"}]`, as texts.
+
+    Templates of language models show a text; of a list, many show Python's notation. Several parts
+    are joined by line breaks, as other servers do (vLLM, llama.cpp).
+
+    Raises:
+        ArgumentError: a part that is no text, such as an image.
+    """
+    return [
+        {**message, "content": _joined(message["content"], number)}
+        if isinstance(message.get("content"), list)
+        else message
+        for number, message in enumerate(messages)
+    ]
+
+
+def _joined(parts: Sequence[Any], number: int) -> str:
+    texts = []
+    for at, part in enumerate(parts):
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise ArgumentError(
+                f"messages[{number}]: language models read texts only; expected parts such as "
+                f'{{"type": "text", "text": "hi"}}, got a part {at} of type {kind!r}'
+            )
+        texts.append(text)
+    return "\n".join(texts)
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
@@ -52,18 +83,7 @@ def with_system(messages: Sequence[Message], system: str | None) -> list[Message
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """Return a conversation as plain text that ends where the assistant speaks.
-
-    Raises:
-        ArgumentError: the content of a message is no text (a list of parts, say).
-    """
-    for number, message in enumerate(messages):
-        content = message.get("content")
-        if content is not None and not isinstance(content, str):
-            raise ArgumentError(
-                f"messages[{number}]: without a chat template the content must be a text, got "
-                f"{content!r:.80}"
-            )
+    """Return a conversation as plain text that ends where the assistant speaks."""
     turns = [
         f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in messages
     ]

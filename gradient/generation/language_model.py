@@ -18,6 +18,7 @@ from gradient.generation.conversation import (
     transcript,
     trimmed,
     with_system,
+    with_texts,
 )
 from gradient.generation.generate import TextStream, generate, stream
 from gradient.generation.options import Options, SamplingOptions, StreamOptions
@@ -282,7 +283,7 @@ class LanguageModel:
         """Return the tokens of the prompt, and whether they end inside the thinking."""
         check_messages(messages)
         tokenizer = self.tokenizer
-        messages = [{k: v for k, v in message.items() if k != "keep"} for message in messages]
+        messages = [{k: v for k, v in each.items() if k != "keep"} for each in with_texts(messages)]
         if not self.has_chat_template:
             if tools or documents:
                 raise ArgumentError(

@@ -609,10 +609,36 @@ def test_several_answers_are_split_from_their_thoughts():
     assert [(each.text, each.thinking) for each in found] == [("yes", "hm")] * 2
 
 
-def test_a_transcript_needs_texts(tokenizer):
-    parts = [{"type": "text", "text": "hi"}]
-    with pytest.raises(ArgumentError, match=r"messages\[0\]: without a chat template"):
-        LanguageModel(Scripted("x"), tokenizer).chat([{"role": "user", "content": parts}])
+PARTS = [{"type": "text", "text": "hi"}, {"type": "text", "text": "you"}]
+
+
+@pytest.mark.parametrize("template", [None, TEMPLATE])
+def test_parts_of_text_are_shown_as_text(tokenizer, template):
+    """Not in Python's notation."""
+    chatty = byte_tokenizer()
+    chatty.chat_template = template
+    prompt = "<user>hi\nyou<assistant>" if template else "User: hi\nyou\nAssistant:"
+    lm = LanguageModel(Scripted(prompt + "yes"), chatty)
+    assert str(lm.chat([{"role": "user", "content": PARTS}], max_new_tokens=3)) == "yes"
+    text = [{"role": "user", "content": "hi\nyou"}]
+    assert lm.trim_messages(text) == text
+
+
+@pytest.mark.parametrize("part", [{"type": "image_url", "image_url": "x.png"}, 5, None, {}])
+def test_parts_that_are_no_text_are_refused(tokenizer, part):
+    lm = LanguageModel(Scripted("x"), tokenizer)
+    with pytest.raises(
+        ArgumentError, match=r"messages\[0\]: language models read texts only.*1 of"
+    ):
+        lm.chat([{"role": "user", "content": [*PARTS[:1], part]}])
+
+
+def test_the_content_of_an_answer_is_a_text_or_nothing(tokenizer):
+    lm = LanguageModel(Scripted("x"), tokenizer)
+    with pytest.raises(
+        ArgumentError, match=r"messages\[0\]: expected a text.*role assistant, got 5"
+    ):
+        lm.chat([{"role": "assistant", "content": 5}, {"role": "user", "content": "hi"}])
 
 
 @pytest.mark.parametrize(
