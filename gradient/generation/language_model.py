@@ -27,6 +27,7 @@ from gradient.generation.result import Generation
 from gradient.generation.sampling import recommended
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
+from gradient.source_lines import warn_user
 from gradient.text.chat_template import ChatTemplateError
 from gradient.text.thinking import ends_in_open_thought, split_thinking
 
@@ -294,6 +295,10 @@ class LanguageModel:
         if enable_thinking is not None:
             variables["enable_thinking"] = enable_thinking
         text = self._chat_text(messages, system, tools=tools, documents=documents, **variables)
+        for name, given in (("tools", tools), ("documents", documents)):
+            others = {"tools": tools, "documents": documents, name: None} | variables
+            if given and text == self._chat_text(messages, system, **others):
+                warn_user(f"chat: the model's chat template does not show it the {name}")
         prompt = tokenizer.encode(text, add_special_tokens=False)
         if not prompt:
             raise ArgumentError("chat: the chat template shows nothing of this conversation")

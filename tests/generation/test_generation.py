@@ -633,6 +633,21 @@ def test_parts_that_are_no_text_are_refused(tokenizer, part):
         lm.chat([{"role": "user", "content": [*PARTS[:1], part]}])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("tools", [{"name": "add"}]), ("documents", [{"text": "x"}])]
+)
+def test_tools_that_the_template_does_not_show_are_told_of(name, value):
+    chatty = byte_tokenizer()
+    chatty.chat_template = TEMPLATE
+    lm = LanguageModel(Scripted("<user>hi<assistant>yes"), chatty)
+    hi = [{"role": "user", "content": "hi"}]
+    with pytest.warns(UserWarning, match=f"chat template does not show it the {name}"):
+        assert str(lm.chat(hi, max_new_tokens=3, **{name: value})) == "yes"
+    chatty.chat_template = TEMPLATE + "{% if " + name + " %}+{% endif %}"
+    lm = LanguageModel(Scripted("<user>hi<assistant>+yes"), chatty)
+    assert str(lm.chat(hi, max_new_tokens=3, **{name: value})) == "yes"
+
+
 def test_the_content_of_an_answer_is_a_text_or_nothing(tokenizer):
     lm = LanguageModel(Scripted("x"), tokenizer)
     with pytest.raises(
