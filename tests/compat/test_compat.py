@@ -230,7 +230,7 @@ def test_a_script_for_torchrun_runs_alone(monkeypatch: pytest.MonkeyPatch) -> No
         dist.destroy_process_group()
     layer = t.nn.Linear(2, 3)
     model = t.nn.parallel.DistributedDataParallel(layer, device_ids=None)
-    with model.no_sync():
+    with model.join(), model.no_sync():
         model(gradient.ones(1, 2)).sum().backward()
     assert layer.weight.grad is not None
     assert list(model.state_dict()) == ["module.weight", "module.bias"]
