@@ -594,6 +594,13 @@ def test_a_turn_costs_its_new_tokens_with_a_prompt_cache():
     assert model.calls == [(1, len(second) - known)] + [(1, 1)] * 3
 
 
+@pytest.mark.parametrize("name", ["tinyworld", None])
+def test_rows_without_tokens_are_refused(name):
+    model = gradient.hub.load(name).model if name else tiny_model()
+    with pytest.raises(ValueError, match=r"input_ids: expected at least one token .*\(2, 0\)"):
+        model(gradient.zeros(2, 0, dtype=gradient.int64))
+
+
 def test_chat_without_a_template_is_a_transcript(tokenizer):
     lm = LanguageModel(Scripted("User: hi\nAssistant: hello\nUser: and then"), tokenizer)
     assert str(lm.chat([{"role": "user", "content": "hi"}])) == " hello"
