@@ -90,20 +90,33 @@ class Hint:
 
 
 def hints(**names: str) -> Callable[[type[C]], type[C]]:
-    """Decorate a class with the names that it has not, and what to use in place of each."""
+    """Decorate a class with the names that it has not, and what to use in place of each.
+
+    Only constructors (`from_...`) become attributes of the class, which has no other way to answer
+    for them; `dir` of an object does not show the others.
+    """
 
     def decorate(cls: type[C]) -> type[C]:
         for name, hint in names.items():
-            setattr(cls, name, Hint(name, hint))
+            if name.startswith("from_"):
+                setattr(cls, name, Hint(name, hint))
+        cls._absent = {name: Hint(name, hint) for name, hint in names.items()}  # type: ignore[attr-defined]
+        if not hasattr(cls, "__getattr__"):
+            cls.__getattr__ = _no_attribute  # type: ignore[attr-defined]
         return cls
 
     return decorate
 
 
+def _no_attribute(self: Any, name: str) -> Any:
+    cls = type(self)
+    raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}{hint_of(cls, name)}")
+
+
 def hint_of(cls: type, name: str) -> str:
-    """Return the end of the message of a class's own `__getattr__`, which is asked after a Hint."""
-    found = (vars(base).get(name) for base in cls.__mro__)
-    return next((str(hint) for hint in found if isinstance(hint, Hint)), "")
+    """Return the end of the message of an AttributeError: what to use instead, or nothing."""
+    found = (vars(base).get("_absent", {}).get(name) for base in cls.__mro__)
+    return next((str(hint) for hint in found if hint is not None), "")
 
 
 class Finder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 import gradient
@@ -32,6 +34,7 @@ def lm():
 def test_the_error_says_what_to_use(lm, of, name, instead):
     owner = {"lm": lm, "tokenizer": lm.tokenizer, "model": lm.model}[of]
     assert not hasattr(owner, name)
+    assert name not in dir(owner)
     with pytest.raises(AttributeError, match=f"has no attribute '{name}'.*{instead}"):
         getattr(owner, name)
 
@@ -54,3 +57,11 @@ def test_a_subclass_and_an_object_may_have_such_a_name(lm):
     assert model.generate() == "its own"
     with pytest.raises(AttributeError, match="has no attribute 'generation'$"):
         _ = gradient.nn.Linear(1, 1).generation
+
+
+@pytest.mark.parametrize("of", ["lm", "tokenizer"])
+def test_objects_with_such_names_are_copied(lm, of):
+    owner = lm if of == "lm" else lm.tokenizer
+    assert type(copy.copy(owner)) is type(owner)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'$"):
+        _ = owner.nothing
