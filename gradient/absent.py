@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable
 from importlib.machinery import PathFinder
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 from gradient._exports import load
 
 COMPAT = "gradient.compat"
+C = TypeVar("C")
 
 METHODS = (
     "apply_", "conj_physical_", "const_data_ptr", "dense_dim", "dim_order", "fix_", "geqrf",
@@ -70,6 +71,52 @@ class Method:
             return self
         hint = load(f"{COMPAT}.hints").TENSOR_HINTS[self.name]
         raise AttributeError(f"'Tensor' object has no attribute {self.name!r}; {hint}")
+
+
+class Hint:
+    """A name that other libraries' classes have: AttributeError with what to use, so that `hasattr`
+    says no."""
+
+    __slots__ = ("hint", "name")
+
+    def __init__(self, name: str, hint: str) -> None:
+        self.name, self.hint = name, hint
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}{self}")
+
+    def __str__(self) -> str:
+        return f": {self.hint}"
+
+
+def hints(**names: str) -> Callable[[type[C]], type[C]]:
+    """Decorate a class with the names that it has not, and what to use in place of each.
+
+    Only constructors (`from_...`) become attributes of the class, which has no other way to answer
+    for them; `dir` of an object does not show the others.
+    """
+
+    def decorate(cls: type[C]) -> type[C]:
+        for name, hint in names.items():
+            if name.startswith("from_"):
+                setattr(cls, name, Hint(name, hint))
+        cls._absent = {name: Hint(name, hint) for name, hint in names.items()}  # type: ignore[attr-defined]
+        if not hasattr(cls, "__getattr__"):
+            cls.__getattr__ = _no_attribute  # type: ignore[attr-defined]
+        return cls
+
+    return decorate
+
+
+def _no_attribute(self: Any, name: str) -> Any:
+    cls = type(self)
+    raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}{hint_of(cls, name)}")
+
+
+def hint_of(cls: type, name: str) -> str:
+    """Return the end of the message of an AttributeError: what to use instead, or nothing."""
+    found = (vars(base).get("_absent", {}).get(name) for base in cls.__mro__)
+    return next((str(hint) for hint in found if hint is not None), "")
 
 
 class Finder:

@@ -239,7 +239,7 @@ def test_help_has_a_sentence_for_every_public_function_and_method(module: Module
     for name, value in public(module).items():
         attributes = vars(value) if inspect.isclass(value) else {}
         for attribute in ("", *(each for each in attributes if not each.startswith("_"))):
-            member = getattr(value, attribute) if attribute else value
+            member = getattr(value, attribute, None) if attribute else value
             documented = inspect.isclass(member) or inspect.isroutine(member)
             documented |= isinstance(member, property)
             if documented and not inspect.getdoc(member):

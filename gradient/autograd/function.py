@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient import absent
@@ -29,6 +31,9 @@ class FunctionCtx:
         self._constant: tuple[Any, ...] = ()
         self._dirty: tuple[Any, ...] = ()
         self._materialize = True
+        self._places: tuple[list[int], int] | None = (
+            None  # of Tensors in a result with other values
+        )
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Save arguments or results (or None) until `backward` has run; it reads them from
@@ -53,13 +58,27 @@ class FunctionCtx:
         """Set whether the gradient of an unused result is zeros (True, the default) or None."""
         self._materialize = value
 
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Do nothing: a forward derivative is computed by `backward` here, never by `jvp`."""
+
+    def _spread(self, grads: list[Any]) -> list[Any]:
+        """Return the gradient of each result, None for those that are no Tensors."""
+        if self._places is None:
+            return grads
+        places, count = self._places
+        spread = [None] * count
+        for place, grad in zip(places, grads, strict=True):
+            spread[place] = grad
+        return spread
+
 
 class Function:
     """Base class of user-defined ops. Define the static methods `forward(ctx, *args)` and
     `backward(ctx, *grads)` in a subclass, and call its `apply`.
 
     `forward` has no `ctx` if `setup_context(ctx, inputs, output)` is defined. `backward` returns a
-    gradient, or None, for each argument of `forward`. It computes with Tensors, so it can itself be
+    gradient, or None, for each argument that `apply` was called with; more of them may follow if
+    they are None. It computes with Tensors, so it can itself be
     differentiated if its operations can.
     """
 
@@ -78,28 +97,67 @@ class Function:
         raise NotImplementedError("Function: define the static method backward")
 
     @classmethod
-    def apply(cls, *args: Any) -> Any:
-        """Run `forward`, and record the call if an argument needs a gradient."""
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        """Run `forward`, and record the call if an argument needs a gradient.
+
+        Arguments by name take their place in `forward`'s signature. `setup_context` receives the
+        defaults of those left out, too.
+        """
+        without_ctx = cls.setup_context is not Function.setup_context
+        if kwargs or (without_ctx and len(args) < _arity(cls.forward)):
+            args, kwargs = _in_order(cls.forward, args, kwargs, without_ctx)
         needs = tuple(isinstance(a, Variable) and a.node is not None for a in args)
         ctx = FunctionCtx(needs)
         with no_grad():
-            if cls.setup_context is not Function.setup_context:
-                result = cls.forward(*args)
+            if without_ctx:
+                result = cls.forward(*args, **kwargs)
                 cls.setup_context(ctx, args, result)
             else:
-                result = cls.forward(ctx, *args)
+                result = cls.forward(ctx, *args, **kwargs)
         single = not isinstance(result, tuple)
         results = (result,) if single else result
-        for i, value in enumerate(results):
-            if not isinstance(value, Variable):
-                raise AutogradError(
-                    f"{cls.__name__}.forward: expected a Tensor or a tuple of Tensors as result, "
-                    f"got {type(value).__name__} at {i}"
-                )
+        places = [i for i, value in enumerate(results) if isinstance(value, Variable)]
+        if not places:
+            raise AutogradError(
+                f"{cls.__name__}.forward: expected a Tensor, or a tuple with Tensors, as result, "
+                f"got {type(result).__name__}"
+            )
         if not (mode.grad and any(needs)):
             return result
-        tensors = _record(cls, ctx, args, results, single)
-        return tensors[0] if single else tuple(tensors)
+        tensors = _record(cls, ctx, args, [results[i] for i in places], single)
+        if single:
+            return tensors[0]
+        if len(places) == len(results):
+            return tuple(tensors)
+        ctx._places, all_of_them = (places, len(results)), list(results)
+        for i, tensor in zip(places, tensors, strict=True):
+            all_of_them[i] = tensor
+        return tuple(all_of_them)
+
+
+_signature = lru_cache(maxsize=256)(inspect.signature)
+
+
+@lru_cache(maxsize=256)
+def _arity(forward: Callable[..., Any]) -> int:
+    """Return how many arguments can be passed by position, `*args` apart."""
+    return sum(
+        p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in _signature(forward).parameters.values()
+    )
+
+
+def _in_order(
+    forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], without_ctx: bool
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments by position: all of them for a `forward` without `ctx`, else those up to
+    the last that was given; and those that it takes by name only."""
+    bound = _signature(forward).bind(*(() if without_ctx else (None,)), *args, **kwargs)
+    given = len(bound.args)
+    last = max(i for i, name in enumerate(bound.signature.parameters) if name in bound.arguments)
+    bound.apply_defaults()
+    args = bound.args if without_ctx else bound.args[1 : max(given, last + 1)]
+    return args, bound.kwargs
 
 
 def _record(
@@ -183,14 +241,17 @@ class FunctionOp:
             grads.append(value)
         self.ctx._saved = self._saved(node, on_tensors)
         try:
-            results = self.cls.backward(self.ctx, *grads)
+            results = self.cls.backward(self.ctx, *self.ctx._spread(grads))
         finally:
             self.ctx._saved = ()
         results = results if isinstance(results, tuple) else (results,)
-        if len(results) != len(node.parents):
+        given = len(node.parents)
+        if all(result is None for result in results[given:]):
+            results = results[:given]  # None for an optional argument that the call left out
+        if len(results) != given:
             raise AutogradError(
-                f"{self.name}.backward: expected {len(node.parents)} gradients (one for each "
-                f"argument of forward), got {len(results)}"
+                f"{self.name}.backward: expected {given} gradients (one for each argument "
+                f"that apply was called with), got {len(results)}"
             )
         for i, (result, parent) in enumerate(zip(results, node.parents, strict=True)):
             if parent is None or result is None:

@@ -7,6 +7,7 @@ size. Training works too: pages are copied at their first write, and the file do
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -284,6 +285,38 @@ def tie_weights(model: PretrainedModel, state: dict[str, Tensor]) -> None:
             setattr(holder, attribute, gradient.nn.Parameter(getattr(holder, attribute).detach()))
 
 
+def check_loadable(model: PretrainedModel) -> None:
+    """Raise if no model of this configuration could load the parameters of `model`, whose modules
+    or sizes were changed."""
+    try:
+        with init.skip_init():
+            plain = type(model)(copy.deepcopy(model.config))
+    except TypeError:  # a class of the user's, with other arguments
+        return
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    remove_absent_modules(plain, ours.keys())
+    loaded = {name: tuple(value.shape) for name, value in plain.state_dict().items()}
+    misfits = [f"  not in the config  {name} {ours[name]}" for name in ours if name not in loaded]
+    misfits += [
+        f"  missing            {name} {loaded[name]}" for name in loaded if name not in ours
+    ]
+    misfits += [
+        f"  shape              {name} {ours[name]}, by the config {shape}"
+        for name, shape in loaded.items()
+        if ours.get(name, shape) != shape
+    ]
+    if misfits:
+        more = [f"  ... and {len(misfits) - 20} more"] if len(misfits) > 20 else []
+        fix = (
+            "  fix: put adapters and the like into the weights first (w += scale * B @ A), and the "
+            "plain modules back; or gradient.save(model.state_dict(), file)"
+        )
+        raise StateDictError(
+            f"save: the parameters are not those of a {type(model).__name__} of this config, so it "
+            "could not be loaded; nothing was written\n" + "\n".join([*misfits[:20], *more, fix])
+        )
+
+
 def save_model(
     model: PretrainedModel, folder: str | Path, *, max_shard_bytes: int = 5_000_000_000
 ) -> None:
@@ -296,6 +329,8 @@ def save_model(
 
     Raises:
         ArgumentError: the folder's name is that of a weight file, probably by mistake.
+        StateDictError: the parameters are not those of `model.config`, as with an adapter inside;
+            nothing is written.
         CheckpointError: the disk is full, read-only or failing; existing files are unchanged.
     """
     folder = Path(folder)
@@ -305,6 +340,7 @@ def save_model(
             f"save: expected a folder's name, got {str(folder)!r}, which ends as a file's does: "
             f"a folder with config.json and model.safetensors is written; {other}"
         )
+    check_loadable(model)
     folder.mkdir(parents=True, exist_ok=True)
     written = save_sharded(to_checkpoint(model), folder, max_shard_bytes=max_shard_bytes)
     config = {

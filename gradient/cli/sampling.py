@@ -36,7 +36,7 @@ def generation_flags(*, without: Sequence[str] = (), **defaults: Any) -> list[in
         kind = _KINDS[name] if name in _KINDS else _kind(hints[name])
         text = option.help_of_flag or option.help
         text = text[0].upper() + text[1:] + "."
-        if typing.get_origin(kind) is list:
+        if typing.get_origin(kind) is list and "several times" not in text:
             text += " May be given several times."
         if name in NEED_JSON:
             text += " Needs --json."

@@ -61,6 +61,16 @@ class DistributedDataParallel(_Wrapper):
         self.require_backward_grad_sync = True
 
     @contextmanager
+    def join(
+        self,
+        divide_by_initial_world_size: bool = True,
+        enable: bool = True,
+        throw_on_early_termination: bool = False,
+    ) -> Iterator[None]:
+        """Training on inputs of other numbers in each process; there are no others."""
+        yield
+
+    @contextmanager
     def no_sync(self) -> Iterator[None]:
         """Steps of gradient accumulation, whose gradients are added up later."""
         yield

@@ -7,13 +7,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from gradient.compat.tensorboard_values import (
+    figure_array,
+    histogram_fields,
+    hparams_values,
+    image_fields,
+    pixels,
+)
 from gradient.errors import MissingDependency
+from gradient.source_lines import warn_user
 
 __all__ = ["SummaryWriter"]
 
 
 class SummaryWriter:
-    """Writes numbers and texts as event files, for `tensorboard --logdir runs`."""
+    """Writes numbers, texts, histograms and images as event files.
+
+    `tensorboard --logdir runs` shows them.
+    """
 
     def __init__(
         self,
@@ -51,8 +62,10 @@ class SummaryWriter:
         scalar_value: Any,
         global_step: int | None = None,
         walltime: float | None = None,
+        new_style: bool = False,
+        double_precision: bool = False,
     ) -> None:
-        """One number of a curve."""
+        """One number of a curve. (`new_style` and `double_precision` have no effect.)"""
         self._add(global_step, walltime, {"tag": tag, "simple_value": float(scalar_value)})
 
     def add_scalars(
@@ -79,6 +92,86 @@ class SummaryWriter:
         text = self._tensors.TensorProto(dtype=self._string, string_val=[text_string.encode()])
         value = {"tag": f"{tag}/text_summary", "metadata": metadata, "tensor": text}
         self._add(global_step, walltime, value)
+
+    def add_histogram(
+        self,
+        tag: str,
+        values: Any,
+        global_step: int | None = None,
+        bins: Any = "tensorflow",
+        walltime: float | None = None,
+        max_bins: int | None = None,
+    ) -> None:
+        """The distribution of values, a tensor or array of any shape, such as a weight's.
+
+        Args:
+            bins: "tensorflow" (limits that grow by a tenth), or what `numpy.histogram` takes.
+            max_bins: has no effect.
+        """
+        histogram = self._summaries.HistogramProto(**histogram_fields(values, bins))
+        self._add(global_step, walltime, {"tag": tag, "histo": histogram})
+
+    def add_image(
+        self,
+        tag: str,
+        img_tensor: Any,
+        global_step: int | None = None,
+        walltime: float | None = None,
+        dataformats: str = "CHW",
+    ) -> None:
+        """One image: floats from 0 to 1, or uint8. `dataformats` names its dimensions."""
+        image = self._summaries.Summary.Image(**image_fields(pixels(img_tensor, dataformats)))
+        self._add(global_step, walltime, {"tag": tag, "image": image})
+
+    def add_images(
+        self,
+        tag: str,
+        img_tensor: Any,
+        global_step: int | None = None,
+        walltime: float | None = None,
+        dataformats: str = "NCHW",
+    ) -> None:
+        """A batch of images as one, in a grid of 8 columns."""
+        self.add_image(tag, img_tensor, global_step, walltime, dataformats)
+
+    def add_figure(
+        self,
+        tag: str,
+        figure: Any,
+        global_step: int | None = None,
+        close: bool = True,
+        walltime: float | None = None,
+    ) -> None:
+        """A figure of matplotlib, or a list of them, as an image; it is closed unless `close` is
+        False."""
+        self.add_image(tag, figure_array(figure, close), global_step, walltime, "HWC")
+
+    def add_hparams(
+        self,
+        hparam_dict: dict[str, Any],
+        metric_dict: dict[str, Any],
+        hparam_domain_discrete: dict[str, list[Any]] | None = None,
+        run_name: str | None = None,
+        global_step: int | None = None,
+    ) -> None:
+        """Hyperparameters and the metrics they led to, a row of the HPARAMS tab. They are written
+        to a folder of their own below `log_dir`, named `run_name`, by default the time."""
+        domains = hparam_domain_discrete or {}
+        with SummaryWriter(Path(self.log_dir, run_name or str(time.time()))) as writer:
+            for value in hparams_values(hparam_dict, metric_dict, domains):
+                writer._add(global_step, None, value)
+            for name, metric in metric_dict.items():
+                writer.add_scalar(name, metric, global_step)
+
+    def add_graph(
+        self,
+        model: Any,
+        input_to_model: Any = None,
+        verbose: bool = False,
+        use_strict_trace: bool = True,
+    ) -> None:
+        """Write nothing, with a warning: modules are not traced to graphs here."""
+        warn_user("SummaryWriter.add_graph: there are no traced graphs here; nothing is written")
 
     def flush(self) -> None:
         self._writer.flush()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
+from gradient.generation.language_model import LanguageModel
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
@@ -55,29 +56,47 @@ class Perplexity:
 
 @gradient.no_grad()
 def perplexity(
-    model: CausalLM,
-    texts: Sequence[Sequence[int]],
+    model: CausalLM | LanguageModel,
+    texts: Sequence[Sequence[int] | str],
     *,
     context: int | None = None,
     stride: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Perplexity:
-    """Score texts given as token ids; all tokens of a text except the first (BOS, if it has one).
+    """Score texts; all tokens of a text except the first (BOS, if it has one).
+
+        perplexity(gradient.hub.load("tinyworld"), ["Once upon a time ..."]).perplexity
 
     Args:
+        model: a `LanguageModel`, or the module alone.
+        texts: token ids each, or, for a `LanguageModel`, text that its tokenizer encodes.
         context: tokens in a window; None: the model's context, at most 4096.
         stride: tokens between windows; None: half of the context.
         progress: called with the tokens scored since its last call.
 
     Raises:
         ArgumentError: no text has two tokens, or context and stride do not fit each other or the
-            model; a token is not in the vocabulary; or the model is an encoder.
+            model; a token is not in the vocabulary; the model is an encoder, or lacks a tokenizer
+            for text.
     """
+    if isinstance(texts, str):
+        raise ArgumentError("perplexity: expected a list of texts, got one: put it in a list")
+    if isinstance(model, LanguageModel):
+        encode = model.tokenizer.encode if any(isinstance(t, str) for t in texts) else None
+        texts = [encode(t) if encode and isinstance(t, str) else t for t in texts]
+        model = model.model
     if not isinstance(model, CausalLM):
         raise ArgumentError("perplexity: expected a model that predicts the next token (CausalLM)")
     context, stride = _sizes(model, context, stride)
     size = model.config.vocab_size
+    ids: list[Sequence[int]] = []
     for number, text in enumerate(texts):
+        if isinstance(text, str):
+            raise ArgumentError(
+                f"perplexity: text {number}: expected token ids, got {text!r:.60}; give the "
+                "LanguageModel, which has a tokenizer, in place of its module"
+            )
+        ids.append(text)
         if wrong := [token for token in text if not 0 <= token < size]:
             raise ArgumentError(
                 f"perplexity: text {number}: expected token ids from 0 to {size - 1}, got "
@@ -85,7 +104,7 @@ def perplexity(
             )
     total, count = 0.0, 0
     with evaluating(model):
-        for text in texts:
+        for text in ids:
             for start, first, end in windows(len(text), context, stride):
                 total += _window_nll(model, text[start:end], first - start)
                 count += end - first

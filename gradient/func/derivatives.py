@@ -16,7 +16,7 @@ from gradient.autograd.variable import wrap
 from gradient.backends.batched.array import BatchedArray
 from gradient.backends.batched.backend import BatchedBackend
 from gradient.dtypes import int64
-from gradient.errors import ArgumentError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.func.graphs import gradients, leads_only_to
 from gradient.func.samples import RANDOMNESS, as_seen, drawing, left, lifted
 from gradient.tensor import Tensor
@@ -59,10 +59,10 @@ class Primals:
         self.inputs: list[Tensor] = []
         for value in leaves_of(tree):
             if not isinstance(value, Tensor) or not value.is_floating_point():
-                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise TypeMismatch(
-                    sentence(caller, "floating-point Tensors to differentiate by", got)
-                )
+                expected = "floating-point Tensors to differentiate by"
+                if isinstance(value, Tensor):
+                    raise DTypeError(sentence(caller, expected, value.dtype, "cast with .float()"))
+                raise TypeMismatch(sentence(caller, expected, type(value).__name__))
             value = as_seen(value)
             made = value.view_as(value) if value.requires_grad else value.detach()
             self.inputs.append(made.requires_grad_())
@@ -102,7 +102,7 @@ def _chosen(caller: str, args: Sequence[Any], argnums: Argnums) -> Any:
     if not all(isinstance(n, int) for n in numbers):
         raise TypeMismatch(sentence(caller, "argnums of an int, or several", repr(argnums)))
     if not all(-len(args) <= n < len(args) for n in numbers):
-        expected = f"argnums of {len(args)} positional arguments"
+        expected = f"argnums that count the call's {len(args)} positional arguments from 0"
         raise ArgumentError(sentence(caller, expected, argnums))
     found = tuple(args[n] for n in numbers)
     return found[0] if isinstance(argnums, int) else found

@@ -19,6 +19,37 @@ class ConversationOptions(TypedDict, total=False):
     template_variables: Mapping[str, Any] | None
 
 
+def with_texts(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with lists of parts, `[{"type": "text", "text": "hi"}]`, as texts.
+
+    Templates of language models show a text; of a list, many show Python's notation. Several parts
+    are joined by line breaks, as other servers do (vLLM, llama.cpp).
+
+    Raises:
+        ArgumentError: a part that is no text, such as an image.
+    """
+    return [
+        {**message, "content": _joined(message["content"], number)}
+        if isinstance(message.get("content"), list)
+        else message
+        for number, message in enumerate(messages)
+    ]
+
+
+def _joined(parts: Sequence[Any], number: int) -> str:
+    texts = []
+    for at, part in enumerate(parts):
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise ArgumentError(
+                f"messages[{number}]: language models read texts only; expected parts such as "
+                f'{{"type": "text", "text": "hi"}}, got a part {at} of type {kind!r}'
+            )
+        texts.append(text)
+    return "\n".join(texts)
+
+
 def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
     """Return the messages with a system message of instructions in front, if there are any."""
     if system is None:
@@ -29,18 +60,7 @@ def with_system(messages: Sequence[Message], system: str | None) -> list[Message
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """Return a conversation as plain text that ends where the assistant speaks.
-
-    Raises:
-        ArgumentError: the content of a message is no text (a list of parts, say).
-    """
-    for number, message in enumerate(messages):
-        content = message.get("content")
-        if content is not None and not isinstance(content, str):
-            raise ArgumentError(
-                f"messages[{number}]: without a chat template the content must be a text, got "
-                f"{content!r:.80}"
-            )
+    """Return a conversation as plain text that ends where the assistant speaks."""
     turns = [
         f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in messages
     ]

@@ -7,10 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from gradient import absent
 from gradient.checkpoints.generation_config import write_generation_config
 from gradient.checkpoints.loading import save_model
 from gradient.errors import ArgumentError
-from gradient.generation.conversation import ConversationOptions, transcript, trimmed, with_system
+from gradient.generation.conversation import (
+    ConversationOptions,
+    transcript,
+    trimmed,
+    with_system,
+    with_texts,
+)
 from gradient.generation.generate import TextStream, generate, stream
 from gradient.generation.options import Options, SamplingOptions, StreamOptions
 from gradient.generation.prompt import Prompt, context_limit, encode_prompt
@@ -18,6 +25,7 @@ from gradient.generation.recommended import recommended
 from gradient.generation.result import Generation
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
+from gradient.source_lines import warn_user
 from gradient.text.chat_template import ChatTemplateError
 from gradient.text.messages import Message, check_messages
 from gradient.text.thinking import ends_in_open_thought, split_thinking
@@ -36,6 +44,20 @@ class ChatOptions(ConversationOptions, Options, total=False):
     """The options of `chat`."""
 
 
+MODULE = "the nn.Module is lm.model: use lm.model."
+
+
+@absent.hints(
+    **{
+        name: MODULE + name
+        for name in ("to", "eval", "train", "parameters", "named_parameters", "state_dict",
+                     "load_state_dict", "forward", "half", "cuda", "device", "dtype")
+    },
+    from_pretrained="use gradient.hub.load(source)",
+    save_pretrained="use lm.save(folder)",
+    push_to_hub="lm.save writes a folder, which `hf upload` uploads",
+    quantize='use gradient.hub.load(source, quantize="q8_0")',
+)  # fmt: skip
 class LanguageModel:
     """A language model with its tokenizer; `gradient.hub.load` makes one.
 
@@ -261,7 +283,7 @@ class LanguageModel:
         """Return the tokens of the prompt, and whether they end inside the thinking."""
         check_messages(messages)
         tokenizer = self.tokenizer
-        messages = [{k: v for k, v in message.items() if k != "keep"} for message in messages]
+        messages = [{k: v for k, v in each.items() if k != "keep"} for each in with_texts(messages)]
         if not self.has_chat_template:
             if tools or documents:
                 raise ArgumentError(
@@ -272,6 +294,10 @@ class LanguageModel:
         if enable_thinking is not None:
             variables["enable_thinking"] = enable_thinking
         text = self._chat_text(messages, system, tools=tools, documents=documents, **variables)
+        for name, given in (("tools", tools), ("documents", documents)):
+            others = {"tools": tools, "documents": documents, name: None} | variables
+            if given and text == self._chat_text(messages, system, **others):
+                warn_user(f"chat: the model's chat template does not show it the {name}")
         prompt = tokenizer.encode(text, add_special_tokens=False)
         if not prompt:
             raise ArgumentError("chat: the chat template shows nothing of this conversation")

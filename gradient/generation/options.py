@@ -162,14 +162,19 @@ class SamplingOptions(TypedDict, total=False):
     xtc_probability: Annotated[float, Option(0.0,
         "probability, at each step, of excluding top choices (XTC): of the tokens whose "
         "probability is at least xtc_threshold only the least probable stays",
-        number(0, 1), processor=truncation.xtc, sampling=True)]
+        number(0, 1), processor=truncation.xtc, sampling=True,
+        help_of_flag="probability, at each step, of excluding top choices (XTC): of the tokens "
+        "whose probability is at least --xtc-threshold only the least probable stays")]
     xtc_threshold: Annotated[float, Option(0.1,
         "see xtc_probability; above 0.5 no token is excluded",
-        number(0, 1))]
+        number(0, 1),
+        help_of_flag="see --xtc-probability; above 0.5 no token is excluded")]
     logit_bias: Annotated[Mapping[int, float] | None, Option(None,
         "{token id: value added to its logit}; -inf forbids a token",
         optional(Limit("{token id: number below inf}", _is_bias)),
-        processor=penalties.logit_bias, neutral={})]
+        processor=penalties.logit_bias, neutral={},
+        help_of_flag="a value added to the logit of a token id, such as 50256=-1.5; -inf forbids "
+        "the token")]
     repetition_penalty: Annotated[float, Option(1.0,
         "divides positive logits, and multiplies negative ones, of tokens that are already in the "
         "prompt or the new text: above 1 makes them less likely (Keskar et al. 2019)",
@@ -244,13 +249,17 @@ class StreamOptions(SamplingOptions, total=False):
         "the text must be a JSON document that fits this schema (in Python: a dict, JSON text "
         "or a pydantic model). Only one of json_schema, regex, choices and grammar can be given; "
         "all need the `constraints` extra",
-        optional(SCHEMA), panel=FORM)]
+        optional(SCHEMA), panel=FORM,
+        help_of_flag="the text must be a JSON document that fits this schema. Only one of "
+        "--json-schema, --regex, --choice and --grammar can be given; all need the extra "
+        "`constraints` (see gradient doctor)")]
     regex: Annotated[str | None, Option(None,
         "the whole text must match this regular expression (Rust's syntax, no look-around)",
         TEXT, panel=FORM)]
     choices: Annotated[Sequence[str] | None, Option(None,
         "the text must be one of these",
-        optional(CHOICES), flag="--choice", panel=FORM)]
+        optional(CHOICES), flag="--choice", panel=FORM,
+        help_of_flag="the text must be this; given several times, one of them")]
     grammar: Annotated[str | None, Option(None,
         "the text must follow this grammar, in llguidance's variant of Lark's notation",
         TEXT, panel=FORM)]
@@ -258,7 +267,10 @@ class StreamOptions(SamplingOptions, total=False):
         "speculative decoding: a smaller model of the same vocabulary that drafts tokens for "
         'this one to verify, or "prompt_lookup", which drafts from earlier repetitions in the '
         "text. The text is the same, up to rounding: see `SpeculativeDecoder`",
-        optional(Limit('a model, or "prompt_lookup"', _is_draft)), panel=SPEED)]
+        optional(Limit('a model, or "prompt_lookup"', _is_draft)), panel=SPEED,
+        help_of_flag="speculative decoding: a smaller model of the same vocabulary that drafts "
+        "tokens for this one to verify, or prompt_lookup, which drafts from earlier repetitions "
+        "in the text. The text is the same, up to rounding")]
     max_draft_tokens: Annotated[int, Option(16,
         "the maximum number of tokens to draft at once; fewer where drafts are rejected",
         integer(1, 32), flag=None)]
@@ -301,7 +313,9 @@ class Options(StreamOptions, total=False):
     num_return_sequences: Annotated[int, Option(1,
         "number of continuations for each prompt, side by side in the returned list. More than "
         "one needs num_beams, or a temperature above 0",
-        integer(1))]
+        integer(1),
+        help_of_flag="number of continuations. More than one needs --beams, or a temperature "
+        "above 0")]
     # fmt: on
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import gradient
 from gradient import nn
-from gradient.errors import ArgumentError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.rope import RotaryEmbedding
 from gradient.models.rope_parameters import scaled_context_length
@@ -232,6 +232,8 @@ def check_input_ids(input_ids: Tensor, lengths: Sequence[int] | None, limit: int
             f"shape {tuple(input_ids.shape)}"
         )
     rows, tokens = input_ids.shape
+    if rows and not tokens:
+        raise ShapeError(f"input_ids: expected at least one token in a row, got shape ({rows}, 0)")
     if lengths is not None and (
         len(lengths) != rows or not all(0 <= length <= tokens for length in lengths)
     ):

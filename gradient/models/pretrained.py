@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import gradient
-from gradient import nn
+from gradient import absent, nn
 from gradient.models import registry
 from gradient.models.config import ModelConfig
 from gradient.tensor import Device
@@ -17,6 +17,12 @@ from gradient.tensor import Device
 __all__ = ["PretrainedModel"]
 
 
+@absent.hints(
+    from_pretrained="use gradient.hub.load(source).model, or gradient.checkpoints.load_model",
+    save_pretrained="use gradient.checkpoints.save_model(model, folder)",
+    generate="use gradient.generation.LanguageModel(model, tokenizer).generate(text)",
+    push_to_hub="save_model writes a folder, which `hf upload` uploads",
+)
 class PretrainedModel(nn.Module):
     """A module that `load_model` makes from a checkpoint and `save_model` writes as one."""
 

@@ -306,6 +306,42 @@ class ParameterDict(_Dictionary[Tensor]):
         super().__delattr__(name)
         self._keys.pop(name, None)
 
+    def setdefault(self, key: str, default: Tensor | None = None) -> Tensor:
+        """Return the value of `key`, after setting it to `default` if there is none."""
+        if key not in self:
+            self[key] = cast(Tensor, default)
+        return self[key]
+
+    def popitem(self) -> tuple[str, Tensor]:
+        """Remove and return the (name, value) that was added last."""
+        if not self._keys:
+            raise KeyError("ParameterDict: popitem of an empty one")
+        key = next(reversed(self._keys))
+        return key, self.pop(key)
+
+    def copy(self) -> ParameterDict:
+        """Return another dict of the same parameters."""
+        return ParameterDict(self)
+
+    def fromkeys(self, keys: Iterable[str], default: Tensor | None = None) -> ParameterDict:
+        """Return a dict with `default` for each of `keys`."""
+        return ParameterDict((key, cast(Tensor, default)) for key in keys)
+
+    def __or__(self, other: Mapping[str, Tensor] | ParameterDict) -> ParameterDict:
+        joined = self.copy()
+        joined.update(other)
+        return joined
+
+    def __ror__(self, other: Mapping[str, Tensor]) -> ParameterDict:
+        return ParameterDict(other) | self
+
+    def __ior__(self, other: Mapping[str, Tensor] | ParameterDict) -> Self:
+        self.update(other)
+        return self
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._names())
+
     def extra_repr(self) -> str:
         return "\n".join(f"  ({key}): {_describe(value)}" for key, value in self.items())
 

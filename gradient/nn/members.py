@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
+from gradient import absent
 from gradient.autograd.foreign import Operand
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.parameter import Buffer, Parameter
@@ -72,7 +73,8 @@ class Members:
             gets these by `super().__getattr__`."""
             if name in self.__dict__:
                 return self.__dict__[name]
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            hint = absent.hint_of(type(self), name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
         def __init_subclass__(cls, **options: Any) -> None:
             """Call a class's own `__getattr__` for members, too. In PyTorch these are not plain

@@ -98,6 +98,26 @@ class PackedSequence(_Fields):
         """In float16."""
         return self._with_data(self.data.half())
 
+    def byte(self) -> PackedSequence:
+        """In uint8."""
+        return self._with_data(self.data.byte())
+
+    def char(self) -> PackedSequence:
+        """In int8."""
+        return self._with_data(self.data.char())
+
+    def short(self) -> PackedSequence:
+        """In int16."""
+        return self._with_data(self.data.short())
+
+    def int(self) -> PackedSequence:
+        """In int32."""
+        return self._with_data(self.data.int())
+
+    def long(self) -> PackedSequence:
+        """In int64."""
+        return self._with_data(self.data.long())
+
     def type(self, dtype: DType) -> PackedSequence:
         """In another dtype."""
         return self.to(dtype)

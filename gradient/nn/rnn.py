@@ -89,6 +89,9 @@ class _Sequence(_Recurrent[Given]):
         """The weights of each layer and direction."""
         return [[getattr(self, name) for name in names] for names in self._all_weights]
 
+    def flatten_parameters(self) -> None:
+        """Do nothing: PyTorch moves the weights into one block of memory for cuDNN."""
+
     @overload
     def forward(self, input: Tensor, hx: Given | None = None) -> tuple[Tensor, Given]: ...
     @overload

@@ -31,10 +31,10 @@ def check_messages(messages: object, name: str = "messages") -> None:
                 f'{name}[{number}]: expected a dict with "role" and "content", got {message!r:.80}'
             )
         # An assistant message that only calls tools has no content; a user message must have some.
-        if message["role"] in ("user", "system") and not isinstance(
-            message.get("content"), str | list
-        ):
+        content = message.get("content")
+        optional = message["role"] not in ("user", "system")
+        if not isinstance(content, str | list) and not (optional and content is None):
             raise ArgumentError(
                 f"{name}[{number}]: expected a text, or a list of parts, as the content of role "
-                f"{message['role']}, got {message.get('content')!r:.80}"
+                f"{message['role']}, got {content!r:.80}"
             )

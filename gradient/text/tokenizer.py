@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from gradient import absent
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
 from gradient.text.assistant_spans import find_assistant_spans, marks_assistant
@@ -37,6 +38,21 @@ class ChatTokens(NamedTuple):
     assistant_mask: list[int]
 
 
+@absent.hints(
+    bos_token_id="use bos_id",
+    eos_token_id="use eos_id",
+    pad_token_id="use pad_id",
+    unk_token_id="use unk_id",
+    all_special_ids="use special_ids",
+    batch_decode="use [tokenizer.decode(ids) for ids in batch]",
+    batch_encode_plus="use encode_batch(texts)",
+    encode_plus="use encode(text), which returns a list of ids",
+    convert_tokens_to_ids="use token_to_id(token)",
+    convert_ids_to_tokens="use id_to_token(id)",
+    tokenize="use [tokenizer.id_to_token(id) for id in tokenizer.encode(text)]",
+    from_pretrained="use Tokenizer.from_folder(folder), or gradient.hub.load(source).tokenizer",
+    save_pretrained="use save(folder)",
+)
 class Tokenizer:
     """Encodes text to token ids and decodes ids to text.
 

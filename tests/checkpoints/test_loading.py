@@ -313,6 +313,44 @@ def test_a_folder_that_is_named_like_a_file_is_not_made(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+class Adapter(gradient.nn.Module):
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.scale = base, gradient.nn.Parameter(gradient.ones(1))
+
+
+def test_a_model_with_an_adapter_inside_is_not_saved(tmp_path):
+    model = load_model(CHECKPOINT)
+    plain = model.transformer.h[0].attn.c_proj
+    model.transformer.h[0].attn.c_proj = Adapter(plain)
+    with pytest.raises(StateDictError, match="nothing was written") as raised:
+        save_model(model, tmp_path / "m")
+    lines = str(raised.value)
+    assert "not in the config  transformer.h.0.attn.c_proj.scale (1,)" in lines
+    assert "missing            transformer.h.0.attn.c_proj.weight" in lines
+    assert "fix: put adapters" in lines and not (tmp_path / "m").exists()
+    model.transformer.h[0].attn.c_proj = plain
+    save_model(model, tmp_path / "m")
+    assert (logits(load_model(tmp_path / "m")) == logits(model)).all()
+
+
+def test_a_model_of_another_size_than_its_config_is_not_saved(tmp_path):
+    model = load_model(CHECKPOINT)
+    model.transformer.wpe = gradient.nn.Embedding(3, model.config.n_embd)
+    with pytest.raises(StateDictError, match=r"transformer.wpe.weight \(3, .*by the config \("):
+        save_model(model, tmp_path / "m")
+
+
+def test_a_model_of_a_class_with_other_arguments_is_saved(tmp_path):
+    class Mine(GPT2LMHeadModel):
+        def __init__(self, config, name):
+            super().__init__(config)
+            self.name = name
+
+    save_model(Mine(load_model(CHECKPOINT).config, "mine"), tmp_path / "m")
+    assert (tmp_path / "m" / "model.safetensors").exists()
+
+
 def test_a_sharded_save_and_what_an_earlier_one_left(tmp_path):
     model = load_model(CHECKPOINT)
     save_model(model, tmp_path, max_shard_bytes=40_000)

@@ -499,6 +499,14 @@ def test_help_names_no_type_of_a_flag(name):
     assert "bool" not in shown.lower() and "--json" in shown
 
 
+def test_help_of_options_names_flags_and_not_python_arguments():
+    shown = " ".join(run("generate", "--help").output.replace("│", " ").split())
+    for name in ("json_schema", "num_beams", "xtc_threshold", "in Python", "SpeculativeDecoder"):
+        assert name not in shown
+    assert "Only one of --json-schema, --regex, --choice and --grammar can be given" in shown
+    assert "needs --beams, or a temperature above 0" in shown
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_no_value_of_python_alone(name):
     assert re.findall(r"\b(None|True|False)\b", run(name, "--help").output) == []

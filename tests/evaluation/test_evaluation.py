@@ -122,6 +122,22 @@ def test_what_does_not_fit(llama):
         perplexity(load_model(CHECKPOINT), [[1, 2]], context=65)
 
 
+def test_perplexity_of_texts_by_a_model_with_its_tokenizer():
+    lm = gradient.hub.load("tinyworld")
+    texts = ["Once upon a time there was a fox.", "The fox"]
+    ids = [lm.tokenizer.encode(text) for text in texts]
+    found = perplexity(lm.model, ids)
+    assert perplexity(lm, texts) == perplexity(lm, ids) == perplexity(lm, [texts[0], ids[1]])
+    assert perplexity(lm, texts) == found
+    for model, given, match in (
+        (lm.model, texts, "expected token ids, got 'Once.*give the LanguageModel"),
+        (lm, texts[0], "expected a list of texts"),
+        (type(lm)(lm.model), texts, "needs a tokenizer"),
+    ):
+        with pytest.raises(ArgumentError, match=match):
+            perplexity(model, given)
+
+
 def test_a_models_own_context_is_the_default():
     model = load_model(CHECKPOINT)
     found = perplexity(model, [text_of(200, vocabulary=96)])

@@ -594,6 +594,13 @@ def test_a_turn_costs_its_new_tokens_with_a_prompt_cache():
     assert model.calls == [(1, len(second) - known)] + [(1, 1)] * 3
 
 
+@pytest.mark.parametrize("name", ["tinyworld", None])
+def test_rows_without_tokens_are_refused(name):
+    model = gradient.hub.load(name).model if name else tiny_model()
+    with pytest.raises(ValueError, match=r"input_ids: expected at least one token .*\(2, 0\)"):
+        model(gradient.zeros(2, 0, dtype=gradient.int64))
+
+
 def test_chat_without_a_template_is_a_transcript(tokenizer):
     lm = LanguageModel(Scripted("User: hi\nAssistant: hello\nUser: and then"), tokenizer)
     assert str(lm.chat([{"role": "user", "content": "hi"}])) == " hello"
@@ -609,10 +616,51 @@ def test_several_answers_are_split_from_their_thoughts():
     assert [(each.text, each.thinking) for each in found] == [("yes", "hm")] * 2
 
 
-def test_a_transcript_needs_texts(tokenizer):
-    parts = [{"type": "text", "text": "hi"}]
-    with pytest.raises(ArgumentError, match=r"messages\[0\]: without a chat template"):
-        LanguageModel(Scripted("x"), tokenizer).chat([{"role": "user", "content": parts}])
+PARTS = [{"type": "text", "text": "hi"}, {"type": "text", "text": "you"}]
+
+
+@pytest.mark.parametrize("template", [None, TEMPLATE])
+def test_parts_of_text_are_shown_as_text(tokenizer, template):
+    """Not in Python's notation."""
+    chatty = byte_tokenizer()
+    chatty.chat_template = template
+    prompt = "<user>hi\nyou<assistant>" if template else "User: hi\nyou\nAssistant:"
+    lm = LanguageModel(Scripted(prompt + "yes"), chatty)
+    assert str(lm.chat([{"role": "user", "content": PARTS}], max_new_tokens=3)) == "yes"
+    text = [{"role": "user", "content": "hi\nyou"}]
+    assert lm.trim_messages(text) == text
+
+
+@pytest.mark.parametrize("part", [{"type": "image_url", "image_url": "x.png"}, 5, None, {}])
+def test_parts_that_are_no_text_are_refused(tokenizer, part):
+    lm = LanguageModel(Scripted("x"), tokenizer)
+    with pytest.raises(
+        ArgumentError, match=r"messages\[0\]: language models read texts only.*1 of"
+    ):
+        lm.chat([{"role": "user", "content": [*PARTS[:1], part]}])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tools", [{"name": "add"}]), ("documents", [{"text": "x"}])]
+)
+def test_tools_that_the_template_does_not_show_are_told_of(name, value):
+    chatty = byte_tokenizer()
+    chatty.chat_template = TEMPLATE
+    lm = LanguageModel(Scripted("<user>hi<assistant>yes"), chatty)
+    hi = [{"role": "user", "content": "hi"}]
+    with pytest.warns(UserWarning, match=f"chat template does not show it the {name}"):
+        assert str(lm.chat(hi, max_new_tokens=3, **{name: value})) == "yes"
+    chatty.chat_template = TEMPLATE + "{% if " + name + " %}+{% endif %}"
+    lm = LanguageModel(Scripted("<user>hi<assistant>+yes"), chatty)
+    assert str(lm.chat(hi, max_new_tokens=3, **{name: value})) == "yes"
+
+
+def test_the_content_of_an_answer_is_a_text_or_nothing(tokenizer):
+    lm = LanguageModel(Scripted("x"), tokenizer)
+    with pytest.raises(
+        ArgumentError, match=r"messages\[0\]: expected a text.*role assistant, got 5"
+    ):
+        lm.chat([{"role": "assistant", "content": 5}, {"role": "user", "content": "hi"}])
 
 
 @pytest.mark.parametrize(

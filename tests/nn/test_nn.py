@@ -88,6 +88,26 @@ def test_parameter_containers() -> None:
     assert list(table.state_dict()) == ["b"]
 
 
+def test_a_parameter_dict_has_the_methods_of_a_dict() -> None:
+    table = nn.ParameterDict({"a": gradient.ones(1)})
+    assert table.setdefault("a", gradient.zeros(1)) is table["a"] and table["a"].item() == 1
+    assert isinstance(table.setdefault("b", gradient.zeros(1)), nn.Parameter)
+    copy = table.copy()
+    assert copy["a"] is table["a"] and list(reversed(copy)) == ["b", "a"]
+    key, value = copy.popitem()
+    assert key == "b" and value is table["b"] and list(copy) == ["a"] and len(table) == 2
+    copy.clear()
+    with pytest.raises(KeyError):
+        copy.popitem()
+    joined = table | {"c": gradient.ones(2)}
+    assert list(joined) == ["a", "b", "c"] and len(table) == 2
+    assert list({"c": gradient.ones(2)} | table) == ["c", "a", "b"]
+    table |= joined
+    assert [name for name, _ in table.named_parameters()] == ["a", "b", "c"]
+    assert list(table.fromkeys(["x", "y"], gradient.ones(1))) == ["x", "y"]
+    assert nn.ParameterDict().fromkeys(["x"])["x"] is None
+
+
 class Block(nn.Module):
     """A module of the user's own."""
 
@@ -471,6 +491,7 @@ def test_the_weights_of_recurrent_layers_by_layer_and_direction():
     named = dict(zip(lstm._flat_weights_names, lstm._flat_weights, strict=True))
     assert all(weight is getattr(lstm, name) for name, weight in named.items())
     assert lstm.all_weights[1][4] is lstm.weight_hr_l0_reverse
+    assert lstm.flatten_parameters() is None  # for scripts that call it
     assert gradient.nn.GRU(2, 3, bias=False)._flat_weights_names == ["weight_ih_l0", "weight_hh_l0"]
 
 

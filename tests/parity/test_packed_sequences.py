@@ -113,6 +113,9 @@ def test_recurrent_layers(kind, options, given, lengths):
 def test_to_another_dtype_and_device():
     packed = rnn.pack_sequence([gradient.ones(2), gradient.ones(3)], enforce_sorted=False)
     assert packed.double().data.dtype == gradient.float64
+    for name, dtype in (("byte", "uint8"), ("char", "int8"), ("short", "int16"), ("int", "int32")):
+        assert getattr(packed, name)().data.dtype is getattr(gradient, dtype)
+    assert packed.long().data.dtype is gradient.int64
     assert packed.to(gradient.float16).data.dtype == gradient.float16
     assert packed.to("cpu") is packed
     assert not packed.is_cuda
