@@ -70,7 +70,7 @@ def with_feedback(plan: Plan, runs: int) -> tuple[Plan, Feedback]:
 def _without_last_count(plan: Plan) -> tuple[list[Call], Ref | None, int]:
     """The calls without the last addition of an integer to int64 counts that no later call reads or
     writes; the counts, and the integer. None and 0 if there is no such call."""
-    calls, used = list(plan.calls), set(map(plan.root, plan.outputs))
+    calls, used = list(plan.calls), set(map(plan.root, (*plan.inputs, *plan.outputs)))
     for i in reversed(range(len(calls))):
         call = calls[i]
         used_here = {*map(plan.root, call.inputs), *call.writes}

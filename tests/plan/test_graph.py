@@ -69,41 +69,6 @@ def test_a_function_is_captured_once_and_launched_again() -> None:
     assert "is in no graph" not in str(executor)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("numbers", [False, True])
-@pytest.mark.parametrize("counted", ["last", "read", "not"])
-def test_replays_follow_each_other(rows: int, numbers: bool, counted: str) -> None:
-    """Each of the last one's result and the next numbers, as when the host passes them."""
-    counts = gradient.zeros(2, dtype=gradient.int64, device=DEVICE)
-
-    def step(x: gradient.Tensor, *more: gradient.Tensor) -> tuple[gradient.Tensor, ...]:
-        if counted != "not":
-            counts.add_(3)
-        made = x * 2 + (counts.sum() if counted == "read" else 1)
-        return made + more[0].sum().long() if more else made, made * 1.5
-
-    draw = np.random.default_rng(0)
-    given = gradient.tensor(draw.integers(0, 9, rows), device=DEVICE)
-    table = gradient.tensor(draw.integers(0, 9, (5, 2)).astype(np.float32), device=DEVICE)
-    inputs = [given, table[0]] if numbers else [given]
-    recorded = RecordedStep(step, inputs, [counts], 5)
-    assert sum(call.op == "iadd" for call in recorded.plan.calls) == (counted == "read")
-    replay = Replay(recorded, [counts])
-    replay(*[t.array for t in inputs])  # call by call
-    for runs in (3, 5, 1, 5):
-        counts.zero_()
-        expected, x, others = [], given, None
-        for run in range(runs):
-            x, other = step(x, *([table[run]] if numbers else []))
-            expected.append(x.tolist())
-            others = others or other.tolist()
-        after = counts.tolist()
-        counts.zero_()
-        of_runs = table[:runs].array if numbers else None
-        found, other = replay.follow(given.array, of_runs, runs)
-        assert (found.tolist(), other.tolist(), counts.tolist()) == (expected, others, after)
-
-
 def test_results_that_are_not_wanted_are_not_copied() -> None:
     x = gradient.tensor(np.arange(6.0).reshape(2, 3), device=DEVICE)
     step = RecordedStep(lambda x: (x + 1, x * 2, x - 3), [x], [])
