@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -314,6 +315,26 @@ def test_a_call_that_reads_values_stays_between_graphs() -> None:
     assert list(executor.alone.values()) == ["takes values to the host, or from it"]
     assert "inv" in str(executor)
     assert "is in no graph: takes values to the host" in str(executor)
+
+
+def test_what_another_thread_reads_meanwhile_keeps_no_call_out_of_a_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exp = CudaBackend.exp
+
+    def slow(self: CudaBackend, x: Any) -> Any:
+        if fake_cupy.capture.work is None:
+            thread = threading.Thread(target=gradient.ones(1, device=DEVICE).tolist)
+            thread.start()
+            thread.join()
+        return exp(self, x)
+
+    monkeypatch.setattr(CudaBackend, "exp", slow)
+    x = gradient.tensor(np.arange(3.0), device=DEVICE)
+    replay = Replay(RecordedStep(lambda x: (x.exp().log(),), [x], []), [])
+    for _ in range(3):
+        replay(x.array)
+    assert not replay.executor.alone and len(replay.executor.recorder.graphs) == 1
 
 
 def test_a_call_that_cannot_be_captured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
