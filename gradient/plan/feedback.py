@@ -8,7 +8,7 @@ call does so (`Backend.feed_back`), and writes the results of all runs one below
 
 The first result has the shape and dtype of the first input. A second input takes the next of `rows`
 in each run. An addition at the end of the plan to counts on the device (`counts += 1`) is made by
-the same call.
+the same call. No result may be in the memory of an input, which this call overwrites.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ class FeedbackDefaults(RequiredMethods[Array]):
     ) -> None:
         """Write what a plan's next run reads: `result` to `given`, its input of the same shape and
         dtype, and to `results` (N, ...) at `run`, int64 (1,), the number of this run; rows[run + 1]
-        of `rows` (N, ...) to `row`. Then add 1 to `run`, and `by` to the int64 `counts`. Numbers of
-        runs wrap at N. Only plans make this call."""
+        of `rows` (N, ...) to `row`. Then add 1 to `run`, and `by` to the int64 `counts`. A number
+        beyond N - 1 begins anew at 0. Only plans make this call."""
         at = run % results.shape[0]
         self.assign(given, ..., result)
         self.assign(results, (at,), self.reshape(result, (1, *result.shape)))

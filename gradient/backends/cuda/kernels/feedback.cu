@@ -2,7 +2,8 @@
 //
 //     given = result, results[run] = result, row = rows[run + 1], run += 1, counts += by
 //
-// Numbers of runs wrap at those of rows. Arrays are copied as words of 32 bits.
+// A number beyond the last row of `results` or `rows` begins anew at the first. Arrays are copied as
+// words of 32 bits.
 // Bytes: those of the arrays, some hundred; it takes as long as a launch and two loads in sequence.
 // Grid: one block.
 #include <following.cuh>
