@@ -105,8 +105,8 @@ def queue_replays(
 ) -> QueuedSteps:
     """Queue up to `steps` replays, each of the previous one's tokens (B,) and a row of `numbers`.
 
-    Where reading does not wait for other work, each is read at once, and none follows a token of
-    -1.
+    Where the step does not prepare the next one itself (`Replay.follows`), each is read at once,
+    and none follows a token of -1.
     """
     # Only the first step's logits are needed: a step without a possible token is made again.
     if replay.follows:

@@ -8,7 +8,7 @@ call does so (`Backend.feed_back`), and writes the results of all runs one below
 
 The first result has the shape and dtype of the first input. A second input takes the next of `rows`
 in each run. An addition at the end of the plan to counts on the device (`counts += 1`) is made by
-the same call.
+the same call. No result may be in the memory of an input, which this call overwrites.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def with_feedback(plan: Plan, runs: int) -> tuple[Plan, Feedback]:
 def _without_last_count(plan: Plan) -> tuple[list[Call], Ref | None, int]:
     """The calls without the last addition of an integer to int64 counts that no later call reads or
     writes; the counts, and the integer. None and 0 if there is no such call."""
-    calls, used = list(plan.calls), set(map(plan.root, plan.outputs))
+    calls, used = list(plan.calls), set(map(plan.root, (*plan.inputs, *plan.outputs)))
     for i in reversed(range(len(calls))):
         call = calls[i]
         used_here = {*map(plan.root, call.inputs), *call.writes}

@@ -86,7 +86,8 @@ class RecordedStep:
                 plan = with_fused_chains(simplified(plan.expanded()), 1, exact=True)
             elif hasattr(backend, "graph_recorder"):
                 plan = _with_few_launches(plan, backend)
-                if runs > 1:
+                # Which overwrites the inputs before results are copied.
+                if runs > 1 and not {*map(plan.root, plan.outputs)} & {*plan.inputs}:
                     plan, self.feedback = with_feedback(plan, runs)
             elif hasattr(backend, "client") and any(
                 call.op == "grouped_linear" for call in plan.calls
@@ -168,6 +169,7 @@ class Replay:
         assert self._feedback is not None
         be: Any = self.backend
         results, run, of_rows = self._feedback
+        assert 0 < runs <= len(self._memory[results])
         be.refill(self._memory[run], self._no_runs)
         executor, inputs = cast("GraphExecutor", self.executor), [given]
         if of_rows is not None and rows is not None:

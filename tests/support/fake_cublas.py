@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import threading
 from collections.abc import Callable
 from ctypes import POINTER, c_int, c_int64, c_longlong, c_size_t, c_uint64, c_void_p
 from typing import Any
@@ -68,6 +69,11 @@ class Refused(Exception):  # noqa: N818
     """A status that a call ends with."""
 
 
+class Kept(threading.local):
+    def __init__(self) -> None:
+        self.arrays: list[Any] = []
+
+
 class Library:
     """Both libraries.
 
@@ -80,7 +86,7 @@ class Library:
         self.launched = [] if launched is None else launched
         self.computes: list[int] = []
         self.memory: dict[int, int] = {}  # bytes that lie at an address
-        self.kept: list[Any] = []  # arrays whose addresses were asked for since the last product
+        self._of_thread = Kept()
         self.failing: dict[str, int] = {}
         self.has_epilogues = True
         self.has_workspace = False
@@ -89,6 +95,11 @@ class Library:
         self._numbers = itertools.count(1 << 12)
         for name, types in SIGNATURES.items():
             setattr(self, name, ctypes.CFUNCTYPE(c_int, *types)(self._guarded(name)))
+
+    @property
+    def kept(self) -> list[Any]:
+        """Arrays whose addresses this thread has asked for since its last product."""
+        return self._of_thread.arrays
 
     def _guarded(self, name: str) -> Callable[..., int]:
         body = getattr(self, f"_{name.removesuffix('_64').removesuffix('_v2')}")
@@ -210,7 +221,7 @@ class Library:
 
     def _is_known(self, address: int, size: int) -> None:
         if not any(start <= address and address + size <= start + held
-                   for start, held in self.memory.items()):  # fmt: skip
+                   for start, held in [*self.memory.items()]):  # fmt: skip
             raise AssertionError(f"{size} bytes at {address:#x} are of no array that was named")
 
     # cuBLASLt ------------------------------------------------------------------------------------

@@ -40,6 +40,12 @@ STREAM_OF_THREAD = 2
 """`cudaStreamPerThread`: each thread means its own by it."""
 
 
+class Transfers(threading.local):
+    """A number of each thread's own: another one reads tokens while this one captures a graph."""
+
+    count = 0
+
+
 class CudaBackend(
     RowProducts,
     RopeAttentionKernels,
@@ -87,8 +93,17 @@ class CudaBackend(
         self._fault_on_host: np.ndarray | None = None
         self._fault_given = False
         self._owners: dict[int, tuple[weakref.ref[Any], Any]] = {}
-        self.transfers = 0
-        """How often values went to the host or came from it: a graph would keep the first ones."""
+        self._of_thread = Transfers()
+
+    @property
+    def transfers(self) -> int:
+        """How often this thread's values went to the host or came from it: a graph would keep the
+        first ones."""
+        return self._of_thread.count
+
+    @transfers.setter
+    def transfers(self, count: int) -> None:
+        self._of_thread.count = count
 
     def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:
         self.transfers += not isinstance(value, self.xp.ndarray)

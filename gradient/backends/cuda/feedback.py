@@ -28,7 +28,7 @@ class FeedbackKernels(KernelLauncher, FeedbackDefaults[Array]):
     ) -> None:
         every = [x for x in (result, given, results, run, rows, row, counts) if x is not None]
         same = result.dtype == given.dtype == results.dtype
-        if not same or any(not self.runtime.is_contiguous(x) or x.nbytes % WORD for x in every):
+        if not same or not all(map(self._is_of_words, every)):
             super().feed_back(result, given, results, run, rows, row, counts, by)
             return
         sizes: tuple[Any, ...] = (
@@ -39,3 +39,6 @@ class FeedbackKernels(KernelLauncher, FeedbackDefaults[Array]):
             "feedback", "feed_back", self.runtime.compiled_dtype, (1,), BLOCK,
             result, given, results, run, rows, row, counts, *sizes, early=True,
         )  # fmt: skip
+
+    def _is_of_words(self, x: Array) -> bool:
+        return self.runtime.is_contiguous(x) and not (x.nbytes | self.runtime.address(x)) % WORD

@@ -23,8 +23,13 @@ struct __nv_bfloat16 {
 struct __nv_bfloat162 { __nv_bfloat16 x, y; };
 inline float __bfloat162float(__nv_bfloat16 x) { return x; }
 inline __nv_bfloat16 __float2bfloat16(float x) { return x; }
+// As of __half.
 inline __nv_bfloat16 __hmax_nan(__nv_bfloat16 x, __nv_bfloat16 y) {
-    return x != x ? x : y != y ? y : float(x) < float(y) ? y : x;
+    if (x != x || y != y) {
+        x.bits = 0x7fff;
+        return x;
+    }
+    return x < y || (x == y && std::signbit(float(x))) ? y : x;
 }
 inline __nv_bfloat162 __hmax2_nan(__nv_bfloat162 x, __nv_bfloat162 y) {
     return {__hmax_nan(x.x, y.x), __hmax_nan(x.y, y.y)};

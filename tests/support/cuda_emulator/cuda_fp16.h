@@ -21,5 +21,13 @@ inline __half2 __hadd2(__half2 a, __half2 b) { return {float(a.x) + float(b.x), 
 inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
     return {double(a.x) * b.x + c.x, double(a.y) * b.y + c.y};
 }
-inline __half __hmax_nan(__half x, __half y) { return x != x ? x : y != y ? y : float(x) < float(y) ? y : x; }
+// Of the two zeros +0 is the larger one; NaN is the canonical one, 0x7fff.
+inline __half __hmax_nan(__half x, __half y) {
+    if (x != x || y != y) {
+        const uint16_t bits = 0x7fff;
+        memcpy(&x, &bits, 2);
+        return x;
+    }
+    return x < y || (x == y && std::signbit(float(x))) ? y : x;
+}
 inline __half2 __hmax2_nan(__half2 x, __half2 y) { return {__hmax_nan(x.x, y.x), __hmax_nan(x.y, y.y)}; }

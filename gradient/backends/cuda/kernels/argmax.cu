@@ -30,13 +30,15 @@ __device__ inline unsigned long long ordered(double x) {
 }
 
 template <class K> __device__ inline K warp_max(K key) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-    if constexpr (sizeof(K) == 4) return __reduce_max_sync(0xffffffffu, key);
-#endif
     for (int distance = 16; distance > 0; distance /= 2)
         key = max(key, __shfl_xor_sync(0xffffffffu, key, distance));
     return key;
 }
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+template <> __device__ inline unsigned warp_max(unsigned key) {
+    return __reduce_max_sync(0xffffffffu, key);
+}
+#endif
 
 // 16 bytes of numbers, in four registers.
 template <class T> struct alignas(16) Words {
