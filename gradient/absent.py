@@ -110,7 +110,10 @@ def hints(**names: str) -> Callable[[type[C]], type[C]]:
 
 def _no_attribute(self: Any, name: str) -> Any:
     cls = type(self)
-    raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}{hint_of(cls, name)}")
+    hint = hint_of(cls, name)
+    if not hint:  # Python's own error, which may be one within a property
+        return object.__getattribute__(self, name)
+    raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}{hint}")
 
 
 def hint_of(cls: type, name: str) -> str:

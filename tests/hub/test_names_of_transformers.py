@@ -65,3 +65,13 @@ def test_objects_with_such_names_are_copied(lm, of):
     assert type(copy.copy(owner)) is type(owner)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'$"):
         _ = owner.nothing
+
+
+def test_an_error_within_a_property_is_its_own(lm):
+    class Mine(LanguageModel):
+        @property
+        def answer(self):
+            return self.question
+
+    with pytest.raises(AttributeError, match="has no attribute 'question'$"):
+        _ = Mine(lm.model, lm.tokenizer).answer
