@@ -17,9 +17,3 @@ BLOCK = 512
 def repeated(x):
     """A block that repeats the first element of x."""
     return np.full(BLOCK, x[0])
-
-
-@inlined
-def block_of(x, repeats, first, last):
-    """The elements first to last of x; of an x of size 1 as many of `repeats`, its `repeated`."""
-    return x[first:last] if x.size > 1 else repeats[: last - first]

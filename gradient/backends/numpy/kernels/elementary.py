@@ -12,7 +12,7 @@ import numpy as np
 from gradient.backends.numpy.kernels import arctangents, arithmetic
 from gradient.backends.numpy.kernels import trigonometry as waves
 from gradient.backends.numpy.kernels.arithmetic import choose, with_sign
-from gradient.backends.numpy.kernels.blocks import BLOCK, block_of, repeated
+from gradient.backends.numpy.kernels.blocks import BLOCK, repeated
 from gradient.backends.numpy.kernels.compilation import inlined, strict_kernel
 from gradient.backends.numpy.kernels.functions import LOG2_E8, exp
 from gradient.backends.numpy.kernels.half_precision import get, put, real
@@ -272,7 +272,9 @@ def power(start, stop, a, b, y):
     all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
+        u = a[first:last] if a.size > 1 else all_a[: last - first]
+        v = b[first:last] if b.size > 1 else all_b[: last - first]
+        z = y[first:last]
         for i in range(z.size):
             put(z, i, real(z, _power(F8(get(u, i)), F8(get(v, i)))))
 

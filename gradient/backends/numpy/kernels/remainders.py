@@ -19,7 +19,7 @@ from gradient.backends.numpy.kernels.arithmetic import (
     truncated,
     with_sign,
 )
-from gradient.backends.numpy.kernels.blocks import BLOCK, block_of, repeated
+from gradient.backends.numpy.kernels.blocks import BLOCK, repeated
 from gradient.backends.numpy.kernels.compilation import inlined, of_numbers, strict_kernel
 from gradient.backends.numpy.kernels.half_precision import get, put, real
 
@@ -66,7 +66,9 @@ def _divide(start, stop, a, b, y, what):
     all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
+        u = a[first:last] if a.size > 1 else all_a[: last - first]
+        v = b[first:last] if b.size > 1 else all_b[: last - first]
+        z = y[first:last]
         apart = (z.ctypes.data != u.ctypes.data) & (z.ctypes.data != v.ctypes.data)
         inexact = 0
         if apart:
@@ -106,7 +108,9 @@ def _divide_integers(start, stop, a, b, y, what):
     all_a, all_b = repeated(a), repeated(b)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        u, v, z = block_of(a, all_a, first, last), block_of(b, all_b, first, last), y[first:last]
+        u = a[first:last] if a.size > 1 else all_a[: last - first]
+        v = b[first:last] if b.size > 1 else all_b[: last - first]
+        z = y[first:last]
         bits = 0
         if a.itemsize == 8:
             for i in range(z.size):
