@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.placement import on_device_of
+from gradient.garbage import no_collections
 from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors.whole_calls import Masks, run_call
-from gradient.plan.garbage import uncollected
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
 
@@ -163,7 +163,7 @@ class GraphExecutor:
 
     def _captured(self, part: range, made: dict[Ref, Any], masks: Masks) -> Any:
         """The graph of a range of calls."""
-        with uncollected():
+        with no_collections():  # what a finalizer does would be captured, too
             graph, _ = self.recorder.capture(
                 lambda: self._calls(part, made, self._cells.arrays, masks)
             )
