@@ -55,7 +55,7 @@ class TokenFile:
         dtype: "uint16" or "uint32", for a file without a `.json` beside it.
         start, stop: the part of the file to use; default: all.
 
-        Attributes:
+    Attributes:
         array: the tokens, 1-D, read-only, memory-mapped.
         vocab_size: all ids are smaller; None if the file does not have it.
         metadata: the other values in the `.json`.
@@ -196,7 +196,7 @@ class TokenWriter:
         vocab_size: every id must be smaller; up to 65,536 a token takes two bytes, else four.
         metadata: JSON values to store in `<path>.json`.
 
-        Raises:
+    Raises:
         CheckpointError: the disk is full or failing; an older file is unchanged.
         IndexOutOfRange: an id is not in the vocabulary.
     """

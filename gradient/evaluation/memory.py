@@ -100,7 +100,7 @@ def forecast(
         measure: run some layers on as many tokens instead of planning. This takes some seconds, and
             is within 5 % of the peak; plans are within 10 % of that.
 
-        Raises:
+    Raises:
         ArgumentError: a context of less than two tokens, or of more than the model's limit;
             no rows; or an argument that the model refuses.
         BackendError: the measuring process failed; the message has its output.

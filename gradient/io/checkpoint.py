@@ -79,7 +79,6 @@ class TrainingCheckpoint:
 
         Every file is read once, to verify its checksum. Tensors are views of the mapped files; they
         stay valid if the checkpoint is deleted.
-        stay valid when the checkpoint is deleted.
 
         Raises:
             CheckpointError: a file in it is damaged; the message says which.

@@ -219,7 +219,7 @@ class Tokenizer:
             parse_special: encode special tokens in the text, such as `<|endoftext|>`, as one token.
                 Use False for untrusted text: then they are ordinary characters.
 
-            Raises:
+        Raises:
             TypeMismatch: `text` is not a str.
             ArgumentError: it contains an unpaired surrogate, which UTF-8 cannot encode.
         """

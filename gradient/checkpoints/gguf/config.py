@@ -92,7 +92,7 @@ def read_config(
             embeddings and similar options, for which the metadata have no keys.
         factors: its tensors of rotary factors.
 
-        Raises:
+    Raises:
         UnsupportedModel: an unknown architecture.
         FileFormatError: keys that are missing or invalid; all missing ones are listed.
     """

@@ -100,7 +100,7 @@ def write_rope(
         values: config.json's content, in either dialect.
         theta: the architecture's default base.
 
-        Raises:
+    Raises:
         UnsupportedModel: a rope type that GGUF cannot express.
     """
     p = settled(
