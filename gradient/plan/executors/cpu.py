@@ -22,7 +22,7 @@ from gradient.backends.numpy import memory, threads
 from gradient.backends.recording_backend import OPERATORS, definitions
 from gradient.errors import IndexOutOfRange
 from gradient.plan import arena
-from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
+from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import classes, fused, small, updates
 from gradient.plan.executors.concurrency import Accesses, with_concurrency
@@ -90,7 +90,7 @@ class CpuExecutor:
         self._cells: dict[tuple[str, str], np.ndarray] = {}
         calls, outputs = plan.expanded(fused.runs).calls, plan.outputs
         buffers = plan.buffers
-        self._constants = _constant_roots(calls, buffers)
+        self._constants = _constant_roots(calls)
         self._bounds = small.index_bounds(calls, buffers)
         places, assigned = assigned_in_place(calls, buffers, outputs, _is_ufunc)
         lives = arena.lifetimes(calls, buffers, outputs)
@@ -430,7 +430,7 @@ def _kind(call: Call) -> str:
     return repr(mapped((call.op, call.args, call.options), Ref, lambda ref: None))
 
 
-def _constant_roots(calls: Sequence[Call], buffers: Sequence[Buffer]) -> frozenset[Ref]:
+def _constant_roots(calls: Sequence[Call]) -> frozenset[Ref]:
     """The buffers made by calls without arrays and written by no call: they are made once."""
     written = {root for call in calls for root in call.writes}
     return frozenset(

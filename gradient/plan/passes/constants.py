@@ -10,7 +10,7 @@ import numpy as np
 from gradient import backends
 from gradient.backends.recording_backend import OPERATORS
 from gradient.plan.calls import Call, Ref, leaves, mapped
-from gradient.plan.passes.aliases import writes_of
+from gradient.plan.passes.counts import writes_of
 from gradient.plan.plan import Plan
 
 __all__ = ["with_folded_constants"]

@@ -12,6 +12,7 @@ from gradient.backends.expression import ElementwiseCall, End, Expression, Fusin
 from gradient.backends.numpy.fused import FUSING
 from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
 from gradient.plan.executors.fused import FUSED
+from gradient.plan.passes.counts import uses_of
 from gradient.plan.plan import Plan
 
 __all__ = ["with_fused_chains"]
@@ -69,11 +70,7 @@ class _Fusion:
     def __init__(self, plan: Plan, least: int, exact: bool, fusing: Fusing):
         self.plan, self.least, self.exact, self.fusing = plan, least, exact, fusing
         self.steps = fusing.exact if exact else {*fusing.calls, "pow", "astype"}
-        self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
-        self.uses.update(plan.outputs)
-        # A view of a buffer is also a use of the buffer.
-        made = [ref for call in plan.calls for ref in call.outputs]
-        self.uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)
+        self.uses = uses_of(plan)
         self.written = {root for call in plan.calls for root in call.writes}
         self.open: dict[tuple[int, ...], _Chain] = {}
         self.at = {id(call): i for i, call in enumerate(plan.calls)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.plan.calls import Call, Ref
-from gradient.plan.passes.aliases import writes_of
+from gradient.plan.passes.counts import writes_of
 from gradient.plan.plan import Plan
 
 __all__ = ["without_widening"]
