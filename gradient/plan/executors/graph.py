@@ -75,9 +75,10 @@ class GraphExecutor:
             if plan.buffers[plan.buffers[ref].root].kind == "external"
         }  # fmt: skip
         self._lent: set[int] = set()
-        """Outputs that are given as they lie in the graph's memory."""
+        """The numbers of the outputs that are returned without a copy."""
         self._holders: list[Any] = []
-        """What is held as long as somebody has one of these, and how often it is, else."""
+        """The owners of the lent outputs' memory: the program has dropped the outputs when these
+        have as many references as `_counts`."""
         self._counts: list[int] | None = None
         self.nbytes = 0
 
@@ -256,7 +257,7 @@ class GraphExecutor:
 
     def __str__(self) -> str:
         """The plan's listing, which marks calls outside of graphs."""
-        lines = [str(listing(self.calls, self.plan.buffers, self.plan.outputs))]
+        lines = [listing(self.calls, self.plan.buffers, self.plan.outputs)]
         if self._parts is None:
             lines.append("not captured yet")
         for i, why in sorted(self.alone.items()):

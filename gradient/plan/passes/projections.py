@@ -86,7 +86,7 @@ class _Layers:
         self.writes = [(i, root) for i, call in enumerate(plan.calls) for root in call.writes]
         self.changes = {root for _, root in self.writes}
         self.changes.update(ref for ref in self.maker if plan.root(ref) == ref)
-        """Buffers that calls make or write."""
+        """The roots that calls make or write."""
 
     def is_linear(self, call: Call) -> bool:
         """Whether a call is a linear layer without a bias."""
