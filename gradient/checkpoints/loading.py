@@ -232,7 +232,7 @@ def load_weights(
     except StateDictError as error:
         problems = str(error).replace(RENAME, "  fix: find the configuration of these weights")
         raise StateDictError(f"{checkpoint.path}: {problems}") from None
-    # What little differs, and the dtype that packed weights are looked up in.
+    # Converts the few weights of another dtype, and sets the dtype of rows of packed embeddings.
     model.to(dtype or compute_dtype(state))
 
 

@@ -93,7 +93,7 @@ def forecast(
 
     Args:
         context: tokens of each row, prompt and generated ones; None: the model's trained length,
-            or 2048 if that is larger.
+            but at most 2048.
         batch: rows.
         dtype, quantize: as in `gradient.hub.load`.
         cache, cache_dtype: the cache's kind and dtype, as in `KVCache.for_model`.
