@@ -52,7 +52,7 @@ def test_python_of_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_public_package_is_in_the_reference() -> None:
     pages = "".join(page.read_text() for page in CHECKOUT.glob("docs/reference/*.md"))
     packages = {path.stem for path in (CHECKOUT / "gradient").glob("[!_]*")} - {"py"}
-    inside = {"checks", "cli", "cuda", "dtypes", "hub_data", "locks", "ops"}
+    inside = {"checks", "cli", "cuda", "dtypes", "garbage", "hub_data", "locks", "ops"}
     inside |= {"random", "source_lines", "tensor"}
     # Shown with others, or of no use by themselves
     inside |= {"absent", "compat", "tensor_backend", "utils"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from gradient.tensor.real_functions import RealFunctions
 from gradient.tensor.reductions import Reductions
 from gradient.tensor.special_functions import SpecialFunctions
 
+PACKAGE = Path(gradient.__file__).parent
 ELEMENTWISE = (Arithmetic, RealFunctions, SpecialFunctions, ComplexNumbers)
 SAME_SHAPE = {"cumsum", "cumprod", "softmax", "log_softmax"}
 MOST = 400
@@ -132,3 +135,21 @@ def test_an_op_says_how_it_converts_its_inputs() -> None:
         if op.promotion == "int_to_float" and "default float dtype" not in " ".join(documented(op))
     ]
     assert found == []
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Every docstring of the package, with its place."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (
+                doc := ast.get_docstring(node)
+            ):
+                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", doc
+
+
+def test_sections_of_docstrings_begin_at_their_indentation() -> None:
+    """Deeper, `help` shows them as a part of the last parameter."""
+    section = re.compile(r"^ +(Args|Attributes|Raises|Returns|Yields):$", re.MULTILINE)
+    wrong = [place for place, doc in docstrings() if section.search(doc)]
+    # Its example is a function with a docstring.
+    assert [place for place in wrong if not place.startswith("text/tool_schema.py")] == []

@@ -74,8 +74,8 @@ class GPTQWeights(TensorFile):
                 f"{self.path}: its quantization_config has group_size {self._group!r}; expected a "
                 "positive number, or -1 for one group a row"
             )
-        raised = not self._awq and settings.get("checkpoint_format", "gptq") != "gptq_v2"
-        self._above = int(raised)
+        less_one = not self._awq and settings.get("checkpoint_format", "gptq") != "gptq_v2"
+        self._zero_offset = int(less_one)
         layers = [name.removesuffix(SUFFIX) for name in file if name.endswith(SUFFIX)]
         self._layers = {
             f"{layer}.weight": layer
@@ -123,7 +123,7 @@ class GPTQWeights(TensorFile):
                 f"{groups}"
             )
         codes = _transposed(words) if self._awq else _pairs_along_columns(words)
-        zeros = _nibbles(zeros, self._awq) + np.uint8(self._above)
+        zeros = _nibbles(zeros, self._awq) + np.uint8(self._zero_offset)
         scales = np.asarray(scales, np.float16)
         order = np.arange(k) // group
         if f"{layer}.g_idx" in self.file and not np.array_equal(part("g_idx"), order):

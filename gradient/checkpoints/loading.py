@@ -70,7 +70,7 @@ def load_model(
         dtype: floating dtype to convert the weights to, or its name ("bf16"); None keeps them as
             stored. Packed weights stay packed in any case; their products are computed in `dtype`,
             or float32 for None.
-            device: the device of the weights; None: the CPU.
+        device: the device of the weights; None: the CPU.
         converter: called with the model before its weights are loaded; returns a function from a
             weight's name and values to the tensor to load, such as a packed one
             (`quantization.quantizer`).
@@ -232,7 +232,7 @@ def load_weights(
     except StateDictError as error:
         problems = str(error).replace(RENAME, "  fix: find the configuration of these weights")
         raise StateDictError(f"{checkpoint.path}: {problems}") from None
-    # What little differs, and the dtype that packed weights are looked up in.
+    # Converts the few weights of another dtype, and sets the dtype of rows of packed embeddings.
     model.to(dtype or compute_dtype(state))
 
 

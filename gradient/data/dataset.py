@@ -189,7 +189,7 @@ def random_split(
             of rounding goes to the first subsets, one sample each.
         generator: for the shuffle; default: the default generator.
 
-        Raises:
+    Raises:
         ArgumentError: the lengths do not add up.
     """
     size = len(cast("Sized", dataset))

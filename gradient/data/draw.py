@@ -34,7 +34,7 @@ def seed(generator: Generator | None) -> int:
     return int(randint(0, 2**63 - 1, (1,), generator=generator).item())
 
 
-def start_all(number: int) -> None:
+def seed_all(number: int) -> None:
     """Seed all generators that a dataset may use: Python's, NumPy's and gradient's."""
     random.seed(number)
     np.random.seed(number % 2**32)
@@ -46,7 +46,7 @@ def numbers_from(number: int) -> Iterator[None]:
     """Within the block these generators start from seed `number`; then they continue as before."""
     python, ours = random.getstate(), default_generator.get_state()
     with _numpy.lent():
-        start_all(number)
+        seed_all(number)
         try:
             yield
         finally:

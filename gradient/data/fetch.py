@@ -84,7 +84,7 @@ class Fetcher:
         if self.restore:
             with draw.numbers_from(seed):
                 return make()
-        draw.start_all(seed)
+        draw.seed_all(seed)
         return make()
 
     def _by_index(self, request: Any) -> Any:

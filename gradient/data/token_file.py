@@ -55,7 +55,7 @@ class TokenFile:
         dtype: "uint16" or "uint32", for a file without a `.json` beside it.
         start, stop: the part of the file to use; default: all.
 
-        Attributes:
+    Attributes:
         array: the tokens, 1-D, read-only, memory-mapped.
         vocab_size: all ids are smaller; None if the file does not have it.
         metadata: the other values in the `.json`.
@@ -173,10 +173,8 @@ class TokenWindows(Dataset[tuple[Tensor, Tensor]]):
 
     def collated(self, indices: Sequence[int]) -> list[Tensor]:
         """Return `default_collate`'s result for these samples, without making the samples."""
-        starts = np.array([self._start(index) for index in indices])
-        windows = self.tokens.array[starts[:, None] + np.arange(self.block_size + 1)]
-        parts = windows[:, :-1], windows[:, 1:]
-        return [tensor_of(part.astype(np.int64, order="C")) for part in parts]
+        starts = [self._start(index) for index in indices]
+        return [*_windows(self.tokens.array, starts, self.block_size)]
 
     def _start(self, index: int) -> int:
         count = len(self)
@@ -196,7 +194,7 @@ class TokenWriter:
         vocab_size: every id must be smaller; up to 65,536 a token takes two bytes, else four.
         metadata: JSON values to store in `<path>.json`.
 
-        Raises:
+    Raises:
         CheckpointError: the disk is full or failing; an older file is unchanged.
         IndexOutOfRange: an id is not in the vocabulary.
     """
@@ -393,9 +391,7 @@ def _check_block(tokens: TokenFile, block_size: int) -> None:
 
 
 def _windows(array: np.ndarray, starts: Sequence[int], block_size: int) -> tuple[Tensor, Tensor]:
-    rows = np.asarray(starts, np.int64)[:, None] + np.arange(block_size + 1)
-    windows = array[rows].astype(np.int64)
-    return (
-        tensor_of(np.ascontiguousarray(windows[:, :-1])),
-        tensor_of(np.ascontiguousarray(windows[:, 1:])),
-    )
+    """The windows that begin at `starts`, and the same shifted by one: (B, block_size) int64."""
+    windows = array[np.asarray(starts, np.int64)[:, None] + np.arange(block_size + 1)]
+    x, y = (part.astype(np.int64, order="C") for part in (windows[:, :-1], windows[:, 1:]))
+    return tensor_of(x), tensor_of(y)

@@ -116,7 +116,7 @@ def compare(a: Sequence[Event], b: Sequence[Event], tolerance: float | None = No
     Args:
         tolerance: the largest relative error that does not count as a difference; None: 1e-3.
 
-        Raises:
+    Raises:
         ArgumentError: they have no module in common, or most results differ in shape.
     """
     reference = {event.key: event for event in b}

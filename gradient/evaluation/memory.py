@@ -93,14 +93,14 @@ def forecast(
 
     Args:
         context: tokens of each row, prompt and generated ones; None: the model's trained length,
-            or 2048 if that is larger.
+            but at most 2048.
         batch: rows.
         dtype, quantize: as in `gradient.hub.load`.
         cache, cache_dtype: the cache's kind and dtype, as in `KVCache.for_model`.
         measure: run some layers on as many tokens instead of planning. This takes some seconds, and
             is within 5 % of the peak; plans are within 10 % of that.
 
-        Raises:
+    Raises:
         ArgumentError: a context of less than two tokens, or of more than the model's limit;
             no rows; or an argument that the model refuses.
         BackendError: the measuring process failed; the message has its output.

@@ -37,7 +37,7 @@ class Event:
         op: the op's name; "" for a module's own result.
         number: how often that module had called that op before.
         where: the line that called the op, as "file:line".
-        value: the result, in a precision that no dtype here exceeds.
+        value: the result on the host, in float64 for a float64 result, else in float32.
     """
 
     module: str

@@ -123,7 +123,7 @@ class DecodingSteps:
         before = recorded_before(model)
         self.seconds = 0.0 if before is None else before.seconds
         self._read_at = 0.0
-        self.reason = self._hindrance()
+        self.reason = self._why_not_recordable()
 
     def continued(self, cache: KVCache) -> DecodingSteps:
         """Return the steps for a cache with all or some of the rows."""
@@ -134,7 +134,7 @@ class DecodingSteps:
         steps.earlier = self.earlier
         return steps
 
-    def _hindrance(self) -> str | None:
+    def _why_not_recordable(self) -> str | None:
         """The reason why nothing can be recorded, or None."""
         if self.allowed is False:
             return "compile=False"
@@ -275,7 +275,7 @@ class DecodingSteps:
             return replay
         name = (*key, self.cache.room)
         recorded = self.recorded = self._current()
-        if key in recorded.refused or recorded.structure.hindrance or not recorded.use(name):
+        if key in recorded.refused or recorded.structure.not_recordable or not recorded.use(name):
             return None
         found = recorded.bound.find(self.cache, name)
         if found is None:
@@ -329,7 +329,7 @@ class DecodingSteps:
         a step may follow each other."""
         recorded = self.recorded
         assert recorded is not None
-        self.reason = recorded.structure.hindrance or recorded.refused.get(key)
+        self.reason = recorded.structure.not_recordable or recorded.refused.get(key)
         number = self.seen[key] = self.seen.get(key, 0) + 1
         every_length = (key[0][1:], *key[1:])  # drafts are of one length now, of another then
         total = self.seen[every_length] = self.seen.get(every_length, 0) + 1

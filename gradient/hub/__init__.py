@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import gradient
 from gradient import absent, quantization
-from gradient.checkpoints import load_model, open_checkpoint
+from gradient.checkpoints import Checkpoint, load_model, open_checkpoint
 from gradient.checkpoints.loading import Progress
 from gradient.embedding import Pooling, TextEncoder
 from gradient.errors import ModelNotFound, TypeMismatch, UnsupportedModel
@@ -81,13 +81,12 @@ def load(
         UnsupportedModel: the model is an encoder, or its architecture is unknown.
         FileFormatError, StateDictError: see `gradient.checkpoints.load_model`.
     """
-    packing = None if quantize is None else quantization.quantizer(quantize)
-    checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
-    network = load_model(
-        checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
-    )
-    tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
-    return LanguageModel(_of_kind(CausalLM, network, model), tokens, str(model))
+    network, tokens, _ = _load(
+        CausalLM, model,
+        file=file, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision,
+        offline=offline, quantize=quantize, progress=progress,
+    )  # fmt: skip
+    return LanguageModel(network, tokens, str(model))
 
 
 def load_text_encoder(
@@ -107,14 +106,36 @@ def load_text_encoder(
     Raises:
         UnsupportedModel: the model is a language model; other errors are those of `load`.
     """
+    network, tokens, checkpoint = _load(
+        EncoderModel, model,
+        file=file, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision,
+        offline=offline, quantize=quantize, progress=progress,
+    )  # fmt: skip
+    pooling = Pooling.from_folder(checkpoint.folder)
+    return TextEncoder(network, tokens, pooling, str(model))
+
+
+def _load(
+    kind: type[Model],
+    model: str | Path,
+    *,
+    file: str | None,
+    tokenizer: str | Path | None,
+    device: DeviceLike,
+    dtype: gradient.DType | str | None,
+    revision: str | None,
+    offline: bool,
+    quantize: str | None,
+    progress: Progress | None,
+) -> tuple[Model, Tokenizer | None, Checkpoint]:
+    """Return a model of this kind, its tokenizer and its checkpoint; see `load`."""
     packing = None if quantize is None else quantization.quantizer(quantize)
     checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
     network = load_model(
         checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
     )
     tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
-    pooling = Pooling.from_folder(checkpoint.folder)
-    return TextEncoder(_of_kind(EncoderModel, network, model), tokens, pooling, str(model))
+    return _of_kind(kind, network, model), tokens, checkpoint
 
 
 _KINDS = {

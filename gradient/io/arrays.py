@@ -45,8 +45,3 @@ def tensor_of(array: np.ndarray) -> Tensor:
 def has_room(shape: Sequence[int], itemsize: int) -> bool:
     """Whether an array of this shape can exist; NumPy requires it even without elements."""
     return prod(max(size, 1) for size in shape) * itemsize < 1 << 62
-
-
-def nbytes(value: Tensor | np.ndarray) -> int:
-    """Bytes of a tensor's elements, or of its packed blocks."""
-    return value.nbytes

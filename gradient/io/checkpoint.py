@@ -31,7 +31,6 @@ from gradient.errors import (
     TypeMismatch,
 )
 from gradient.io import atomic
-from gradient.io.arrays import nbytes
 from gradient.io.json_file import read_json
 from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import SafetensorsFile, save_file
@@ -79,7 +78,6 @@ class TrainingCheckpoint:
 
         Every file is read once, to verify its checksum. Tensors are views of the mapped files; they
         stay valid if the checkpoint is deleted.
-        stay valid when the checkpoint is deleted.
 
         Raises:
             CheckpointError: a file in it is damaged; the message says which.
@@ -135,7 +133,7 @@ def save_checkpoint(
     files, structure = _split(state)
     if folder.is_dir():
         atomic.remove_unfinished(folder)
-        size = sum(nbytes(tensor) for tensors in files.values() for tensor in tensors.values())
+        size = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
         atomic.check_free_space(folder, size)
     path = _free_name(folder, int(step))
     with atomic.atomic_folder(path) as unfinished:

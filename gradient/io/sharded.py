@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
 from gradient.io import atomic
-from gradient.io.arrays import nbytes
 from gradient.io.json_file import read_json
 from gradient.io.packed import split_packed
 from gradient.io.safetensors import SafetensorsFile, save_file
@@ -139,7 +138,7 @@ def save_sharded(
     shards: list[dict[str, Tensor]] = [{}]
     used, total = 0, 0
     for name, tensor in tensors.items():
-        size = nbytes(tensor)
+        size = tensor.nbytes
         if shards[-1] and used + size > max_shard_bytes:
             shards.append({})
             used = 0

@@ -329,10 +329,9 @@ class KVCache:
 
         Raises:
             ModelNotFound: there is no such file.
-            FileFormatError: it is truncated, damaged, or no saved cache.
+            FileFormatError: it is truncated, damaged, or not a saved cache.
             ArgumentError: it was saved from another model, or from one with other weights.
         """
-
         saved = file.read(path, model)
         longest = max(len(ids) for ids in saved.tokens)
         stored = saved.codecs.name if dtype is None else dtype

@@ -200,8 +200,7 @@ class Buffers:
     def _grow(self, capacity: int) -> None:
         """Move everything into larger tensors.
 
-        Should memory run out midway, or the user break it off, all layers still have what they
-        held.
+        If memory runs out midway, or the user interrupts it, all layers still hold their content.
         """
         for buffers, codec in zip((self.keys, self.values), self.spec.codecs, strict=True):
             for layer, parts in buffers.items():

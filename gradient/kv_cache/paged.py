@@ -86,7 +86,7 @@ class PagePool(Buffers):
             self._reserve(new.stop)
             if taken:  # old content must not be read, as nan times 0 is nan
                 index = index_of(taken, self.spec.device)
-                for part in self._parts():
+                for part in self.tensors:
                     part[index] = 0
         except BaseException:  # Ctrl-C, or no memory
             self.free.extend(taken)
@@ -112,11 +112,8 @@ class PagePool(Buffers):
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy pages to other pages."""
         old, new = (index_of(pages, self.spec.device) for pages in (sources, targets))
-        for part in self._parts():
+        for part in self.tensors:
             part[new] = part[old]
-
-    def _parts(self) -> list[Tensor]:
-        return self.tensors
 
     def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
         return capacity, self.page_size, heads

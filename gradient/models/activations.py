@@ -13,7 +13,7 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by the tanh formula, as in GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
+    """The tanh approximation of GELU, as in GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -23,7 +23,7 @@ def gelu_10(x: Tensor) -> Tensor:
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """GELU by a logistic curve, x * sigmoid(1.702 x) (Hendrycks and Gimpel 2016, section 2)."""
+    """The sigmoid approximation of GELU, x * sigmoid(1.702 x) (as `gelu_tanh`, section 2)."""
     return x * F.sigmoid(1.702 * x)
 
 

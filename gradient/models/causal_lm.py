@@ -161,7 +161,7 @@ class CausalLM(PretrainedModel):
     def trained_length(self) -> int | None:
         """Return the length in tokens that the model was trained for, including RoPE scaling.
 
-        A model with rotary positions can go beyond it, but writes nonsense there.
+        A model with rotary positions can go beyond it, but predicts badly there.
         """
         if self.context_length is not None:
             return self.context_length
@@ -207,7 +207,7 @@ class CausalLM(PretrainedModel):
 def last_tokens(x: Tensor, lengths: Sequence[int] | None) -> Tensor:
     """Return each row's last real token: hidden states (B, T, C) -> (B, 1, C).
 
-    A row without any, which needs nothing of this pass, gets some token's.
+    The result of a row without real tokens is unspecified.
     """
     B, T, _ = x.shape
     if lengths is None or all(length == T for length in lengths):

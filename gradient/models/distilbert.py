@@ -1,4 +1,4 @@
-"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): a BERT of half the depth, taught by BERT.
+"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): half of BERT's layers, distilled from it.
 
 It has neither token types nor a pooler. Modules and config fields have the names of transformers'
 `DistilBertForMaskedLM`.
@@ -159,7 +159,7 @@ class DistilBertForMaskedLM(EncoderModel):
         """Token ids (B, T) -> hidden states (B, T, C); see `EncoderModel`.
 
         Raises:
-        ArgumentError: `token_type_ids` are given, which this model does not support.
+            ArgumentError: `token_type_ids` are given, which this model does not support.
         """
         if token_type_ids is not None:
             raise ArgumentError("token_type_ids: expected None, as DistilBERT has no token types")

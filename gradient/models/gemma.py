@@ -4,9 +4,9 @@ Modules have the names of transformers' `GemmaForCausalLM`, `Gemma2ForCausalLM` 
 `Gemma3ForCausalLM`; `gradient.models.gemma_config` holds their options. All have norms that
 multiply by 1 + weight, scaled embeddings, and a gated MLP with GELU. Compared with Gemma 1,
 
-    Gemma 2 adds norms after attention and MLP, bounded scores and logits, and windows in every
+    Gemma 2 adds norms after attention and MLP, soft caps of scores and logits, and windows in every
             second layer;
-    Gemma 3 has norms of queries and keys instead of the bounds, five layers with a window for
+    Gemma 3 has norms of queries and keys instead of the soft caps, five layers with a window for
             each without one, and separate rotary positions for these two kinds.
 
 Of a multimodal Gemma 3 only the language model is loaded, which reads text; images are refused.

@@ -33,16 +33,16 @@ from gradient.models.rotary_config import FULL, SLIDING
 
 
 def cap(default: float | None) -> Any:
-    """Return a field for the bound of some scores; None: no bound."""
+    """Return a field for the soft cap of scores or logits; None: no cap."""
     return limited(default, "null or positive", lambda value: value > 0)
 
 
 # ---- GGUF ---------------------------------------------------------------------------------------
 
 _NORMS = Norms(
-    behind_attention="post_attention_layernorm",
+    after_attention="post_attention_layernorm",
     before_mlp="pre_feedforward_layernorm",
-    behind_mlp="post_feedforward_layernorm",
+    after_mlp="post_feedforward_layernorm",
 )
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 #: llama.cpp recognises the 27B models by their depth; the width determines their scale of scores.
@@ -57,7 +57,7 @@ def usual_scalar(values: Mapping[str, Any]) -> int:
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Read windows, bounds and the scale of Gemma 2 and 3, and the local layers' rotary base."""
+    """Read windows, soft caps and the scale of Gemma 2 and 3, and the local layers' rotary base."""
     gguf = GEMMA2_GGUF if values["model_type"] == "gemma2" else GEMMA3_GGUF
     read_windows(values, metadata, gguf.window_period)
     if scale := metadata.get("attention.scale", None):
@@ -68,13 +68,13 @@ def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> Non
         )
     else:
         values["query_pre_attn_scalar"] = usual_scalar(values)
-    values |= {name: values.get(name) or None for name in _CAPS}  # 0 means no bound
+    values |= {name: values.get(name) or None for name in _CAPS}  # 0 means no cap
     if values["model_type"] == "gemma3_text":
         values["rope_local_base_freq"] = metadata.get("rope.freq_base_swa", 10_000.0)
 
 
 def write_gemma2(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
-    """Add the scale of the scores, and 0 for missing bounds."""
+    """Add the scale of the scores, and 0 for missing soft caps."""
     if values["query_pre_attn_scalar"] != usual_scalar(values):
         keys["attention.scale"] = float(values["query_pre_attn_scalar"]) ** -0.5
     keys |= {name: 0.0 for name in _CAPS if not values.get(name)}

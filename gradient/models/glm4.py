@@ -17,7 +17,7 @@ class Glm4Config(LlamaFamilyConfig):
     model_type = "glm4"
     interleaved_rotary = True
     default_partial_rotary_factor = 0.5
-    norms = Norms(behind_attention="post_self_attn_layernorm", behind_mlp="post_mlp_layernorm")
+    norms = Norms(after_attention="post_self_attn_layernorm", after_mlp="post_mlp_layernorm")
     stacked_gate = True
     bias_fields = BiasFields(qkv="attention_bias")
     gguf = Architecture("glm4")

@@ -220,11 +220,11 @@ class LlamaDecoderLayer(nn.Module):
         """(B, T, C) -> (B, T, C)."""
         read = self.normed(self.norms.before_attention, x)
         y = self.self_attn(read, rotate, past)
-        x = x + self.scaled(self.normed(self.norms.behind_attention, y))
+        x = x + self.scaled(self.normed(self.norms.after_attention, y))
         if not self.parallel:
             read = self.normed(self.norms.before_mlp, x)
         y = getattr(self, self.mlp_name)(read)
-        return x + self.scaled(self.normed(self.norms.behind_mlp, y))
+        return x + self.scaled(self.normed(self.norms.after_mlp, y))
 
     def normed(self, name: str, x: Tensor) -> Tensor:
         """Return x after the norm of this name; "": x itself."""
@@ -330,7 +330,7 @@ class LlamaForCausalLM(CausalLM):
         super().__init__(config, partial(decoder, **parts))
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states (B, T, C) -> logits (B, T, V), scaled and bounded as in the config."""
+        """Hidden states (B, T, C) -> logits (B, T, V), scaled and soft-capped as in the config."""
         logits, cap = super().compute_logits(hidden), self.config.logit_softcap
         if self.config.logits_scaling != 1:
             logits = logits / self.config.logits_scaling

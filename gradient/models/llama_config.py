@@ -51,9 +51,9 @@ class Norms(NamedTuple):
     """The checkpoint's names of a layer's norms; "": no such norm."""
 
     before_attention: str = "input_layernorm"
-    behind_attention: str = ""
+    after_attention: str = ""
     before_mlp: str = "post_attention_layernorm"
-    behind_mlp: str = ""
+    after_mlp: str = ""
 
     @property
     def gguf(self) -> dict[str, str]:
@@ -94,7 +94,7 @@ class LlamaFamilyConfig(RotaryConfig):
     mlp_names: ClassVar[tuple[str, str] | None] = None
     #: Whether the MLP's gate and up projection are one matrix, gate_up_proj.
     stacked_gate: ClassVar[bool] = False
-    #: The bounds of scores and of logits; None: no bound.
+    #: The soft caps of scores and of logits; None: no cap.
     softcap = constant(None)
     logit_softcap = constant(None)
     heads_divide_hidden_size = False

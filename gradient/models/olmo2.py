@@ -1,4 +1,4 @@
-"""OLMo 2 (OLMo Team 2024, arXiv:2501.00656): LLaMA with norms behind attention and MLP.
+"""OLMo 2 (OLMo Team 2024, arXiv:2501.00656): LLaMA with norms after attention and MLP.
 
 All heads' queries are normalised together, and so are all keys (section 3.3.2).
 """

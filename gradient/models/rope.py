@@ -281,8 +281,7 @@ def _longrope(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rota
     original, attention_factor = p["original_max_position_embeddings"], p.get("attention_factor")
     if attention_factor is None:
         factor = p.get("factor") or context / original
-        grown = math.log(factor) / math.log(original) if factor > 1 else 0
-        attention_factor = math.sqrt(1 + grown)
+        attention_factor = longrope_attention_factor(factor, original)
     short, long = (
         np.float32(1) / (np.asarray(p[name], dtype=np.float32) * _powers(p["rope_theta"], dim))
         for name in ("short_factor", "long_factor")
@@ -290,6 +289,16 @@ def _longrope(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rota
     if np.array_equal(short, long):  # then the length of a text does not matter
         return RotaryEmbedding(short, attention_factor, **options)
     return LongRotaryEmbedding(short, long, attention_factor, original, **options)
+
+
+def longrope_attention_factor(factor: float, original: int) -> float:
+    """Return LongRoPE's factor of queries and keys, as in Phi-3's reference code.
+
+    Args:
+        factor: how many times the context is longer than the original one.
+        original: the original context in tokens.
+    """
+    return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
 
 
 #: The function that makes each `rope_type`.

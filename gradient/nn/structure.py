@@ -24,8 +24,8 @@ class Structure:
     """The attributes of a module and its submodules, with a quick check that none has changed.
 
     Attributes:
-        hindrance: the reason why the module may have effects besides its operations (it has hooks),
-            or None.
+        not_recordable: why calls of the module cannot be recorded and replayed (it has hooks, which
+            a replay would not call), or None.
     """
 
     def __init__(self, module: Module) -> None:
@@ -34,7 +34,7 @@ class Structure:
         # which it must not keep alive.
         self.parts = [(vars(part), type(part), _attributes(part)) for part in module.modules()]
         self.forwards = [kind.forward for _, kind, _ in self.parts]
-        self.hindrance = next(
+        self.not_recordable = next(
             (
                 f"{kind.__name__} has hooks"
                 for part, kind, _ in self.parts
@@ -45,7 +45,7 @@ class Structure:
 
     def unchanged(self) -> bool:
         """Whether no attribute was set to another value, and no hook registered or removed."""
-        if self.changes == changes.count and self.hindrance is None:
+        if self.changes == changes.count and self.not_recordable is None:
             return True
         if any(
             kind.forward is not forward or not _same(part, before)
@@ -53,7 +53,7 @@ class Structure:
         ):
             return False
         hooked = any(_has_hooks(part, kind) for part, kind, _ in self.parts)
-        if hooked is not (self.hindrance is not None):
+        if hooked is not (self.not_recordable is not None):
             return False
         self.changes = changes.count
         return True

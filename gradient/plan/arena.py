@@ -14,14 +14,15 @@ from gradient.plan.calls import Buffer, Call, Ref
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the widest vector."""
 
-
 MANY = 1000
 """Buffers beyond which the slower layouts, whose time grows with their square, are not tried."""
 
 EFFORT = 1 << 21
-"""Pairs of buffers that are looked at, at least, for each of the slower layouts: about 0.1 s."""
+"""Pairs of buffers that are compared, at most, for each of the slower layouts: about 0.1 s."""
+
 SLACK = 1 << 16
 """Bytes that a layout may waste."""
+
 TRIES = 64
 """Layouts of one kind that are tried at most."""
 

@@ -89,7 +89,7 @@ class Aliased:
         self._alias_of = {id(t): alias for t, alias in zip(inputs, self.aliases, strict=True)}
         self._input_of = {id(alias): t for t, alias in zip(inputs, self.aliases, strict=True)}
         self._copies: list[tuple[Any, Any, list[int]]] = []
-        """Each list and dict that was given, its copy, and what was in that."""
+        """Each list and dict among the arguments, its copy, and the ids of the copy's items."""
         self.args = tuple(map(self._aliased, args))
         self.options = {name: self._aliased(value) for name, value in options.items()}
 

@@ -24,6 +24,9 @@ BOUNDARY = "boundary"
 """The op of a call between the two parts of a plan, which run one after the other when they are
 asked to. It is given the results of the first, and does nothing; no call is moved across it."""
 
+WHOLE = (..., (...,), ())
+"""The indices of all elements of an array, in a call of "assign"."""
+
 
 class Ref(int):
     """The number of a buffer; it replaces an array in a call."""

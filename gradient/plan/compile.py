@@ -15,7 +15,7 @@ from gradient.locks import new_rlock
 from gradient.nn import Module
 from gradient.plan.arguments import Aliased, Arguments
 from gradient.plan.attributes import WithAttributes
-from gradient.plan.backward import WithBackward, seen_in_use
+from gradient.plan.backward import DifferentiablePlan, WithBackward, seen_in_use
 from gradient.plan.comparing import difference
 from gradient.plan.compiled_module import CompiledModule, compiled_module
 from gradient.plan.compiled_module import compile_in_place as compile_in_place
@@ -36,31 +36,41 @@ R = TypeVar("R")
 SIGNATURES = 64
 """Signatures of arguments that have plans at a time."""
 VARIANTS = 8
-"""Plans of one signature at a time, for attributes and modes that differ; recordings without
-success; and plans in a row that were dropped before they had paid."""
+"""The maximum number of plans of one signature, for attributes and modes that differ. After as many
+recordings in a row without a plan, or as many plans in a row that were dropped before they had
+paid, calls run eagerly."""
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-"""PyTorch's words for `mode`, which choose nothing here."""
+"""PyTorch's values of `mode`, which have no effect here."""
 WORTH = 16
 """Replays after which a plan has paid for its recordings."""
 
 
 class Signature:
-    """The plans for calls with one key of arguments, and notes on such calls."""
+    """The plans for calls with one key of arguments, and statistics of such calls.
+
+    held        objects that must live as long as the key (see `Arguments`)
+    calls, replays, recordings, plans   how many there were
+    fruitless   recordings since the last plan
+    wasted      plans in a row that were dropped before they had paid
+    variants    the plans, the most recently used one last
+    pending     recordings that no other has confirmed yet
+    used        the numbers of the first call's results that got a gradient afterwards
+    reason      why calls run eagerly, or None
+    changes     the changes because of which plans were recorded anew
+    """
 
     def __init__(self, held: list[Any]):
         self.held = held
         self.calls = self.replays = self.recordings = self.fruitless = 0
         self.plans = self.wasted = 0
         self.variants: list[Variant] = []
-        """The plan that was used last is the last one."""
         self.pending: list[tuple[Recording, Watch]] = []
         self.used: set[int] = set()
-        """Which of the first call's results got a gradient afterwards."""
         self.reason: str | None = None
         self.changes: list[str] = []
 
     def use(self, variant: Variant) -> None:
-        """Record that a plan was replayed."""
+        """Count a replay of a plan, and mark it as the most recently used."""
         self.replays += 1
         variant.replays += 1
         if variant is not self.variants[-1]:
@@ -133,7 +143,8 @@ class Compiled(Transparent, Generic[P, R]):
                 again = functools.partial(self.function, *args, **options)
                 if ready is None:
                     self._tell(
-                        "gradients of more than 4 of its calls are still to be computed at a time"
+                        f"gradients of more than {DifferentiablePlan.EXECUTORS} of its calls are "
+                        "still to be computed at a time"
                     )
                     return again()
                 signature.use(variant)
@@ -157,7 +168,7 @@ class Compiled(Transparent, Generic[P, R]):
         if max(signature.wasted, signature.fruitless) >= VARIANTS:
             changes = signature.changes[-1] if signature.changes else "something it reads"
             signature.reason = (
-                f"it was recorded {signature.recordings} times, for {changes} changes"
+                f"it was recorded {signature.recordings} times, because {changes} changes"
             )
             return self._eagerly(signature, args, options)
         device = arguments.device or "cpu"

@@ -9,7 +9,7 @@ from gradient.nn import Module
 from gradient.plan.watch import Transparent
 
 OF_THE_COMPILER = ("explain", "recompiles", "signatures")
-"""What a compiled module has beside what the module has, unless the module has it itself."""
+"""Attributes of the compiled function that a compiled module has, if the module lacks them."""
 
 
 class CompiledModule(Transparent):

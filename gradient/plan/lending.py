@@ -18,7 +18,7 @@ import numpy as np
 from gradient.backends.numpy import memory
 
 LARGE = 1 << 16
-"""Bytes of a gradient from which on it is lent: to copy less is quicker."""
+"""The minimum bytes of a gradient that is lent: a smaller one is copied in less time."""
 
 
 class Loans:

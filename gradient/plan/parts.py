@@ -18,9 +18,9 @@ from gradient.optim import Optimizer
 IMMUTABLE_TYPES = (int, float, complex, str, bytes, bool, type(None))
 
 LARGE = 1 << 16
-"""Bytes of a NumPy array beyond which its values are compared at some places only."""
+"""Bytes of a NumPy array beyond which only a sample of its values is compared."""
 PLACES = 1024
-"""About how many these are."""
+"""The approximate number of values in a sample."""
 
 
 class Part:

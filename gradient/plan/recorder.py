@@ -31,9 +31,9 @@ from gradient.plan.plan import Plan
 from gradient.source_lines import inside, location_of, source_line, user_frame
 
 LARGE = 1 << 20
-"""Bytes of a result, after which memory that was freed before is given back."""
+"""The minimum bytes of a result after which memory that was freed before it is given back."""
 BELOW_TENSORS = ("autograd", "backends", "ops", "plan")
-"""Packages whose functions are no names for users."""
+"""Packages whose functions are not named to users."""
 KEYED = {"__getitem__": "index", "__setitem__": "setitem"}
 ARRAYS = (np.ndarray, np.generic, OpaqueArray)
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from gradient import backends
 from gradient.autograd.variable import Variable
 from gradient.backends.recording_backend import recording
+from gradient.garbage import no_collections
 from gradient.locks import new_lock
 from gradient.optim.numbers import listening
 from gradient.optim.optimizer import optimizers
 from gradient.plan.arguments import mapped_tensors, tensors_in
 from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
-from gradient.plan.garbage import uncollected
 from gradient.plan.lifting import Lifting
 from gradient.plan.plan import Plan
 from gradient.plan.readers import Readers
@@ -203,7 +203,7 @@ class _Run:
         recorder, lifting = self.recorder, self.lifting
         try:
             with (
-                uncollected(),
+                no_collections(),  # what a finalizer does (rewind a cache) is no part of the run
                 lifting.here(),
                 recording(self.backend, recorder),
                 listening(self.readers.listen),

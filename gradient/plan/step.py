@@ -44,7 +44,7 @@ class RecordedStep:
     Attributes:
         plan: the plan, without the arrays of the tensors that `Replay` binds.
         checked: whether a replay was compared with the function and gave the same results.
-        feedback: by what its replays can follow each other without the host, or None.
+        feedback: the buffers by which replays follow each other without the host, or None.
         watched: the other tensors that it uses, with their arrays: the plan is valid while the
             tensors have these arrays.
     """
@@ -76,7 +76,7 @@ class RecordedStep:
             self.result: tuple[Tensor, ...] | None = result
             refs = {id(t): ref for t, ref in recording.survivors}
             if any(id(t) not in refs for t in result) or recording.rebound or recording.grads:
-                raise PlanError("it gives a tensor from before another array or gradient")
+                raise PlanError("it assigns an array or gradient to a tensor from before it")
             if _are_kept(recording):
                 raise PlanError("a tensor that it makes is kept, and is not its result")
             if recording.readers.read or recording.readers.drawn:

@@ -196,7 +196,7 @@ class Variant:
 
     def _refuse_survivors(self, recording: Recording) -> None:
         if recording.rebound:
-            raise PlanError("it gives a tensor from before another array")
+            raise PlanError("it assigns another array to a tensor from before it")
         known = {id(x) for t in tensors_in(recording.result) for x in with_bases(t)}
         known |= {id(grad) for _, grad in recording.grads}
         known |= {id(t) for t in recording.inputs}

@@ -168,7 +168,6 @@ SCHEMES: dict[str, Scheme] = {
     "int4": dataclasses.replace(_one_format(int4_group), name="int4"),
     **{dtype.name: _one_format(dtype) for dtype in PACKED},
 }
-"""All schemes by name: the mixes, "int8" and "int4", and each packed dtype for itself."""
 
 
 def scheme_of(scheme: Scheme | PackedDType | str) -> Scheme:

@@ -100,7 +100,7 @@ def tokenizer_of_pieces(
     with panics_as("the vocabulary"):
         made = tk.Tokenizer(_unigram(vocabulary) if vocabulary.unigram else _bpe(vocabulary))
         user_defined = [vocabulary.pieces[n] for n in vocabulary.ids_of(PieceType.USER_DEFINED)]
-        _dress(made, vocabulary, user_defined, prefix_first_only)
+        _add_piece_steps(made, vocabulary, user_defined, prefix_first_only)
         control = vocabulary.ids_of(PieceType.UNKNOWN, PieceType.CONTROL)
         specials = [special(vocabulary.pieces[number]) for number in control]
         made.add_tokens(
@@ -182,7 +182,7 @@ def merges_of(vocabulary: PieceVocabulary) -> list[tuple[str, str]]:
     return found
 
 
-def _dress(
+def _add_piece_steps(
     made: tokenizers.Tokenizer,
     vocabulary: PieceVocabulary,
     user_defined: list[str],

@@ -14,6 +14,7 @@ import numpy as np
 from gradient import absent
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
+from gradient.text.added_tokens import SPECIAL_NAMES
 from gradient.text.assistant_spans import find_assistant_spans, marks_assistant
 from gradient.text.build import panics_as, special
 from gradient.text.chat_template import render_chat, render_with_spans
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     import tokenizers
 
 __all__ = ["Tokenizer"]
-
-_SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 class ChatTokens(NamedTuple):
@@ -171,7 +170,7 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # Written even if None: a reader would otherwise look elsewhere for one.
-        config: dict[str, Any] = {name: getattr(self, name) for name in _SPECIAL_NAMES}
+        config: dict[str, Any] = {name: getattr(self, name) for name in SPECIAL_NAMES}
         if self.add_bos != self._backend_adds_bos:
             config["add_bos_token"] = self.add_bos
         if self.add_eos != self._backend_adds_eos:
@@ -219,7 +218,7 @@ class Tokenizer:
             parse_special: encode special tokens in the text, such as `<|endoftext|>`, as one token.
                 Use False for untrusted text: then they are ordinary characters.
 
-            Raises:
+        Raises:
             TypeMismatch: `text` is not a str.
             ArgumentError: it contains an unpaired surrogate, which UTF-8 cannot encode.
         """
@@ -378,7 +377,7 @@ class Tokenizer:
 
     def _special_texts(self) -> dict[str, str]:
         """The existing special tokens, as variables of a template."""
-        named = {name: getattr(self, name) for name in _SPECIAL_NAMES}
+        named = {name: getattr(self, name) for name in SPECIAL_NAMES}
         return {name: text for name, text in named.items() if text is not None}
 
     def _template_for(self, tools: Sequence[Any] | None, chosen: str | None) -> str:

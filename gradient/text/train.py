@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from gradient.errors import ArgumentError, TypeMismatch
+from gradient.text.added_tokens import END_OF_TEXT
 from gradient.text.build import add_byte_level_steps, byte_level_bpe, import_tokenizers, special
 from gradient.text.families import GPT2, STARCODER
 from gradient.text.stream import byte_alphabet
@@ -12,7 +13,6 @@ from gradient.text.tokenizer import Tokenizer
 
 __all__ = ["byte_tokenizer", "train_bpe"]
 
-END_OF_TEXT = "<|endoftext|>"
 
 #: The trainer allocates the whole vocabulary at once, and ends the process if this fails.
 LARGEST_VOCABULARY = 2**24

@@ -20,8 +20,8 @@ from typing import Any
 
 from gradient.errors import ArgumentError
 from gradient.io.regular_file import check_regular, read_regular
+from gradient.text.added_tokens import END_OF_TEXT
 from gradient.text.messages import check_messages
-from gradient.text.train import END_OF_TEXT
 
 #: Folders of the standard library that would teach a small model little: tests, tables, prose.
 STDLIB_SKIPPED = frozenset(

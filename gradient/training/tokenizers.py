@@ -12,7 +12,7 @@ from gradient.checkpoints.generation_config import read_generation_config
 from gradient.errors import ArgumentError, ModelNotFound
 from gradient.io.regular_file import read_regular
 from gradient.text import Tokenizer, byte_tokenizer, train_bpe
-from gradient.text.train import END_OF_TEXT
+from gradient.text.added_tokens import END_OF_TEXT
 from gradient.training.config import TrainConfig
 from gradient.training.documents import Chat, Document, read_in_turn
 

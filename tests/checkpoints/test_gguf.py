@@ -178,11 +178,14 @@ MALFORMED = {
     ),
     "huge shape": (
         built(infos=(info("w", (2**30, 2**20), 0, 0),), data=NUMBERS),
-        "behind the file",
+        "past the file's end",
     ),
     "huge size": (built(infos=(info("w", (2**63, 0), 0, 0),), data=NUMBERS), "than any memory"),
     "huge blocks": (built(infos=(info("w", (0, 2**62), 8, 0),), data=NUMBERS), "than any memory"),
-    "offset": (built(infos=(info("w", (8,), 0, 2**62),), data=NUMBERS), "behind the file"),
+    "offset": (
+        built(infos=(info("w", (8,), 0, 2**62),), data=NUMBERS),
+        "past the file's end",
+    ),
     "unaligned": (built(infos=(info("w", (4,), 0, 16),), data=NUMBERS), "no multiple of the align"),
     "overlap": (
         built(infos=(info("v", (16,), 0, 0), info("w", (8,), 0, 32)), data=NUMBERS * 2),
@@ -196,7 +199,7 @@ MALFORMED = {
         built(infos=(info("w", (8,), 0, 0), info("w", (8,), 0, 32)), data=NUMBERS * 2),
         "a second tensor is named 'w'",
     ),
-    "truncated": (built(infos=TENSOR, data=NUMBERS[:-1]), "ends 1 bytes behind the file"),
+    "truncated": (built(infos=TENSOR, data=NUMBERS[:-1]), "ends 1 bytes past the file's end"),
     "half a block": (
         built(infos=(info("w", (40,), 8, 0),), data=bytes(64)),
         "no multiple of the 32 in a block of Q8_0",

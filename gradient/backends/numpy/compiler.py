@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
 import logging  # noqa: F401 (see below: its hooks of os.fork come before ours)
 import os
 import signal
@@ -23,6 +22,7 @@ from traceback import walk_stack
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gradient.backends.numpy import memory
+from gradient.garbage import no_collections
 from gradient.locks import new_lock, new_rlock
 
 if TYPE_CHECKING:
@@ -61,26 +61,14 @@ def run(work: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def _run_locked(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
-    with work_lock, _without_collections():
+    # numba makes objects by the million, most of which live until their kernel is compiled: to look
+    # at them again and again took a tenth of the time.
+    with work_lock, no_collections():
         try:
             return work(*arguments)
         finally:
             progress.end()
             memory.trim_if_exact()
-
-
-@contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """Context without garbage collections: numba makes objects by the million, most of which live
-    until their kernel is compiled, and looking at them again and again took a tenth of the time."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _run_into(outcome: Future[Any], work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -92,7 +92,7 @@ def read_config(
             embeddings and similar options, for which the metadata have no keys.
         factors: its tensors of rotary factors.
 
-        Raises:
+    Raises:
         UnsupportedModel: an unknown architecture.
         FileFormatError: keys that are missing or invalid; all missing ones are listed.
     """
@@ -259,7 +259,7 @@ def write_config(
     problems += _no_rope_problems(arch, rotary_kinds)
     if problems:
         raise UnsupportedModel(
-            f"this {values['model_type']} cannot be said in GGUF:\n"
+            f"this {values['model_type']} cannot be expressed in GGUF:\n"
             + "\n".join(f"  {problem}" for problem in problems)
         )
     metadata: dict[str, Any] = {"general.architecture": arch.name, "general.type": "model"}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradient.errors import FileFormatError, UnsupportedModel
+from gradient.models.rope import longrope_attention_factor, yarn_mscale
 from gradient.models.rope_parameters import gathered, settled
 
 FREQS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
@@ -59,7 +60,8 @@ def read_rope(
             "long_factor": _numbers(factors[LONG]),
             _ORIGINAL: original,
         }
-        if attention is not None and not _same(attention, longrope_attention(context, original)):
+        usual = longrope_attention_factor(context / original, original)
+        if attention is not None and not _same(attention, usual):
             scaling["attention_factor"] = attention
     elif FREQS in factors and (factors[FREQS] != 1).any():
         # LongRoPE with one set of factors is the same, in transformers too.
@@ -74,7 +76,7 @@ def read_rope(
         factor = factor or 1.0
         scaling = {"rope_type": "yarn", "factor": factor, _ORIGINAL: original or context}
         if attention is not None and attention != 1:
-            scaling["attention_factor"] = shortest(attention * yarn_attention(factor))
+            scaling["attention_factor"] = shortest(attention * yarn_mscale(factor))
         for name in ("beta_fast", "beta_slow"):
             if (beta := get(f"rope.scaling.yarn_{name}", None)) is not None:
                 scaling[name] = beta
@@ -100,7 +102,7 @@ def write_rope(
         values: config.json's content, in either dialect.
         theta: the architecture's default base.
 
-        Raises:
+    Raises:
         UnsupportedModel: a rope type that GGUF cannot express.
     """
     p = settled(
@@ -128,8 +130,8 @@ def write_rope(
         keys["rope.scaling.original_context_length"] = p[_ORIGINAL]
         attention = p.get("attention_factor")
         if attention is None:
-            stretched = p["factor"] * p[_ORIGINAL] if p.get("factor") else context
-            attention = longrope_attention(stretched, p[_ORIGINAL])
+            factor = p.get("factor") or context / p[_ORIGINAL]
+            attention = longrope_attention_factor(factor, p[_ORIGINAL])
         if attention == 1 and (short == long).all():
             tensors[FREQS] = short
         else:
@@ -138,7 +140,7 @@ def write_rope(
             tensors |= {LONG: long, SHORT: short}
     elif kind != "default":
         raise UnsupportedModel(
-            f"rope_type {kind!r} cannot be said in GGUF; default, linear, yarn, llama3 and "
+            f"rope_type {kind!r} cannot be expressed in GGUF; default, linear, yarn, llama3 and "
             "longrope can"
             + (
                 ". Without rope_scaling the model is the same up to max_position_embeddings tokens"
@@ -160,7 +162,7 @@ def llama3_factors(p: Mapping[str, Any], theta: float, dim: int) -> np.ndarray:
 
 def _yarn_keys(p: Mapping[str, Any], context: int) -> dict[str, Any]:
     if not p.get("truncate", True):
-        raise UnsupportedModel("rope_type 'yarn' with truncate = false cannot be said in GGUF")
+        raise UnsupportedModel("rope_type 'yarn' with truncate = false is not in GGUF")
     factor = p.get("factor") or context / p[_ORIGINAL]
     keys = {
         "rope.scaling.type": "yarn",
@@ -169,11 +171,9 @@ def _yarn_keys(p: Mapping[str, Any], context: int) -> dict[str, Any]:
     }
     attention = p.get("attention_factor")
     if attention is None and p.get("mscale") and p.get("mscale_all_dim"):
-        attention = yarn_attention(factor, p["mscale"]) / yarn_attention(
-            factor, p["mscale_all_dim"]
-        )
+        attention = yarn_mscale(factor, p["mscale"]) / yarn_mscale(factor, p["mscale_all_dim"])
     if attention is not None:  # llama.cpp multiplies by YaRN's own in any case
-        keys["rope.scaling.attn_factor"] = float(attention / yarn_attention(factor))
+        keys["rope.scaling.attn_factor"] = float(attention / yarn_mscale(factor))
     for name in ("beta_fast", "beta_slow"):
         if p.get(name) is not None:
             keys[f"rope.scaling.yarn_{name}"] = float(p[name])
@@ -181,17 +181,6 @@ def _yarn_keys(p: Mapping[str, Any], context: int) -> dict[str, Any]:
 
 
 # Both --------------------------------------------------------------------------------------------
-
-
-def yarn_attention(factor: float, weight: float = 1.0) -> float:
-    """Return YaRN's factor of queries and keys (Peng et al. 2023, section 3.4)."""
-    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
-
-
-def longrope_attention(context: float, original: float) -> float:
-    """Return LongRoPE's factor of queries and keys, as in Phi-3's reference code."""
-    grown = context / original
-    return math.sqrt(1 + math.log(grown) / math.log(original)) if grown > 1 else 1.0
 
 
 def shortest(value: float) -> float:

@@ -62,8 +62,8 @@ def save_gguf(
             tokenizer's.
         dtype: floating dtype of matrices; None: keep each dtype.
         choose, cast: the dtype of each matrix, and the conversion; see `to_gguf`.
-        mostly: the format that the file is said to have, if a tensor has it; default: `dtype`. Else
-            it is that of most bytes, which in a small model may be the embedding's.
+        mostly: the format for `general.file_type`, if a tensor has it; default: `dtype`. Otherwise
+            it is the format of most bytes, which in a small model may be the embedding's.
         progress: called with (bytes written, total bytes).
 
     Returns:

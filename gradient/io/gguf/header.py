@@ -147,7 +147,7 @@ class _Reader:
                 at = begin + unpack(data, at)[0]
                 if at > size:
                     self.at = begin - 8
-                    self.wrong(f"a string of {what} ends {at - size:,} bytes behind the file")
+                    self.wrong(f"a string of {what} ends {at - size:,} bytes past the file's end")
                 texts.append(data[begin:at].decode("utf-8"))
         except struct.error:
             self.at = at
@@ -296,8 +296,8 @@ class _Reader:
             self.wrong(
                 f"tensor {name!r} of shape {list(shape)} "
                 f"({kind.name if kind else f'type {number}'}) ends {end - self.size:,} bytes "
-                f"behind the file, which has {self.size:,}: it is truncated or damaged (an "
-                "interrupted download or copy?)",
+                f"past the file's end (it has {self.size:,} bytes): it is truncated or damaged "
+                "(an interrupted download or copy?)",
                 at,
             )
         return TensorEntry(kind, number, shape, start + offset, nbytes)

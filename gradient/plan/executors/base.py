@@ -17,7 +17,7 @@ class Executor(Protocol):
     """
 
     nbytes: int
-    """Of the memory that it holds beside the externals."""
+    """The bytes of the memory that it holds besides the externals."""
 
     def run(
         self,

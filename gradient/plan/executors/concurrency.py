@@ -14,11 +14,11 @@ import numpy as np
 from gradient.plan.executors.program import Step, concurrent_task, early, task
 
 LARGE = 1 << 16
-"""Bytes that a task of one chunk reads and writes up to which it rather follows another one on the
-same thread, where no wait is needed."""
+"""A task of one chunk that reads and writes fewer bytes follows a task of one chunk on the same
+thread, which needs no wait, rather than run beside it on another."""
 
 MOST = 64
-"""Arrays of tasks side by side, from which on no more are added."""
+"""The number of arrays of concurrent tasks after which no task is added to them."""
 
 
 class Accesses(NamedTuple):

@@ -22,7 +22,7 @@ from gradient.backends.numpy import memory, threads
 from gradient.backends.recording_backend import OPERATORS, definitions
 from gradient.errors import IndexOutOfRange
 from gradient.plan import arena
-from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
+from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import classes, fused, small, updates
 from gradient.plan.executors.concurrency import Accesses, with_concurrency
@@ -51,16 +51,17 @@ from gradient.plan.sharing import Arena, own_arena
 __all__ = ["CpuExecutor"]
 
 KERNELS = definitions()
-"""Methods that a kernel may do alone: where it did not, they have pieces, which were taken."""
+"""Methods with a composed definition. Calls were expanded to its pieces, if there were any: so a
+call of these methods that is left is made by a kernel."""
 TRIMMED = 1 << 20
-"""Bytes of an arena from which on it has pages of its own; and of these, or of a call's arrays,
-before and after which freed memory is given back."""
+"""Beyond so many bytes an arena has pages of its own, and freed memory is given back to the system
+before it is made, and after a call with arrays of more bytes was tried."""
 COPIED = 1 << 16
-"""Bytes of an array whose copy by a method is given scratch memory."""
+"""The minimum bytes of an array for whose copy by a method there is scratch memory."""
 SPARED = 1 << 18
-"""Bytes for which an arena is laid out anew, together with the calls' scratch memory."""
+"""The minimum bytes to save by another layout of the arena that includes scratch memory."""
 WORD = 1 << 64
-"""Beyond the numbers that a generator's key and offset are as kernels take them."""
+"""Kernels take a generator's key and offset modulo this, as unsigned 64-bit integers."""
 NO_OTHERS: Mapping[Ref, np.ndarray] = {}
 CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
@@ -90,7 +91,7 @@ class CpuExecutor:
         self._cells: dict[tuple[str, str], np.ndarray] = {}
         calls, outputs = plan.expanded(fused.runs).calls, plan.outputs
         buffers = plan.buffers
-        self._constants = _constant_roots(calls, buffers)
+        self._constants = _constant_roots(calls)
         self._bounds = small.index_bounds(calls, buffers)
         places, assigned = assigned_in_place(calls, buffers, outputs, _is_ufunc)
         lives = arena.lifetimes(calls, buffers, outputs)
@@ -430,7 +431,7 @@ def _kind(call: Call) -> str:
     return repr(mapped((call.op, call.args, call.options), Ref, lambda ref: None))
 
 
-def _constant_roots(calls: Sequence[Call], buffers: Sequence[Buffer]) -> frozenset[Ref]:
+def _constant_roots(calls: Sequence[Call]) -> frozenset[Ref]:
     """The buffers made by calls without arrays and written by no call: they are made once."""
     written = {root for call in calls for root in call.writes}
     return frozenset(

@@ -16,7 +16,7 @@ from gradient.plan.executors.program import Step, concurrent_task, task
 from gradient.plan.plan import Plan
 
 LARGE = 1 << 16
-"""Bytes of an input from which on it is not copied."""
+"""The minimum bytes of an input that is not copied."""
 
 
 def read_by_tasks(plan: Plan, calls: Sequence[Call], steps: Sequence[Step]) -> frozenset[Ref]:

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.placement import on_device_of
+from gradient.garbage import no_collections
 from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors.whole_calls import Masks, run_call
-from gradient.plan.garbage import uncollected
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
 
@@ -75,9 +75,10 @@ class GraphExecutor:
             if plan.buffers[plan.buffers[ref].root].kind == "external"
         }  # fmt: skip
         self._lent: set[int] = set()
-        """Outputs that are given as they lie in the graph's memory."""
+        """The numbers of the outputs that are returned without a copy."""
         self._holders: list[Any] = []
-        """What is held as long as somebody has one of these, and how often it is, else."""
+        """The owners of the lent outputs' memory: the program has dropped the outputs when these
+        have as many references as `_counts`."""
         self._counts: list[int] | None = None
         self.nbytes = 0
 
@@ -163,7 +164,7 @@ class GraphExecutor:
 
     def _captured(self, part: range, made: dict[Ref, Any], masks: Masks) -> Any:
         """The graph of a range of calls."""
-        with uncollected():
+        with no_collections():  # what a finalizer does would be captured, too
             graph, _ = self.recorder.capture(
                 lambda: self._calls(part, made, self._cells.arrays, masks)
             )
@@ -256,7 +257,7 @@ class GraphExecutor:
 
     def __str__(self) -> str:
         """The plan's listing, which marks calls outside of graphs."""
-        lines = [str(listing(self.calls, self.plan.buffers, self.plan.outputs))]
+        lines = [listing(self.calls, self.plan.buffers, self.plan.outputs)]
         if self._parts is None:
             lines.append("not captured yet")
         for i, why in sorted(self.alone.items()):

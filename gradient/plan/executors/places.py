@@ -6,10 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
-
-WHOLE = (Ellipsis, (), (Ellipsis,))
-"""Indices of all of an array."""
+from gradient.plan.calls import BOUNDARY, WHOLE, Buffer, Call, Ref
 
 
 def assigned_in_place(

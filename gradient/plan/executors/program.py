@@ -15,7 +15,7 @@ from gradient.plan.calls import Buffer, Call, Ref, leaves
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
 
 LARGE = 1 << 18
-"""Bytes of a result from which on a method is offered its place: to copy less is quick."""
+"""The minimum bytes of a result that a method may make in its place; a smaller one is copied."""
 
 _NOTHING = np.empty(0, np.uint8)
 

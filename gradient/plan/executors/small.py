@@ -20,12 +20,12 @@ from gradient.plan.calls import Buffer, Call, Ref
 from gradient.plan.executors.program import Step, task
 
 FEW = 64
-"""Numbers to a row up to which a sort by insertion is quick."""
+"""The maximum numbers in a row for a sort by insertion, and elements for other simple loops."""
 SMALL = 1 << 14
-"""Elements up to which one thread may do it all."""
+"""The maximum elements of a small array."""
 ARITHMETIC = ("add", "sub", "mul", "truediv", "maximum", "minimum")
 SUMMED = 7
-"""Numbers along the last axis up to which NumPy adds them one after the other."""
+"""The maximum numbers along the last axis that NumPy adds one after the other."""
 
 
 def index_bounds(calls: Sequence[Call], buffers: Sequence[Buffer]) -> dict[Ref, int]:

@@ -22,19 +22,18 @@ from gradient.plan.calls import leaves
 from gradient.plan.executors.program import Scratch, Step, task, with_scratch
 
 SMALL = 1 << 20
-"""Bytes of an array that a method made up to which it is looked at whether it is a copy."""
+"""The maximum bytes of an array that is compared with the operands, to find copies of them."""
 
 SHARED = 1 << 16
-"""Bytes of an array, handed from kernel to kernel, from which on its memory is shared by calls."""
+"""The minimum bytes of an array between two kernels whose memory calls share."""
 
 PIECE = 1 << 12
-"""Elements that are filled or compared at a time: to try a kernel is not to be a plan's peak of
-memory."""
+"""Elements that are filled or compared at a time, so that a trial needs little memory."""
 
 
 TRIALS = (0.25, 1.0), (1.125, 0.375)
-"""The first and the last number of an operand in a trial, and in another. Those of operands side by
-side differ: remainders of alike ones would all be 0."""
+"""The first and the last number of an operand in each of two trials. Neighbouring operands get
+different numbers: remainders of equal ones would all be 0."""
 
 
 class _Tried(NamedTuple):
@@ -45,7 +44,7 @@ class _Tried(NamedTuple):
 
 
 _tried: dict[Any, _Tried] = {}
-"""By what a call is but for its values, where tasks do for it."""
+"""{key of a call, without values: the kernels that compute it}, if these compute all of it."""
 
 
 def lower(
@@ -212,8 +211,8 @@ def _room_before(owner: np.ndarray, arguments: list[np.ndarray]) -> int:
 
 
 class _Seen(NamedTuple):
-    """The result of a function, the kernels it launched with their arguments, and whether these
-    were copies of its operands."""
+    """The result of a function, the kernels it launched with their arguments, and whether one of
+    these arguments was a copy of an operand."""
 
     result: Any
     launches: list[tuple[Any, ...]]

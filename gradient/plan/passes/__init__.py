@@ -1,7 +1,7 @@
 """Passes: small pure functions from plan to plan, one per file.
 
-They keep results bit-identical, except `with_fused_chains` and `with_activations`, which change
-the rounding.
+They keep results bit-identical, except `with_fused_chains` (unless `exact`) and `with_activations`,
+which change the rounding.
 """
 
 from typing import TYPE_CHECKING

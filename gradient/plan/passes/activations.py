@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from gradient.plan.calls import BOUNDARY, Call, Ref
+from gradient.plan.passes.counts import uses_of
 from gradient.plan.plan import Plan
 
 __all__ = ["with_activations"]
@@ -19,10 +19,7 @@ def with_activations(plan: Plan, activations: frozenset[str]) -> Plan:
     `activations` are those of `Backend.linear_activation` that the backend has. Only the activation
     is then rounded, so 16-bit results differ from eager ones by a rounding.
     """
-    uses = Counter(ref for call in plan.calls for ref in call.inputs)
-    uses.update(plan.outputs)
-    made = [ref for call in plan.calls for ref in call.outputs]
-    uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)  # by a view
+    uses = uses_of(plan)
     layers: dict[Ref, int] = {}  # by result: linear layers that may end in an activation
     kept: list[Call] = []
     for call in plan.calls:

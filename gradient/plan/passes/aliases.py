@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -42,8 +41,3 @@ def _mapped(call: Call, of: Callable[[Ref], Ref], root: Callable[[Ref], Ref]) ->
     writes = tuple(dict.fromkeys(map(root, call.writes)))
     pieces = tuple(_mapped(piece, of, root) for piece in call.pieces)
     return replace(call, args=args, options=options, out=out, writes=writes, pieces=pieces)
-
-
-def writes_of(plan: Plan) -> Counter[Ref]:
-    """The number of calls that write to each root."""
-    return Counter(root for call in plan.calls for root in call.writes)

@@ -8,25 +8,18 @@ The results of the call are the same, bit for bit.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from gradient.backends.recording_backend import AUGMENTED
-from gradient.plan.calls import Call, Ref
+from gradient.plan.calls import WHOLE, Call, Ref
+from gradient.plan.passes.counts import uses_of
 from gradient.plan.plan import Plan
 
 __all__ = ["with_augmented_assignment"]
-
-WHOLE = (..., (...,), ())
-"""The indices of all elements."""
 
 
 def with_augmented_assignment(plan: Plan) -> Plan:
     """Join an operator and the write of its result to its first operand, if nothing else reads the
     result, and no call in between writes what the operator reads."""
-    uses = Counter(ref for call in plan.calls for ref in call.inputs)
-    uses.update(plan.outputs)
-    made = [ref for call in plan.calls for ref in call.outputs]
-    uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)  # by a view
+    uses = uses_of(plan)
     operators: dict[Ref, int] = {}  # by their results, those whose operands are as they were
     calls: list[Call | None] = []
     for i, call in enumerate(plan.calls):

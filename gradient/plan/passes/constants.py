@@ -10,17 +10,17 @@ import numpy as np
 from gradient import backends
 from gradient.backends.recording_backend import OPERATORS
 from gradient.plan.calls import Call, Ref, leaves, mapped
-from gradient.plan.passes.aliases import writes_of
+from gradient.plan.passes.counts import writes_of
 from gradient.plan.plan import Plan
 
 __all__ = ["with_folded_constants"]
 
 LIMIT = 1 << 16
-"""Bytes of a result that is kept at most: what eager execution makes anew should not be held all
-the time where it is large."""
+"""The maximum bytes of the results of a call that is folded: larger ones, which eager execution
+makes anew and frees, would take memory all the time."""
 
 CREATIONS = ("arange", "full", "ones", "zeros")
-"""Methods that make an array of numbers alone, always the same."""
+"""Methods whose result depends on their arguments alone, which may be only numbers."""
 
 
 def with_folded_constants(plan: Plan, limit: int = LIMIT) -> Plan:

@@ -12,26 +12,28 @@ from gradient.backends.expression import ElementwiseCall, End, Expression, Fusin
 from gradient.backends.numpy.fused import FUSING
 from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
 from gradient.plan.executors.fused import FUSED
+from gradient.plan.passes.counts import uses_of
 from gradient.plan.plan import Plan
 
 __all__ = ["with_fused_chains"]
 
 MOST_CALLS = 48
 MOST_ARRAYS = 16
-"""Of one chain: beyond, the arrays no longer fit the cache's ways, nor values the registers."""
+"""The maximum calls and input arrays of a chain: more arrays evict each other from the cache, which
+has few ways, and more values do not fit in registers."""
 MOST_READ_AND_WRITTEN = 28
-"""Arrays of one call, with its results: what the block of a kernel's arguments has room for."""
+"""The maximum inputs and results of a fused call: the room in the block of a kernel's arguments."""
 LEAST_ROW = 32
-"""Of numbers that are reduced together: a kernel gives each row as many threads."""
+"""The minimum length of rows that are reduced: a kernel has as many threads for each."""
 
 COMPUTED = {"e": "f", "E": "f"}
-"""By the characters of 16-bit floats, what they are computed in."""
+"""{character of a dtype of 16-bit floats: that of the dtype in which they are computed}."""
 INTEGERS = "l"
-"""Of which chains may begin with casts to float32 or float64."""
+"""Characters of the integer dtypes that a chain may cast to float32 or float64."""
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite")
 LOGICAL = ("and", "or", "invert")
 LAST_ARGUMENT = {"pow": (1, 2), "gelu": (1, "none"), "gelu_grad": (2, "none")}
-"""Calls that are steps where, after so many operands, the last argument is this one."""
+"""{op: (number of operands, the argument after them with which a call can be a step)}."""
 
 
 def is_fusible(call: Call, fusing: Fusing = FUSING) -> bool:
@@ -62,18 +64,14 @@ class _Chain:
     made: set[Ref] = field(default_factory=set)
     reads: dict[Ref, None] = field(default_factory=dict)  # of other calls' results, in order
     ends: dict[Ref, tuple[Ref, str, bool, bool]] = field(default_factory=dict)
-    """By their results, the reductions: of what, which, whether over all axes, whether kept."""
+    """{result of a reduction: (operand, op, whether over all axes, keepdims)}."""
 
 
 class _Fusion:
     def __init__(self, plan: Plan, least: int, exact: bool, fusing: Fusing):
         self.plan, self.least, self.exact, self.fusing = plan, least, exact, fusing
         self.steps = fusing.exact if exact else {*fusing.calls, "pow", "astype"}
-        self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
-        self.uses.update(plan.outputs)
-        # A view of a buffer is also a use of the buffer.
-        made = [ref for call in plan.calls for ref in call.outputs]
-        self.uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)
+        self.uses = uses_of(plan)
         self.written = {root for call in plan.calls for root in call.writes}
         self.open: dict[tuple[int, ...], _Chain] = {}
         self.at = {id(call): i for i, call in enumerate(plan.calls)}
@@ -162,7 +160,7 @@ class _Fusion:
         kept.sort(key=chain.ends.__contains__)  # results of reductions come last
         expression, inputs = self.expression(chain, kept)
         if len(inputs) + len(kept) > MOST_READ_AND_WRITTEN:
-            # In one place: the first may end, with a reduction, behind what the second begins with.
+            # Both in the same place: reductions of the first may follow calls of the second.
             for part in self.halves(chain):
                 self.fuse(part, at)
             return

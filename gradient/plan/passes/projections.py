@@ -13,12 +13,12 @@ The results of the call are the same, bit for bit.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gradient.plan.calls import Call, Ref, leaves
+from gradient.plan.passes.counts import uses_of
 from gradient.plan.plan import Plan
 
 __all__ = ["with_projections"]
@@ -77,10 +77,7 @@ class _Layers:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
-        self.uses.update(plan.outputs)
-        made = [ref for call in plan.calls for ref in call.outputs]
-        self.uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)  # by a view
+        self.uses = uses_of(plan)
         self.maker = {ref: i for i, call in enumerate(plan.calls) for ref in call.outputs}
         self.readers: dict[Ref, list[int]] = {}
         for i, call in enumerate(plan.calls):
@@ -88,8 +85,8 @@ class _Layers:
                 self.readers.setdefault(ref, []).append(i)
         self.writes = [(i, root) for i, call in enumerate(plan.calls) for root in call.writes]
         self.changes = {root for _, root in self.writes}
-        self.changes.update(ref for ref in made if plan.root(ref) == ref)
-        """Buffers that calls make or write."""
+        self.changes.update(ref for ref in self.maker if plan.root(ref) == ref)
+        """The roots that calls make or write."""
 
     def is_linear(self, call: Call) -> bool:
         """Whether a call is a linear layer without a bias."""

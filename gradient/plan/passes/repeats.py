@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gradient.plan.calls import Call, HostNumber, Ref
-from gradient.plan.passes.aliases import with_aliases, writes_of
+from gradient.plan.passes.aliases import with_aliases
+from gradient.plan.passes.counts import writes_of
 from gradient.plan.plan import Plan
 
 __all__ = ["without_repeats"]

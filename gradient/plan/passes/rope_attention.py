@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gradient.plan.calls import Call, Ref
+from gradient.plan.passes.counts import uses_of
 from gradient.plan.plan import Plan
 
 __all__ = ["with_rope_attention"]
@@ -19,11 +20,7 @@ __all__ = ["with_rope_attention"]
 def with_rope_attention(plan: Plan) -> Plan:
     """Join an attention with the update before it, if nothing else reads the rotated queries, and
     there are only views between the two."""
-    uses = Counter(ref for call in plan.calls for ref in call.inputs)
-    uses.update(plan.outputs)
-    uses.update(
-        plan.root(ref) for call in plan.calls for ref in call.outputs if plan.root(ref) != ref
-    )
+    uses = uses_of(plan)
     kept: list[Call] = []
     update: tuple[int, Call] | None = None  # where it is kept
     for call in plan.calls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.plan.calls import Call, Ref
-from gradient.plan.passes.aliases import writes_of
+from gradient.plan.passes.counts import writes_of
 from gradient.plan.plan import Plan
 
 __all__ = ["without_widening"]
@@ -13,7 +13,7 @@ __all__ = ["without_widening"]
 CHOICES = ("argmax", "argmin", "likeliest")
 """Calls whose results depend only on the order of the numbers in their first array."""
 WIDER = {"e": "fd", "E": "fd", "f": "d"}
-"""By the characters of float dtypes, those that have all of their numbers."""
+"""{character of a float dtype: those of the wider dtypes, which have all of its numbers}."""
 
 
 def without_widening(plan: Plan) -> Plan:
