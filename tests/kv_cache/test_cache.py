@@ -363,15 +363,15 @@ def test_pages_that_come_back_while_others_are_taken_are_not_lost(fails, monkeyp
     pool = PagePool(KVCache([(1, 2)], 1, kind="paged").pool.spec, page_size=4)
     first, dropped = pool.allocate(3), pool.allocate(2)
     pool.release(first)
-    parts = pool._parts
+    tensors = PagePool.tensors.fget
 
-    def collected():  # as if the garbage collector found a dropped cache here
+    def collected(pool):  # as if the garbage collector found a dropped cache here
         pool.release(dropped)
         if fails:
             raise MemoryError
-        return parts()
+        return tensors(pool)
 
-    monkeypatch.setattr(pool, "_parts", collected)
+    monkeypatch.setattr(PagePool, "tensors", property(collected))
     if fails:
         with pytest.raises(MemoryError):
             pool.allocate(2)
@@ -402,7 +402,7 @@ def test_a_page_is_clean_when_it_gets_another_owner():
     model, text = make_model(), texts(2)
     options = {"kind": "paged", "page_size": 8}
     cache = fed(model, KVCache.for_model(model, 2, **options), text, [10, 3])
-    for plane in cache.pool._parts():
+    for plane in cache.pool.tensors:
         plane[1:] = float("nan")
     cache.rewind([0, 0])
     feed(model, cache, text, [12, 2], [0, 0])
