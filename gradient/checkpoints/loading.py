@@ -289,7 +289,7 @@ def check_loadable(model: PretrainedModel) -> None:
     """Raise if no model of this configuration could load the parameters of `model`, whose modules
     or sizes were changed."""
     try:
-        with init.skip_init():
+        with gradient.device("meta"):  # names and shapes alone, whatever the default device is
             plain = type(model)(copy.deepcopy(model.config))
     except TypeError:  # a class of the user's, with other arguments
         return
