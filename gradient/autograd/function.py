@@ -31,9 +31,8 @@ class FunctionCtx:
         self._constant: tuple[Any, ...] = ()
         self._dirty: tuple[Any, ...] = ()
         self._materialize = True
-        self._places: tuple[list[int], int] | None = (
-            None  # of Tensors in a result with other values
-        )
+        # Where the Tensors are in a result with other values, and how many values it has.
+        self._places: tuple[list[int], int] | None = None
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Save arguments or results (or None) until `backward` has run; it reads them from
@@ -77,9 +76,8 @@ class Function:
     `backward(ctx, *grads)` in a subclass, and call its `apply`.
 
     `forward` has no `ctx` if `setup_context(ctx, inputs, output)` is defined. `backward` returns a
-    gradient, or None, for each argument that `apply` was called with; more of them may follow if
-    they are None. It computes with Tensors, so it can itself be
-    differentiated if its operations can.
+    gradient, or None, for each argument that `apply` was called with; further ones must be None. It
+    computes with Tensors, so it can itself be differentiated if its operations can.
     """
 
     @staticmethod

@@ -19,14 +19,13 @@ template <class A> __device__ inline bool is_above(A x, A y) {
 }
 
 // Unsigned integers in the order of numbers; the last one for any NaN, and one for both zeros.
-constexpr unsigned long long SIGN = 1ull << 63;
 __device__ inline unsigned ordered(float x) {
     const unsigned bits = __float_as_uint(x + 0.0f);
     return x != x ? ~0u : bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 __device__ inline unsigned long long ordered(double x) {
     const unsigned long long bits = __double_as_longlong(x + 0.0);
-    return x != x ? ~0ull : bits >> 63 ? ~bits : bits | SIGN;
+    return x != x ? ~0ull : bits >> 63 ? ~bits : bits | 1ull << 63;
 }
 
 template <class K> __device__ inline K warp_max(K key) {
