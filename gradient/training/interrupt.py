@@ -34,8 +34,14 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in _BREAKING_OFF:
-                self._earlier[number] = signal.signal(number, self._handle)
+            # All of them before the first is replaced: from then on a signal may come.
+            self._earlier = {number: signal.getsignal(number) for number in _BREAKING_OFF}
+            try:
+                for number in self._earlier:
+                    signal.signal(number, self._handle)
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -21,7 +21,7 @@ import pytest
 import gradient
 from gradient.errors import ArgumentError, CheckpointError, FileFormatError
 from gradient.io.checkpoint import load_checkpoint
-from gradient.training import Reporter, TrainConfig, train
+from gradient.training import Reporter, TrainConfig, interrupt, train
 from gradient.training.batches import TokenBatches
 from gradient.training.corpus import prepare
 from gradient.training.documents import find_files, read_all, split
@@ -751,3 +751,30 @@ def test_a_stop_is_told_though_the_signal_came_in_the_middle_of_a_write():
         signal.raise_signal(signal.SIGINT)
         assert stop.requested and heard.wait(timeout=120)
     assert len(set(told)) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("earlier", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_signal_while_the_handlers_are_installed_interrupts(monkeypatch, number, earlier):
+    """The very next moment after one took its place."""
+    ends = signal.default_int_handler  # SIG_DFL would end pytest
+    monkeypatch.setitem(interrupt._BREAKING_OFF, signal.SIGTERM, ends)
+    install, before = signal.signal, {}
+
+    def install_and_raise(which, handler):
+        replaced = install(which, handler)
+        if which == number and handler == stop._handle:
+            signal.raise_signal(number)
+        return replaced
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        before[each] = install(each, earlier)
+    stop = StopRequest(at_once=lambda: True)
+    monkeypatch.setattr(signal, "signal", install_and_raise)
+    try:
+        with pytest.raises(KeyboardInterrupt), stop:
+            pytest.fail("the signal was lost")
+        assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == earlier
+    finally:
+        for each, handler in before.items():
+            install(each, handler)
