@@ -671,8 +671,8 @@ from gradient.training.trainer import Trainer
 step, endless = Trainer.train_step, int(sys.argv.pop(1))
 
 def train_step(trainer):
-    if trainer.step == endless:
-        time.sleep(1e6)
+    while trainer.step == endless:
+        time.sleep(0.05)  # a long sleep does not see a signal that came just before it began
     return step(trainer)
 
 Trainer.train_step = train_step
@@ -680,11 +680,17 @@ main()
 """
 
 
+@contextlib.contextmanager
 def endless(text, folder, step, **options):
     """`gradient train`, whose step of that number never ends."""
     command = [sys.executable, "-c", ENDLESS, str(step), "train", str(text), "--out", str(folder)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*command, *NANO, "--log-every", "1"], **streams, **options)
+    command += [*NANO, "--log-every", "1"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # a test that failed would wait for it
 
 
 def until(stream, words):
