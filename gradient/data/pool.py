@@ -49,22 +49,22 @@ class WorkerPool:
         elif context.get_start_method() != "fork":
             packed = _packed_payload(payload)
         forked = packed is None
+        # Before the first starts: if a later one cannot, the others end.
+        self._finalizer = weakref.finalize(self, _stop, self._connections, self._processes)
         for number in range(num_workers):
             ours, theirs = context.Pipe()
+            self._connections.append(ours)
             process = context.Process(
                 target=worker.main,
                 args=(theirs, number, num_workers, payload if forked else None),
                 name=f"gradient-data-{number}",
                 daemon=True,
             )
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), theirs:
                 # Python 3.12 warns of threads in a process that forks; ours only wait for work.
                 warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
                 process.start()
-            theirs.close()
-            self._connections.append(ours)
             self._processes.append(process)
-        self._finalizer = weakref.finalize(self, _stop, self._connections, self._processes)
         if packed is not None:
             # Only now, so that all of them start at the same time.
             for number in range(num_workers):

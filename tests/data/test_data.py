@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import errno
 import json
 import multiprocessing
 import os
@@ -773,6 +774,21 @@ def test_workers_end_with_the_epoch_and_with_the_loader():
     del loader, _
     assert multiprocessing.active_children() == []
     assert get_worker_info() is None
+
+
+def test_workers_end_if_a_later_one_cannot_start(monkeypatch):
+    start, started = multiprocessing.process.BaseProcess.start, []
+
+    def start_two(process):
+        if len(started) == 2:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        start(process)
+        started.append(process)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start_two)
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        next(iter(DataLoader(range(8), num_workers=3)))
+    assert len(started) == 2 and not multiprocessing.active_children()
 
 
 def test_what_cannot_be_sent_to_workers_is_explained():
