@@ -57,7 +57,7 @@ class Arguments:
         if kind in (tuple, list) or (isinstance(value, tuple) and hasattr(value, "_fields")):
             return (kind, *map(self._key, value))
         if kind is dict:
-            return (kind, *((k, self._key(v)) for k, v in value.items()))
+            return (kind, *((self._key(k), self._key(v)) for k, v in value.items()))
         self.held.append(value)
         return kind, id(value)
 

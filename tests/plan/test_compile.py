@@ -329,6 +329,13 @@ def test_zeros_of_two_signs_are_two_numbers() -> None:
             assert str(f(gradient.ones(1), zero).item()) == str(zero)
 
 
+def test_keys_of_a_dict_that_are_equal_are_told_apart() -> None:
+    compiled = gradient.compile(lambda x, weights: x * (2 if next(iter(weights)) is True else 3))
+    x = gradient.ones(2)
+    assert compiled(x, {1: None}).tolist() == [3, 3]
+    assert compiled(x, {True: None}).tolist() == [2, 2]
+
+
 def test_results_of_one_call_are_not_those_of_the_next() -> None:
     f = gradient.compile(lambda x: x + 1, fullgraph=True)
     kept = [f(gradient.full((2,), float(i))) for i in range(6)]
