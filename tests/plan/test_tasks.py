@@ -14,7 +14,7 @@ from gradient.backends import small_calls
 from gradient.backends.numpy import elementwise, kernels, threads, workspace
 from gradient.ops import recurrent
 from gradient.plan import record
-from gradient.plan.executors import CpuExecutor
+from gradient.plan.executors import CpuExecutor, tasks
 from gradient.plan.executors.program import Scratch, Step, with_scratch
 from gradient.plan.executors.tasks import lower
 from gradient.plan.passes import simplified, with_fused_chains
@@ -441,3 +441,13 @@ def test_large_inputs_in_the_opposite_order_are_read_where_they_lie(
         made = np.random.default_rng(seed).standard_normal((300, 240 * step)).astype(np.float32)
         x = gradient.from_numpy(np.flip(made[:, ::step], axes))
         assert compiled(x).numpy().tobytes() == np.fmod(x.numpy(), np.float32(1.5)).tobytes()
+
+
+def test_trials_are_forgotten_at_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "REMEMBERED", 3)
+    monkeypatch.setattr(tasks, "_tried", {})
+    for rows in range(32, 40):
+        compiled, x = gradient.compile(lambda x: F.softmax(x, -1)), gradient.randn(rows, 512)
+        for _ in range(3):
+            assert compiled(x).tolist() == F.softmax(x, -1).tolist()
+        assert 1 <= len(tasks._tried) <= 3

@@ -30,6 +30,8 @@ SHARED = 1 << 16
 PIECE = 1 << 12
 """Elements that are filled or compared at a time, so that a trial needs little memory."""
 
+REMEMBERED = 1 << 12
+"""The maximum number of calls, of all plans, whose trial is remembered."""
 
 TRIALS = (0.25, 1.0), (1.125, 0.375)
 """The first and the last number of an operand in each of two trials. Neighbouring operands get
@@ -84,6 +86,8 @@ def lower(
     expected = list(leaves(again.result, np.ndarray))
     del again
     if _write(steps, places, expected):
+        if len(_tried) >= REMEMBERED:
+            _tried.clear()
         _tried[key] = _Tried(started, scratch)
         return steps
     if scratch:  # a kernel reads what Python has written there
