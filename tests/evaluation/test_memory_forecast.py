@@ -38,7 +38,7 @@ CHECKPOINT = GOLDEN / "gpt2_tiny"
 GENERATE = """
 import json, sys, gradient
 from gradient import quantization
-from gradient.evaluation.memory import resident
+from gradient.evaluation.measured_memory import resident
 from gradient.generation import generate
 from gradient.checkpoints import load_model
 
@@ -365,7 +365,7 @@ def test_the_tokenizer_counts(real_data, tmp_path):
     assert found.total > alone.total + 30_000_000
     program = (
         "import sys, gradient\n"
-        "from gradient.evaluation.memory import resident\n"
+        "from gradient.evaluation.measured_memory import resident\n"
         "lm = gradient.hub.load(sys.argv[1])\n"
         "lm.generate([[5] * 60], max_new_tokens=4, ignore_eos=True)\n"
         "print(resident('VmHWM'))"
