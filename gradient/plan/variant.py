@@ -60,15 +60,9 @@ class Variant:
         self.watch, self.readers = watch, second.readers
         self.replays = 0
         backward = second.backward
-        if not _same_backward(first.backward, backward):
-            raise PlanError("what its results depend on differs from call to call")
+        _refuse_differences(first, second)
         self.live, self.attributes = second.live, second.attributes
         plan = with_constants(first, second)
-        reached = set(watch.tensors)
-        if first.outcome._replace(others=0) != second.outcome._replace(others=0) or not equal(
-            first.outcome.others, second.outcome.others
-        ):
-            raise PlanError("what it returns besides tensors differs from call to call")
         self.results = Results(second, self.backend)
         first.forget_calls()
         second.forget_calls()
@@ -100,30 +94,9 @@ class Variant:
         self.written_roots = plan.written
         # Drop the recorded calls, which take as much memory as those of a replay.
         self.plan = replace(plan, calls=())
-        fusing = getattr(backends.get(device), "fusing", None)
-        if fuse and fusing is not None:
-            whole = simplified(plan.expanded(lambda call: is_fusible(call, fusing)))
-            whole = with_activations(whole, fusing.activations)
-            self.optimized = with_fused_chains(whole, fusing=fusing)
-        elif device != "cpu":
-            self.optimized = plan
-        else:
-            self.optimized = simplified(plan.expanded())
-        if device == "cpu":
-            self.optimized = with_less_held(self.optimized)
-        self.bound: list[tuple[Tensor, Ref, Any]] = []
-        for ref, tensors in second.tensors.items():
-            if ref in second.gradients:
-                continue
-            watched = [t for t in tensors if id(t) in reached]
-            if any(t.node is not None and t.node.op is not None for t in watched):
-                raise PlanError("it reads a tensor whose graph was made outside of it")
-            if not watched:
-                array = self.plan.buffers[ref].array
-                raise PlanError(
-                    f"a tensor of shape {array.shape} is reached by a way that cannot be watched"
-                )
-            self.bound += [(t, ref, t.array) for t in watched]
+        self.optimized = _optimized(plan, device, fuse)
+        reached = set(watch.tensors)
+        self.bound = self._bound_tensors(second, reached)
         self.grad_states = grad_states(second)
         self.known_grads = [
             (owner, t)
@@ -165,6 +138,25 @@ class Variant:
         return executor
 
     # Effects of a run ----------------------------------------------------------------------------
+
+    def _bound_tensors(
+        self, recording: Recording, reached: set[int]
+    ) -> list[tuple[Tensor, Ref, Any]]:
+        """The tensors from before whose memory the plan uses, and their arrays now."""
+        bound = []
+        for ref, tensors in recording.tensors.items():
+            if ref in recording.gradients:
+                continue
+            watched = [t for t in tensors if id(t) in reached]
+            if any(t.node is not None and t.node.op is not None for t in watched):
+                raise PlanError("it reads a tensor whose graph was made outside of it")
+            if not watched:
+                array = self.plan.buffers[ref].array
+                raise PlanError(
+                    f"a tensor of shape {array.shape} is reached by a way that cannot be watched"
+                )
+            bound += [(t, ref, t.array) for t in watched]
+        return bound
 
     def _gradients(self, recording: Recording) -> None:
         refs = {id(t): ref for t, ref in recording.survivors}
@@ -363,6 +355,25 @@ def grad_states(recording: Recording) -> list[tuple[Tensor, bool]]:
     if recording.backward is not None and not left:
         return []
     return recording.grads_before
+
+
+def _refuse_differences(first: Recording, second: Recording) -> None:
+    if not _same_backward(first.backward, second.backward):
+        raise PlanError("what its results depend on differs from call to call")
+    before, now = first.outcome, second.outcome
+    if before._replace(others=0) != now._replace(others=0) or not equal(before.others, now.others):
+        raise PlanError("what it returns besides tensors differs from call to call")
+
+
+def _optimized(plan: Plan, device: str, fuse: bool) -> Plan:
+    fusing = getattr(backends.get(device), "fusing", None)
+    if fuse and fusing is not None:
+        whole = simplified(plan.expanded(lambda call: is_fusible(call, fusing)))
+        whole = with_activations(whole, fusing.activations)
+        plan = with_fused_chains(whole, fusing=fusing)
+    elif device == "cpu":
+        plan = simplified(plan.expanded())
+    return with_less_held(plan) if device == "cpu" else plan
 
 
 def _same_backward(a: Backward | None, b: Backward | None) -> bool:
