@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gradient.cli import first_use
 from gradient.cli import options as opt
 from gradient.cli.device import chosen_device
 from gradient.cli.flags import flag, spell_out
@@ -70,6 +71,8 @@ def train(
     if paths:
         given["paths"] = tuple(str(path) for path in paths)
     config = _config(out, size, given, resume=resume)
+    if config.device == "cpu":
+        first_use.expect(f"training in {config.dtype}")
 
     from gradient.training.reporters import JsonReporter, for_stream
     from gradient.training.run import train as run

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gradient.backends.numpy import compiler, kernels
+from gradient.backends.numpy import claims, compiler, kernels
 from gradient.generation.generate import TextStream
 from gradient.generation.result import Generation
 
@@ -334,10 +334,13 @@ def test_a_full_disk_is_said_and_does_no_harm(double, tmp_path, monkeypatch) -> 
 
 
 @pytest.mark.parametrize("step", ["_load_index", "_save_data", "_save_index"])
-def test_a_kernel_that_another_process_saves_at_the_time_is_not_mistaken(step, tmp_path) -> None:
+def test_a_kernel_that_another_process_saves_at_the_time_is_not_mistaken(
+    step, tmp_path, monkeypatch
+) -> None:
     """The other one saves before or after a step of the first, by an index that it read then or
-    before all."""
+    before all, on a system without locks."""
     pytest.importorskip("numba")
+    monkeypatch.setattr(claims, "fcntl", None)
     files = kernels.load("compilation")._KernelFiles
     for number, (when, early) in enumerate(itertools.product(("before", "after"), (False, True))):
         pair = [files(str(tmp_path), f"kernel-{number}.py3", "stamp") for _ in range(2)]

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from traceback import walk_stack
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from gradient.backends.numpy import memory
+from gradient.backends.numpy import claims, memory
 from gradient.garbage import no_collections
 from gradient.locks import new_lock, new_rlock
 
@@ -67,6 +67,7 @@ def _run_locked(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Resu
         try:
             return work(*arguments)
         finally:
+            claims.release()
             progress.end()
             memory.trim_if_exact()
 

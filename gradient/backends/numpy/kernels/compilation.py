@@ -20,10 +20,11 @@ from llvmlite.binding import Linkage, ffi
 from numba.core import caching, lowering
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.sigutils import normalize_signature
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 from numba.extending import register_jitable
 
-from gradient.backends.numpy import compiler
+from gradient.backends.numpy import ahead, claims, compiler
 from gradient.backends.numpy.kernels.cpu import BYTES
 
 Kernel = Callable[..., Any]
@@ -169,6 +170,11 @@ def compiled_for(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., None]
     return found
 
 
+def compile_for(kernel: Any, kinds: str) -> None:
+    """Compile a kernel for arguments of these types, in numba's words: "int64, float32[::1]"."""
+    compiler.run(kernel.compile, normalize_signature(f"({kinds},)")[0])
+
+
 MAKERS = {"empty", "zeros", "full"}
 """NumPy's functions by which kernels make arrays."""
 
@@ -243,13 +249,21 @@ class _KernelCacheImpl(caching.CompileResultCacheImpl):
 
 class _KernelFiles(caching.IndexDataCacheFile):
     def save(self, key: Any, data: Any) -> None:
-        name = f"{self._index_name.removesuffix('.nbi')}.{_digest(self._dump(key))}.nbc"
-        self._save_data(name, (key, data))
-        overloads = self._load_index()
-        if not overloads:  # of other sources, if there were any
-            self._remove_all_but(name)
-        if overloads.get(key) != name:
-            self._save_index({**overloads, key: name})
+        name = self._name_of(key)
+        with claims.alone(self._index_path):
+            self._save_data(name, (key, data))
+            overloads = self._load_index()
+            if not overloads:  # of other sources, if there were any
+                self._remove_all_but(name)
+            if overloads.get(key) != name:
+                self._save_index({**overloads, key: name})
+
+    def path_of(self, key: Any) -> str:
+        """The file of the kernel that was compiled for `key`."""
+        return os.path.join(self._cache_path, self._name_of(key))
+
+    def _name_of(self, key: Any) -> str:
+        return f"{self._index_name.removesuffix('.nbi')}.{_digest(self._dump(key))}.nbc"
 
     def load(self, key: Any) -> Any:
         found = super().load(key)
@@ -276,17 +290,24 @@ class _KernelCache(caching.FunctionCache):
         self._cache_file = _KernelFiles(self._cache_path, self._impl.filename_base, _stamp())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            found = super().load_overload(sig, target_context)
-        except Exception:  # a damaged file: this kernel's begin anew
-            found = None
-            with contextlib.suppress(OSError):
-                self.flush()
+        found = self._found(sig, target_context)
         if found is None:
             compiler.progress.begin(self._py_func.__name__)
-        else:
+            ahead.begin()
+            key = self._index_key(sig, target_context.codegen())
+            if claims.claim(self._cache_file.path_of(key)):
+                found = self._found(sig, target_context)
+        if found is not None:
             _forget_copy(found.library)
         return found
+
+    def _found(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a damaged file: this kernel's begin anew
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
