@@ -152,6 +152,26 @@ def test_no_claim_is_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
     claims.release()
 
 
+def test_processes_agree_on_the_name_of_a_kernel() -> None:
+    """Whatever types numba has made before: it gives them numbers in their order."""
+    program = """
+        import sys
+        from numba import types
+        made = [types.Array(types.int8, axes, "A") for axes in range(int(sys.argv[1]))]
+        from gradient.backends.numpy import kernels
+        kernel = kernels.load("norms").rms_norm
+        kinds = (types.int64, types.float32[:, ::1], types.Array(types.uint16, 4, "A"))
+        key = kernel._cache._index_key(kinds, kernel.targetctx.codegen())
+        print(kernel._cache._cache_file.path_of(key))
+    """
+    names = set()
+    for count in (0, 7):
+        with python(program, count) as process:
+            names.add(process.communicate(timeout=300)[0])
+        assert process.returncode == 0
+    assert len(names) == 1
+
+
 def test_where_there_are_no_locks_nothing_is_claimed(tmp_path: Path, monkeypatch: Any) -> None:
     for claimed in (tmp_path / "absent" / "kernel.nbc", tmp_path / "kernel.nbc"):
         for _ in range(2):

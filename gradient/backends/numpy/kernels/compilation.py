@@ -263,7 +263,9 @@ class _KernelFiles(caching.IndexDataCacheFile):
         return os.path.join(self._cache_path, self._name_of(key))
 
     def _name_of(self, key: Any) -> str:
-        return f"{self._index_name.removesuffix('.nbi')}.{_digest(self._dump(key))}.nbc"
+        # Not of its pickle, which has numbers that numba gives types in the order of their making.
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return f"{self._index_name.removesuffix('.nbi')}.{digest}.nbc"
 
     def load(self, key: Any) -> Any:
         found = super().load(key)
@@ -276,10 +278,6 @@ class _KernelFiles(caching.IndexDataCacheFile):
             if path.name != name:
                 with contextlib.suppress(OSError):
                     path.unlink()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 class _KernelCache(caching.FunctionCache):
