@@ -147,9 +147,39 @@ def test_no_claim_is_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
     path = str(tmp_path / "kernel.nbc")
     assert not claims.claim(path)  # flock tells apart the files that are opened, not processes
     monkeypatch.setattr(claims, "_longest", 0.05)
-    assert claims.claim(path)
+    assert claims.claim(path) and claims._longest == 0  # the next one is not waited for
     claims.release()
+
+
+def test_a_lock_whose_file_was_removed_is_none(tmp_path: Path, monkeypatch: Any) -> None:
+    """The one that had it gave it back, and another took a new file, just before we locked."""
+    path = str(tmp_path / "index")
+    lock, calls = claims.fcntl.flock, []
+
+    def lock_late(file: int, kind: int) -> None:
+        calls.append(kind)
+        if len(calls) == 1:
+            os.unlink(f"{path}.lock")
+            assert not claims.claim(path)
+            monkeypatch.setattr(claims.time, "sleep", lambda _: claims.release())
+        lock(file, kind)
+
+    monkeypatch.setattr(claims.fcntl, "flock", lock_late)
+    assert claims.claim(path) and len(claims._held) == 1
+    assert (tmp_path / "index.lock").exists()
     claims.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_forked_process_keeps_no_lock(tmp_path: Path) -> None:
+    """One that Ctrl-C let fork while a kernel was compiled has the file open, too."""
+    path = tmp_path / "kernel.nbc"
+    assert not claims.claim(str(path))
+    forked = os.dup(claims._held[-1].file)
+    with open(f"{path}.lock") as waiting:
+        claims.release()
+        claims.fcntl.flock(waiting, claims.fcntl.LOCK_EX | claims.fcntl.LOCK_NB)
+    os.close(forked)
 
 
 def test_processes_agree_on_the_name_of_a_kernel() -> None:

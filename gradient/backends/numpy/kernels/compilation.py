@@ -258,6 +258,10 @@ class _KernelFiles(caching.IndexDataCacheFile):
             if overloads.get(key) != name:
                 self._save_index({**overloads, key: name})
 
+    def flush(self) -> None:
+        with claims.alone(self._index_path):
+            super().flush()
+
     def path_of(self, key: Any) -> str:
         """The file of the kernel that was compiled for `key`."""
         return os.path.join(self._cache_path, self._name_of(key))
