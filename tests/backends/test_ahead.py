@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -229,6 +230,32 @@ def test_one_processor_is_left_to_the_command(
     ahead.begin()
     ahead.begin()  # the next kernel that is not in the cache
     assert len(started) == helpers
+
+
+@pytest.mark.parametrize(("name", "value"), [("executable", ""), ("frozen", True)])
+def test_without_an_interpreter_nobody_starts(
+    name: str, value: Any, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(ahead.sys, name, value, raising=False)
+    ahead.expect("generation in float32")
+    ahead.begin()
+    assert not started
+
+
+def test_ctrl_c_does_not_end_a_helper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its very start."""
+    monkeypatch.setattr(ahead, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(ahead, "_helpers", [])
+    ahead.expect("generation in float32")
+    ahead.begin()
+    (helper,) = ahead._helpers
+    helper.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        helper.wait(1)
+    helper.kill()
+    helper.communicate()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_what_is_not_listed_starts_nobody(started: list[list[str]]) -> None:

@@ -1,8 +1,8 @@
 """Compile kernels in other processes, ahead of their first use.
 
 A process compiles one kernel at a time. The first text of a new installation takes some forty, and
-two of them half of the time. So a command that knows what it will need says so (`expect`). Where
-the first kernel is not in the cache, helpers start. They compile what is listed in
+two of them half of the time. So a command that knows what it will need says so (`expect`). When
+it needs a kernel that is not in the cache, helpers start. They compile what is listed in
 `expected_kernels`, what takes longest first, while the command compiles what it needs now. A kernel
 that one process compiles is not compiled by another: a helper leaves it out, and a command waits
 for it (`claims`).
@@ -40,19 +40,31 @@ def begin() -> None:
     work, _expected = _expected, None
     if work not in expected_kernels.LISTS or not hasattr(select, "poll"):  # as on Windows
         return
+    if not sys.executable or getattr(sys, "frozen", False):  # embedded, or the program itself
+        return
     # The same modules as here, whatever is in the current folder.
     program = f"import sys; sys.path[:] = {sys.path!r}\n"
     program += f"from gradient.backends.numpy import ahead; ahead.help({work!r})"
-    for _ in range(min(usable_cpus() - 1, MAX_HELPERS)):
-        with contextlib.suppress(OSError):  # this process compiles all alone
-            _helpers.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", program],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
+    # Ctrl-C in a terminal reaches all processes, and may be meant for a reply alone. A signal that
+    # this thread blocks is blocked in the processes that it starts.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        for _ in range(min(usable_cpus() - 1, MAX_HELPERS)):
+            _start(program)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(program: str) -> None:
+    with contextlib.suppress(OSError):  # this process compiles all alone
+        _helpers.append(
+            subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
+        )
 
 
 @atexit.register
@@ -70,7 +82,6 @@ def help(work: str) -> None:
     from gradient.backends.numpy import claims, kernels
 
     compile_for = kernels.load("compilation").compile_for
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all processes
     asking = select.poll()
     asking.register(sys.stdin, select.POLLHUP)
     for line in expected_kernels.lines(work):
