@@ -15,6 +15,9 @@ from gradient.dtypes import get_default_dtype
 from gradient.tensor import Tensor
 from gradient.tensor.device import default_device
 
+PLAIN = {int, float, complex, bool, str, bytes, type(None)}
+"""Types of numbers and texts, which are told apart by type and value."""
+
 
 class Arguments:
     """The arguments of a call, split into a key and inputs.
@@ -50,16 +53,22 @@ class Arguments:
         if isinstance(value, Variable):
             return self._tensor_key(value)
         kind = type(value)
-        if kind in (float, complex):
-            return kind, repr(value)  # -0.0 is not 0.0
-        if kind in (int, bool, str, bytes, type(None)):
-            return kind, value
+        if kind in PLAIN:
+            return _plain_key(value)
         if kind in (tuple, list) or (isinstance(value, tuple) and hasattr(value, "_fields")):
             return (kind, *map(self._key, value))
         if kind is dict:
-            return (kind, *((self._key(k), self._key(v)) for k, v in value.items()))
+            return (kind, *((self._dict_key(k), self._key(v)) for k, v in value.items()))
         self.held.append(value)
         return kind, id(value)
+
+    def _dict_key(self, value: Any) -> Any:
+        """As `_key`, but what is no number or text is told apart by equality, as the dict does:
+        tensors too, which are no inputs then."""
+        kind = type(value)
+        if kind is tuple:
+            return (kind, *map(self._dict_key, value))
+        return _plain_key(value) if kind in PLAIN else (kind, value)
 
     def _tensor_key(self, t: Any) -> Any:
         self._devices.add(t.backend.device)
@@ -74,6 +83,11 @@ class Arguments:
         array = t.array
         facts = getattr(t, "inference", False), t.node is not None
         return number, array.shape, array.dtype, array.strides, facts
+
+
+def _plain_key(value: Any) -> Any:
+    kind = type(value)
+    return kind, repr(value) if kind in (float, complex) else value  # -0.0 is not 0.0
 
 
 def is_array(array: Any) -> bool:

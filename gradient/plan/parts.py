@@ -276,9 +276,10 @@ def sample(x: np.ndarray) -> bytes:
 
 
 def joined(path: str, name: Any) -> str:
-    if not name:
+    text = str(name)  # the name of a dict's value may be any key: 0, or a tensor
+    if not text:
         return path
-    return f"{path}{name}" if str(name).startswith("[") or not path else f"{path}.{name}"
+    return f"{path}{text}" if text.startswith("[") or not path else f"{path}.{text}"
 
 
 def _change(was: Any, value: Any) -> str:

@@ -17,6 +17,7 @@ from gradient import nn, optim
 from gradient.distributions import Categorical, Normal
 from gradient.errors import ArgumentError, IndexOutOfRange
 from gradient.plan import PlanError
+from gradient.plan.arguments import Arguments
 from support.small_modules import Recurrent, Tied, batches, conv_net, mlp
 
 pytestmark = pytest.mark.cpu_only
@@ -334,6 +335,25 @@ def test_keys_of_a_dict_that_are_equal_are_told_apart() -> None:
     x = gradient.ones(2)
     assert compiled(x, {1: None}).tolist() == [3, 3]
     assert compiled(x, {True: None}).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("nested", [lambda key: key, lambda key: (key, 1)])
+def test_a_tensor_may_be_a_key_of_a_dict(nested: Any) -> None:
+    def multiply(x: Any, weights: dict[Any, float]) -> Any:
+        ((key, weight),) = weights.items()
+        return x * (key[0] if type(key) is tuple else key) * weight
+
+    compiled = gradient.compile(multiply)
+    x, keys = gradient.ones(2), [gradient.full((2,), float(i)) for i in range(4)]
+    for key in keys * 3:
+        assert compiled(x, {nested(key): 2.0}).tolist() == [2 * key[0].item()] * 2
+
+
+@pytest.mark.parametrize("key", [lambda: np.int64(3), lambda: frozenset([1]), lambda: (300, "b")])
+def test_equal_keys_of_a_dict_that_are_made_anew_share_a_plan(key: Any) -> None:
+    held = key(), key()  # of two addresses
+    first, second = (Arguments(({each: None},), {}).key for each in held)
+    assert first == second and hash(first) == hash(second)
 
 
 def test_results_of_one_call_are_not_those_of_the_next() -> None:
