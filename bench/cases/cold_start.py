@@ -1,9 +1,12 @@
 """The cost of a first text and a first training step, without and with kernels on disk.
 
 CPU seconds of all threads beyond `import gradient`, each in a fresh process: with an empty kernel
-cache, then with the one that it filled. At --tiny both use the machine's own cache. With
---large also the first token of 1.1 billion weights in Q4_0, with the file in memory, and the
-system's time for as much new memory as loading needs for the weights' panels.
+cache, then with the one that it filled. At --tiny both use the machine's own cache.
+
+The commands `gradient generate` and `gradient train` (three steps) are measured in seconds with an
+empty cache, alone and with helpers that compile. With --large also the first token of 1.1 billion
+weights in Q4_0, with the file in memory, and the system's time for as much new memory as loading
+needs for the weights' panels.
 """
 
 from __future__ import annotations
@@ -73,6 +76,35 @@ WORK = {
     "first training step of a GPT": GPT_STEP,
 }
 
+COMMAND = """
+import os, sys, time
+os.environ["NUMBA_CACHE_DIR"], helped = sys.argv[1:3]
+from gradient.backends.numpy import ahead
+from gradient.cli import main
+if helped == "alone":
+    ahead.usable_cpus = lambda: 1
+sys.argv[1:] = sys.argv[3:]
+before = time.monotonic()
+try:
+    main()
+finally:
+    print(time.monotonic() - before)
+"""
+
+COMMANDS = {
+    "generate": ["Once upon a time"],
+    "train": [
+        str(Path(__file__).parent),
+        "--steps",
+        "3",
+        "--vocab-size",
+        "300",
+        "--eval-batches",
+        "1",
+        "--out",
+    ],
+}
+
 
 def run(options: Options) -> Iterator[Result]:
     for what, work in WORK.items():
@@ -83,12 +115,29 @@ def run(options: Options) -> Iterator[Result]:
                 yield _result(what, "empty cache", [_seconds(work, cache)], COLD if token else None)
             warm = [_seconds(work, cache) for _ in range(options.rounds(15))]
             yield _result(what, "kernels on disk", warm, WARM if token else None)
+    if not options.tiny:
+        for command, arguments in COMMANDS.items():
+            yield from _first_use(command, arguments, options.rounds(3))
     if options.large:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(os.environ.get("GRADIENT_BENCH_MODELS", temporary))
             yield from _of_a_file(
                 random_llama.write(random_llama.LLAMA_1B, folder, "q4_0"), options
             )
+
+
+def _first_use(command: str, arguments: list[str], rounds: int) -> Iterator[Result]:
+    """A command whose kernels are not in the cache, compiled alone or with helpers."""
+    times: dict[str, list[float]] = {"alone": [], "helped": []}
+    for _ in range(rounds):
+        for how, found in times.items():
+            # A helper may write the kernel that it is at.
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                given = [*arguments, f"{folder}/run"] if arguments[-1] == "--out" else arguments
+                output = fresh_process.run(COMMAND, folder, how, command, *given, threads=None)
+                found.append(float(output.split()[-1]))
+    for how, found in times.items():
+        yield _result(f"gradient {command}", f"empty cache, {how}", found, None, "s")
 
 
 def _of_a_file(file: Path, options: Options) -> Iterator[Result]:
@@ -106,14 +155,16 @@ def _seconds(work: str, cache: str, file: Path | str = "") -> float:
     return float(fresh_process.run(MEASURED.format(work=work), cache, str(file)).split()[-1])
 
 
-def _result(what: str, cache: str, seconds: list[float], target: float | None) -> Result:
+def _result(
+    what: str, cache: str, seconds: list[float], target: float | None, unit: str = "s CPU"
+) -> Result:
     value = statistics.median(seconds)
     return Result(
         case="cold",
         what=f"{what}, {cache}",
         contender="gradient",
         value=value,
-        unit="s CPU",
+        unit=unit,
         best=min(seconds),
         samples=len(seconds),
         target=None if target is None else f"< {target:.0f} s",
