@@ -1,8 +1,9 @@
 """Kernels that commands need, for `ahead`: those that take longest to compile first.
 
 Listed is what `gradient generate` and `gradient train` compile at their first use with their
-defaults (and `--dtype float32`) on a processor with AVX2, but for kernels of generated source and
-those that pack arguments. `python tests/support/list_kernels.py` lists them, and a test compares.
+defaults (and `--dtype float32`) on two processors with AVX2, but for kernels of generated source
+and those that pack arguments. `python tests/support/list_kernels.py` lists them, and a test
+compares.
 """
 
 from __future__ import annotations
