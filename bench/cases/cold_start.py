@@ -95,13 +95,7 @@ COMMANDS = {
     "generate": ["Once upon a time"],
     "train": [
         str(Path(__file__).parent),
-        "--steps",
-        "3",
-        "--vocab-size",
-        "300",
-        "--eval-batches",
-        "1",
-        "--out",
+        *("--steps=3", "--vocab-size=300", "--eval-batches=1", "--out"),
     ],
 }
 
