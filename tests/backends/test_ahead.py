@@ -65,9 +65,9 @@ def test_lists_have_what_commands_need(work: str, tmp_path: Path) -> None:
         _, told = process.communicate(timeout=600)
     assert process.returncode == 0, told
     listed, needed = set(expected_kernels.lines(work)), set(told.splitlines())
-    assert sorted(listed - needed) == [], "listed, but not needed"
+    assert sorted(listed - needed) == [], "list them again: tests/support/list_kernels.py"
     small = {line for line in needed if line.startswith(("casts.", "compiling kernels"))}
-    assert sorted(needed - listed - small) == [], "needed, but not listed"
+    assert sorted(needed - listed - small) == [], "list them again: tests/support/list_kernels.py"
 
 
 SINES = """
