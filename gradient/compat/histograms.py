@@ -14,6 +14,7 @@ from gradient.dtypes import float32, float64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, tensor_of
+from gradient.tensor.creation import linspace
 from gradient.tensor.reductions import return_type
 
 __all__ = ["histogram", "histogramdd"]
@@ -159,5 +160,5 @@ def _edges(
         raise ArgumentError(sentence(caller, "a range that does not fall", f"{low} to {high}"))
     if low == high:
         low, high = low - 0.5, high + 0.5
-    edges: np.ndarray = np.linspace(low, high, n + 1, dtype=column.dtype)
+    edges: np.ndarray = linspace(low, high, n + 1, dtype=like.dtype, device="cpu").numpy()
     return edges

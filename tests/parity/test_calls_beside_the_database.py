@@ -165,6 +165,7 @@ BINS: dict[str, Callable[[Any], Any]] = {
         "extremes": lambda t: t.histogram(t.tensor([[1.0, 5.0], [2.0, 3.0]]), 3),
         "nothing": lambda t: t.histogram(t.tensor([]), 3),
         "one value": lambda t: t.histogram(t.tensor([1.0, 1.0]), 3),
+        "a value on an edge that is rounded": lambda t: t.histogram(t.tensor(-3.710008), 2),
         "NaN within a range": lambda t: t.histogram(t.tensor([1.0, NAN]), 2, range=(0.0, 2.0)),
         "NaN": lambda t: t.histogram(t.tensor([1.0, NAN]), 2),
         "ints": lambda t: t.histogram(t.tensor([1, 1]), 3),
