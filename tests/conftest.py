@@ -288,7 +288,8 @@ def fixed_seed() -> None:
 
     gradient.manual_seed(0)
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+        # Not `torch.manual_seed`: it formats a stack for a GPU that may be used later.
+        sys.modules["torch"].default_generator.manual_seed(0)
 
 
 @pytest.fixture

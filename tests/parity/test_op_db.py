@@ -215,6 +215,8 @@ def compare(got: Any, expected: Any, what: str, tolerance: float) -> None:
         wide = np.complex128 if expected.is_complex() else np.float64
         a = np.asarray(got.detach().numpy(), wide)
         e = expected.detach().resolve_conj().to(getattr(torch, wide.__name__)).numpy(force=True)
+        if expected.is_complex():  # whose infinity has no direction
+            a, e = np.where(np.isinf(a), np.inf, a), np.where(np.isinf(e), np.inf, e)
         np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance, err_msg=what)
     else:
         np.testing.assert_allclose(float(got), float(expected), rtol=tolerance, err_msg=what)
@@ -254,7 +256,8 @@ def arbitrary(sample: Any) -> bool:
 def first_samples(op: Any, dtype: Any, requires_grad: bool) -> list[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        every = op.sample_inputs("cpu", dtype, requires_grad=requires_grad)
+        # Not `op.sample_inputs`, which looks for a unittest in the stack: half of a run's time.
+        every = op.sample_inputs_func(op, "cpu", dtype, requires_grad)
         good = (s for s in every if supported(s) and not (op.name in SIGNLESS and arbitrary(s)))
         chosen = list(itertools.islice(good, SAMPLES))
     small = [
