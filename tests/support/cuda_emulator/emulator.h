@@ -10,7 +10,6 @@
 // than its address is a multiple of, which ends a GPU's program. Blocks run one after the other. With
 // RACES defined, races between threads and between blocks are found as well (races.h).
 #pragma once
-#include <csetjmp>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -47,6 +46,9 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 namespace emulator {
 
 inline void watch(const void* address, size_t size, bool writes);
+
+// Where to go on, for g++'s own setjmp and longjmp: libc's took a sixth of the time.
+typedef void* Position[5];
 
 // Threads that wait for one another. Those that have ended count as arrived, as on the GPU.
 struct Barrier {
@@ -92,8 +94,7 @@ struct Thread {
     const Barrier* waits_at;
     unsigned generation;
     unsigned barriers, warp_barriers;  // how many it has come to
-    jmp_buf position;
-    ucontext_t context;
+    Position position;
     char* stack;
     std::vector<Copy> copies;
     std::vector<Product> products;
@@ -109,7 +110,8 @@ inline struct {
     std::vector<char> dynamic_shared;
     Barrier barrier;
     Thread* running;
-    jmp_buf scheduler;
+    Position scheduler;
+    ucontext_t context;  // where a thread begins; not in `Thread`: those of a block should be cached
     void (*body)(void*);
     void* arguments;
     const char* fault;        // what the GPU would not do, or do anything with
@@ -124,7 +126,7 @@ inline void report(const char* fault) { state.fault = fault; }
 [[noreturn]] inline void stop(const char* fault) {
     report(fault);
     state.stopped = true;
-    _longjmp(state.scheduler, 1);
+    __builtin_longjmp(state.scheduler, 1);
 }
 
 }  // namespace emulator
@@ -138,7 +140,7 @@ extern "C" __attribute__((used, visibility("hidden"))) void __ubsan_handle_type_
 namespace emulator {
 
 inline void to_scheduler() {
-    if (_setjmp(state.running->position) == 0) _longjmp(state.scheduler, 1);
+    if (__builtin_setjmp(state.running->position) == 0) __builtin_longjmp(state.scheduler, 1);
 }
 
 inline void wait(Barrier& barrier) {
@@ -163,7 +165,7 @@ inline void leave_barriers() {
 inline void end_thread() {
     leave_barriers();
     state.running->has_fiber = false;
-    _longjmp(state.scheduler, 1);
+    __builtin_longjmp(state.scheduler, 1);
 }
 
 // A fiber goes on with the next block, for making one takes calls of the operating system.
@@ -178,15 +180,15 @@ inline void thread_main() {
 inline void run_until_it_waits(Thread& thread) {
     state.running = &thread;
     thread.waits_at = nullptr;
-    if (_setjmp(state.scheduler)) return;
-    if (thread.has_fiber) _longjmp(thread.position, 1);
+    if (__builtin_setjmp(state.scheduler)) return;
+    if (thread.has_fiber) __builtin_longjmp(thread.position, 1);
     thread.has_fiber = true;
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack;
-    thread.context.uc_stack.ss_size = STACK;
-    thread.context.uc_link = nullptr;
-    makecontext(&thread.context, thread_main, 0);
-    setcontext(&thread.context);
+    getcontext(&state.context);
+    state.context.uc_stack.ss_sp = thread.stack;
+    state.context.uc_stack.ss_size = STACK;
+    state.context.uc_link = nullptr;
+    makecontext(&state.context, thread_main, 0);
+    setcontext(&state.context);
 }
 
 inline bool can_run(const Thread& thread) {

@@ -7,6 +7,9 @@
 #pragma once
 #include "numbers.cuh"
 
+// Other functions are compiled by -O1.
+#define VECTORISED __attribute__((optimize("O3")))
+
 namespace emulator {
 
 struct Operands {
@@ -21,7 +24,7 @@ template <class T> float number(unsigned both, int which) {
 }
 
 // D += A B of the whole warp: A (16, 16) and B (16, 8) are put together, multiplied and handed out.
-template <class T> void multiply(Published<Operands> of_lane) {
+template <class T> VECTORISED void multiply(Published<Operands> of_lane) {
     float a[16][16], b[16][8];
     for (int row = 0; row < 16; row++)
         for (int k = 0; k < 16; k++) {
@@ -31,11 +34,15 @@ template <class T> void multiply(Published<Operands> of_lane) {
     for (int k = 0; k < 16; k++)
         for (int column = 0; column < 8; column++)
             b[k][column] = number<T>(of_lane[column * 4 + k % 8 / 2].b[k / 8], k % 2);
-    for (int row = 0; row < 16; row++)
-        for (int column = 0; column < 8; column++) {
-            float& d = of_lane[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2];
-            for (int k = 0; k < 16; k++) d += a[row][k] * b[k][column];
-        }
+    for (int row = 0; row < 16; row++) {
+        float sums[8];
+        for (int column = 0; column < 8; column++)
+            sums[column] = of_lane[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2];
+        for (int k = 0; k < 16; k++)
+            for (int column = 0; column < 8; column++) sums[column] += a[row][k] * b[k][column];
+        for (int column = 0; column < 8; column++)
+            of_lane[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2] = sums[column];
+    }
 }
 
 struct Integers {
@@ -44,16 +51,19 @@ struct Integers {
 };
 
 // The same of A (16, 32) and B (32, 8), four signed bytes in each register.
-inline void multiply_bytes(Published<Integers> of_lane) {
+VECTORISED inline void multiply_bytes(Published<Integers> of_lane) {
+    int8_t a[16][32], b[8][32];
+    for (int lane = 0; lane < 32; lane++)
+        for (int half = 0; half < 2; half++) {
+            const int k = half * 16 + lane % 4 * 4;
+            for (int i = 0; i < 2; i++) memcpy(&a[lane / 4 + 8 * i][k], &of_lane[lane].a[i + 2 * half], 4);
+            memcpy(&b[lane / 4][k], &of_lane[lane].b[half], 4);
+        }
     for (int row = 0; row < 16; row++)
         for (int column = 0; column < 8; column++) {
-            int& d = of_lane[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2];
-            for (int k = 0; k < 32; k++) {
-                const int t = k % 16 / 4, byte = k % 4 * 8;
-                const unsigned a = of_lane[row % 8 * 4 + t].a[row / 8 + 2 * (k / 16)];
-                const unsigned b = of_lane[column * 4 + t].b[k / 16];
-                d += int8_t(a >> byte) * int8_t(b >> byte);
-            }
+            int sum = 0;
+            for (int k = 0; k < 32; k++) sum += a[row][k] * b[column][k];
+            of_lane[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2] += sum;
         }
 }
 
