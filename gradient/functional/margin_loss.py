@@ -107,13 +107,20 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
     if anywhere((known < -1) | (known >= count)):
         got = outside(known.backend.to_numpy(known.array), -1, count - 1)
         raise ArgumentError(sentence(op, f"a target from -1 to {count - 1}", got))
-    listed = (classes >= 0).long().cumprod(1)  # (N, J): 1 up to the first -1
-    index = classes.clamp(min=0)
+    listed = (classes >= 0).long().cumprod(1)  # (N, C): 1 up to the first -1
+    most = _largest(listed.sum(1), count)  # of a row's targets, J: others would fill (N, C, C)
+    listed, index = listed[:, :most], classes[:, :most].clamp(min=0)  # (N, J)
     others = classes.new_zeros(rows.shape).scatter_add(1, index, listed) == 0
     gaps = 1 - rows.gather(1, index).unsqueeze(2) + rows.unsqueeze(1)  # (N, J, C)
     counted = (listed > 0).unsqueeze(2) & others.unsqueeze(1) & (gaps > 0)
     losses = where(counted, gaps, 0.0).sum((1, 2)) / count
     return reduced(op, losses.reshape(input.shape[:-1]), reduction)
+
+
+def _largest(counts: Tensor, limit: int) -> int:
+    """The largest of all samples' counts; the limit where they have no values (meta)."""
+    known = all_samples(counts)
+    return int(known.max()) if known.backend.has_values and known.numel() else limit
 
 
 @takes_retired_arguments

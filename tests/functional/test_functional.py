@@ -7,6 +7,7 @@ parity/test_functional_parity.py.
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -798,6 +799,19 @@ def test_losses_of_ints_and_bools() -> None:
         F.l1_loss(tensor([0.5, 0.5]), flags)
     with pytest.raises(DTypeError, match="multilabel_margin_loss"):
         F.multilabel_margin_loss(x, x)
+
+
+def test_a_multilabel_loss_takes_memory_for_its_targets_alone():
+    """(N, J, C) for at most J targets a row, not (N, C, C)."""
+    x = gradient.randn(16, 512, requires_grad=True)
+    target = gradient.full((16, 512), -1)
+    target[:, :2] = gradient.tensor([3, 500])
+    F.multilabel_margin_loss(x, target).backward()  # compiles kernels
+    tracemalloc.start()
+    F.multilabel_margin_loss(x, target).backward()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 512 * 512
 
 
 def test_a_loss_of_a_number_and_a_vector_has_the_wider_dtype() -> None:
