@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.modes import is_grad_enabled
 from gradient.dtypes import HALF_PRECISION, result_type
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats, rounded_once
 from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
-from gradient.tensor.distances import cdist, distances
+from gradient.tensor.distances import AT_ONCE, cdist, distances
 from gradient.tensor.interop import from_numpy
-from gradient.tensor.joining import broadcast_tensors
+from gradient.tensor.joining import broadcast_tensors, cat
 
 __all__ = ["cdist", "cosine_similarity", "pairwise_distance", "pdist"]
 
@@ -59,7 +60,14 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
         raise ArgumentError(sentence("pdist", "p of at least 0", p))
     floats("pdist", input)
     rows, others = np.triu_indices(input.shape[0], 1)
-    first, second = (
-        input.index_select(0, from_numpy(at).to(input.device)) for at in (rows, others)
-    )
-    return distances(first - second, p)
+
+    def of_pairs(pairs: slice) -> Tensor:
+        first, second = (
+            input.index_select(0, from_numpy(at[pairs]).to(input.device)) for at in (rows, others)
+        )
+        return distances(first - second, p)
+
+    count = max(AT_ONCE // max(input.shape[1], 1), 1)
+    if rows.size <= count or (is_grad_enabled() and input.requires_grad):
+        return of_pairs(slice(None))
+    return cat([of_pairs(slice(i, i + count)) for i in range(0, rows.size, count)])

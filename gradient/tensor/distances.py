@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import forwarded
+from gradient.autograd.modes import is_grad_enabled
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.ops import linalg, reduce
 from gradient.tensor.arguments import number_of, tensor_of
+from gradient.tensor.joining import cat
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -25,6 +27,9 @@ COMPUTE_MODES = (
 
 FEW = 25
 """Rows up to which Euclidean distances are computed from differences."""
+
+AT_ONCE = 1 << 20
+"""Differences that are in memory at once, if no gradient needs them all."""
 
 
 @autocasts("float32")
@@ -56,7 +61,17 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
         raise ArgumentError(sentence("cdist", "p of at least 0", p))
     if p == 2 and _by_products(x, y, compute_mode):
         return linalg.euclidean_distances(x, y)
-    return distances(x.unsqueeze(-2) - y.unsqueeze(-3), p)
+    if is_grad_enabled() and (x.requires_grad or y.requires_grad):
+        return distances(x.unsqueeze(-2) - y.unsqueeze(-3), p)  # which the gradient needs
+    return _in_parts(x, y, p)
+
+
+def _in_parts(x: Tensor, y: Tensor, p: float) -> Tensor:
+    """The distances of some rows of x after others, rather than all (..., P, R, D) differences."""
+    of_row = max(math.prod(x.shape[:-2]), math.prod(y.shape[:-2])) * math.prod(y.shape[-2:])
+    rows = max(AT_ONCE // max(of_row, 1), 1)
+    parts = [distances(part.unsqueeze(-2) - y.unsqueeze(-3), p) for part in x.split(rows, -2)]
+    return parts[0] if len(parts) == 1 else cat(parts, -2)
 
 
 def _by_products(x: Tensor, y: Tensor, compute_mode: str | None) -> bool:

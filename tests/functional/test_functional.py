@@ -801,17 +801,35 @@ def test_losses_of_ints_and_bools() -> None:
         F.multilabel_margin_loss(x, x)
 
 
+def peak_of(call: Any) -> int:
+    """The most bytes that arrays take during a call, which runs once before."""
+    call()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.cpu_only
 def test_a_multilabel_loss_takes_memory_for_its_targets_alone():
     """(N, J, C) for at most J targets a row, not (N, C, C)."""
     x = gradient.randn(16, 512, requires_grad=True)
     target = gradient.full((16, 512), -1)
-    target[:, :2] = gradient.tensor([3, 500])
-    F.multilabel_margin_loss(x, target).backward()  # compiles kernels
-    tracemalloc.start()
-    F.multilabel_margin_loss(x, target).backward()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 16 * 512 * 512
+    target[:, :2] = tensor([3, 500])
+    assert peak_of(lambda: F.multilabel_margin_loss(x, target).backward()) < 16 * 512 * 512
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("p", [0.0, 1.0, 3.0, math.inf])
+def test_distances_without_gradients_take_memory_in_parts(p: float) -> None:
+    x, y = gradient.randn(600, 128), gradient.randn(500, 128)
+    assert peak_of(lambda: F.cdist(x, y, p)) < 25e6  # all differences are 154 MB
+    assert peak_of(lambda: F.pdist(x, p)) < 45e6  # and 92
+    for distances in (lambda x: F.cdist(x, y, p), lambda x: F.pdist(x, p)):
+        whole = distances(x.clone().requires_grad_())
+        assert_close(distances(x), whole.detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_loss_of_a_number_and_a_vector_has_the_wider_dtype() -> None:
