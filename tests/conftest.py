@@ -58,7 +58,8 @@ LONG = {
     for order, subject in enumerate(
         (
             *("overrides", "cuda_kernels", "bench", "cuda_compilation", "thread_pool", "cli"),
-            *("op_db", "module_db", "functional_parity", "training", "examples", "types"),
+            *("numeric_models", "families_fuzz", "examples_parity", "op_db", "module_db"),
+            *("functional_parity", "training", "examples", "types"),
         )
     )
 }
