@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.modes import is_grad_enabled
 from gradient.dtypes import HALF_PRECISION, result_type
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats, rounded_once
 from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
-from gradient.tensor.distances import AT_ONCE, cdist, distances
+from gradient.tensor.distances import at_once, cdist, distances
 from gradient.tensor.interop import from_numpy
 from gradient.tensor.joining import broadcast_tensors, cat
 
@@ -67,7 +66,8 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
         )
         return distances(first - second, p)
 
-    count = max(AT_ONCE // max(input.shape[1], 1), 1)
-    if rows.size <= count or (is_grad_enabled() and input.requires_grad):
+    count = at_once(input) / max(input.shape[1], 1)
+    if rows.size <= count:
         return of_pairs(slice(None))
-    return cat([of_pairs(slice(i, i + count)) for i in range(0, rows.size, count)])
+    step = max(int(count), 1)
+    return cat([of_pairs(slice(i, i + step)) for i in range(0, rows.size, step)])

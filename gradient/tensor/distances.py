@@ -28,8 +28,9 @@ COMPUTE_MODES = (
 FEW = 25
 """Rows up to which Euclidean distances are computed from differences."""
 
-AT_ONCE = 1 << 20
-"""Differences that are in memory at once, if no gradient needs them all."""
+AT_ONCE, ON_DEVICE = 1 << 20, 1 << 24
+"""Differences that are in memory at once, if no gradient needs them all: as many as stay in a
+CPU's cache, and as many as keep a GPU busy."""
 
 
 @autocasts("float32")
@@ -61,17 +62,21 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
         raise ArgumentError(sentence("cdist", "p of at least 0", p))
     if p == 2 and _by_products(x, y, compute_mode):
         return linalg.euclidean_distances(x, y)
-    if is_grad_enabled() and (x.requires_grad or y.requires_grad):
-        return distances(x.unsqueeze(-2) - y.unsqueeze(-3), p)  # which the gradient needs
-    return _in_parts(x, y, p)
-
-
-def _in_parts(x: Tensor, y: Tensor, p: float) -> Tensor:
-    """The distances of some rows of x after others, rather than all (..., P, R, D) differences."""
     of_row = max(math.prod(x.shape[:-2]), math.prod(y.shape[:-2])) * math.prod(y.shape[-2:])
-    rows = max(AT_ONCE // max(of_row, 1), 1)
-    parts = [distances(part.unsqueeze(-2) - y.unsqueeze(-3), p) for part in x.split(rows, -2)]
-    return parts[0] if len(parts) == 1 else cat(parts, -2)
+    rows = at_once(x, y) / max(of_row, 1)
+    if rows >= x.shape[-2]:
+        return distances(x.unsqueeze(-2) - y.unsqueeze(-3), p)
+    parts = x.split(max(int(rows), 1), -2)
+    return cat([distances(part.unsqueeze(-2) - y.unsqueeze(-3), p) for part in parts], -2)
+
+
+def at_once(*rows: Tensor) -> float:
+    """How many differences of rows to hold in memory at once. All, where their gradient will need
+    them, and on the device "meta", where they take none."""
+    recorded = is_grad_enabled() and any(x.requires_grad for x in rows)
+    if recorded or not rows[0].backend.has_values:
+        return math.inf
+    return AT_ONCE if rows[0].backend.device == "cpu" else ON_DEVICE
 
 
 def _by_products(x: Tensor, y: Tensor, compute_mode: str | None) -> bool:
