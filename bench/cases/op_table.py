@@ -281,6 +281,15 @@ OPS = [
     Op("index_select, columns", lambda p, x, i: x.index_select(1, i), (MILLION,),
        ((1000,), 1000)),
     Op("scatter, columns", lambda p, x, i: x.scatter(0, i, 1.0), (MILLION,), (MILLION, 1000)),
+    # in place, at few places of a million
+    *[Op(f"{name}, 8 rows of 1,000", call, (MILLION, (8, 1000)), ((8,), 1000), False)
+      for name, call in {
+        "index_add_": lambda p, x, y, i: x.index_add_(0, i, y),
+        "index_copy_": lambda p, x, y, i: x.index_copy_(0, i, y),
+        "index_fill_": lambda p, x, y, i: x.index_fill_(0, i, 2.0),
+        "index_put_": lambda p, x, y, i: x.index_put_((i,), y),
+        "index_reduce_, amax": lambda p, x, y, i: x.index_reduce_(0, i, y, "amax"),
+        "scatter_": lambda p, x, y, i: x.scatter_(0, i[:, None].expand(8, 1000), y)}.items()],
     Op("repeat_interleave", lambda p, x: x.repeat_interleave(2, 1), (MILLION,)),
     Op("combinations", lambda p, x: p.combinations(x), ((1000,),), None, False),
     Op("trapezoid", lambda p, x: p.trapezoid(x, dim=1), (MILLION,)),

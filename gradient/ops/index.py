@@ -8,6 +8,8 @@ from gradient.autograd.op import op
 from gradient.dtypes import HALF_PRECISION, float32
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradient.backends import Array, Backend
 
 
@@ -123,6 +125,14 @@ def put_along(
 ) -> Array:
     """PyTorch's scatter, or with `add` scatter_add; `value` has the shape of `index`."""
     return be.put_along(be.copy(x), index, value, axis, add)
+
+
+IN_PLACE: dict[Any, Callable[..., Any]] = {
+    setitem: lambda be, x, value, *, index: be.assign(x, index, value),
+    index_add: lambda be, x, value, *, index: be.index_add(x, index, value),
+    put_along: lambda be, x, value, *, index, axis, add: be.put_along(x, index, value, axis, add),
+}
+"""What these ops do to a copy of x, for writes to x itself; they return x's array."""
 
 
 @op(lambda g, be, x, index, src, out, axis, combine, include_self:

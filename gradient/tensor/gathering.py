@@ -24,6 +24,7 @@ from gradient.ops import comparison, elementwise, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import (
     axis_of,
+    beyond,
     check_index,
     constant,
     fitting,
@@ -35,7 +36,9 @@ from gradient.tensor.arguments import (
     vector_of,
 )
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
+from gradient.tensor.index_keys import index_of, misfit
 from gradient.tensor.joining import broadcast_shapes
+from gradient.tensor.overwrite import Put, to_copy
 from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
@@ -107,6 +110,18 @@ class Gathering(Arithmetic):
     ) -> Tensor:
         """Return a copy with `out[index[i, j], j] = src[i, j]` for dim 0; `src` is a tensor or a
         number."""
+        return self._scatter(to_copy, dim, index, src, value=value, reduce=reduce)
+
+    def _scatter(
+        self,
+        put: Put,
+        dim: int,
+        index: Tensor,
+        src: Tensor | Number | None = None,
+        *,
+        value: Number | None = None,
+        reduce: str | None = None,
+    ) -> Tensor:
         if src is None:
             src = number_of("scatter", "value", value, takes_complex=True)
         elif value is not None:
@@ -118,19 +133,22 @@ class Gathering(Arithmetic):
         if reduce == "multiply":
             x: Any = self
             factors = src if isinstance(src, Variable) else x.new_full(index.shape, src)
-            return _scatter_reduced("scatter", x, dim, index, factors, "prod", True)
+            return _scatter_reduced("scatter", put, x, dim, index, factors, "prod", True)
         if reduce not in (None, "add"):
             kind = ArgumentError if isinstance(reduce, str) else TypeMismatch
             raise kind(f"scatter: expected reduce None, 'add' or 'multiply', got {reduce!r}")
-        return self._scattered("scatter", dim, index, src, reduce == "add")
+        return self._scattered("scatter", put, dim, index, src, reduce == "add")
 
     @autocasts("widest_on_gpu")
     def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
         """Return a copy with `out[index[i, j], j] += src[i, j]` for dim 0."""
-        return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)
+        return self._scatter_add(to_copy, dim, index, src)
+
+    def _scatter_add(self, put: Put, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
+        return self._scattered("scatter_add", put, dim, index, tensor_of("scatter_add", src), True)
 
     def _scattered(
-        self, caller: str, dim: int, index: Tensor, src: Tensor | Number, add: bool
+        self, caller: str, put: Put, dim: int, index: Tensor, src: Tensor | Number, add: bool
     ) -> Tensor:
         if is_empty(index):
             axis_of(dim, self.ndim)
@@ -160,7 +178,7 @@ class Gathering(Arithmetic):
             array = self.backend.full(size, src, self.array.dtype)
             source = wrap(array, self.backend)
         try:
-            out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
+            out = put(ops.put_along, x, source, index=at.array, axis=axis, add=add)
         except IndexError:
             in_range(caller, self.backend, at.array, axis, x.array.shape[axis])
             raise
@@ -205,8 +223,20 @@ class Gathering(Arithmetic):
         """Return a copy in which each out[k, j] (for dim 0) is the sum, prod, mean, amax or amin of
         all src[i, j] with index[i, j] == k, and of self[k, j] if `include_self`. Ties share the
         gradient."""
+        return self._scatter_reduce(to_copy, dim, index, src, reduce, include_self=include_self)
+
+    def _scatter_reduce(
+        self: Any,
+        put: Put,
+        dim: int,
+        index: Tensor,
+        src: Tensor,
+        reduce: str,
+        *,
+        include_self: bool = True,
+    ) -> Tensor:
         _known("scatter_reduce", reduce, REDUCTIONS)
-        return _scatter_reduced("scatter_reduce", self, dim, index, src, reduce, include_self)
+        return _scatter_reduced("scatter_reduce", put, self, dim, index, src, reduce, include_self)
 
     def index_reduce(
         self: Any,
@@ -219,6 +249,18 @@ class Gathering(Arithmetic):
     ) -> Tensor:
         """Like `scatter_reduce`, for whole slices of `dim`: slice i of `source` goes to
         index[i]."""
+        return self._index_reduce(to_copy, dim, index, source, reduce, include_self=include_self)
+
+    def _index_reduce(
+        self: Any,
+        put: Put,
+        dim: int,
+        index: Tensor,
+        source: Tensor,
+        reduce: str,
+        *,
+        include_self: bool = True,
+    ) -> Tensor:
         _known("index_reduce", reduce, REDUCTIONS[1:])
         same_dtype("index_reduce", "source", self, tensor_of("index_reduce", source))
         constant("index_reduce", "source", source, self)
@@ -228,7 +270,7 @@ class Gathering(Arithmetic):
             source = vector_of(source)
             index = index.long().reshape([-1 if i == axis else 1 for i in range(self.ndim)])
             index = index.expand(source.shape)
-        return _scatter_reduced("index_reduce", self, dim, index, source, reduce, include_self)
+        return _scatter_reduced("index_reduce", put, self, dim, index, source, reduce, include_self)
 
     @autocasts("widest_on_gpu")
     def index_put(
@@ -239,6 +281,15 @@ class Gathering(Arithmetic):
     ) -> Tensor:
         """Return a copy in which x[indices] is `values`, or x[indices] + `values`
         (`accumulate`)."""
+        return self._index_put(to_copy, indices, values, accumulate)
+
+    def _index_put(
+        self: Any,
+        put: Put,
+        indices: Sequence[Tensor | None],
+        values: Tensor,
+        accumulate: bool = False,
+    ) -> Tensor:
         if not isinstance(indices, (tuple, list)):
             got = type(indices).__name__
             raise ArgumentError(sentence("index_put", "a tuple of tensors as indices", got))
@@ -248,19 +299,32 @@ class Gathering(Arithmetic):
         else:
             values = values.to(self.device)
         key = tuple(slice(None) if i is None else i for i in indices)
+        at, arrays = index_of(key, self)
+        if at is None and arrays is not None and self.backend.reads_values:
+            return self._put_at(put, key, arrays, values, accumulate)
         # The flat positions that the index selects, without gradients.
         places = _counted(self)[key].reshape(-1)
-        size = self[key].shape
-        if values.ndim > len(size):
-            raise ShapeError(
-                sentence("index_put", f"values that broadcast to {tuple(size)}", values.shape)
-            )
-        flat = values.expand(size).reshape(-1)
-        return _at_flat(self, places, flat, accumulate)
+        flat = _spread(values, self[key].shape).reshape(-1)
+        return _at_flat(to_copy, self, places.array, flat, accumulate)
+
+    def _put_at(
+        self: Any, put: Put, key: Any, arrays: tuple[Any, ...], values: Tensor, accumulate: bool
+    ) -> Tensor:
+        op = ops.index_add if accumulate else ops.setitem
+        try:
+            size = _size_at(arrays, self.shape) or self[key].shape
+            return put(op, self, _spread(values, size), index=arrays)
+        except IndexError:
+            raise IndexOutOfRange(misfit(key, self)) from None
 
     def put(self: Any, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
         """Return a copy with the elements at `index` of the flattened tensor replaced by `source`,
         or with `source` added to them (`accumulate`)."""
+        return self._put(to_copy, index, source, accumulate)
+
+    def _put(
+        self: Any, put: Put, index: Tensor, source: Tensor, accumulate: bool = False
+    ) -> Tensor:
         same_dtype("put", "source", self, tensor_of("put", source))
         if tensor_of("put", index).dtype is not int64:
             raise DTypeError(sentence("put", "an index of int64", index.dtype))
@@ -269,9 +333,11 @@ class Gathering(Arithmetic):
         if index.numel() != source.numel():
             expected = f"as many elements of source as of index ({index.numel()})"
             raise ShapeError(sentence("put", expected, source.numel()))
-        at = (index.reshape(-1).array,)
-        places = self._taken("put", _counted(self).reshape(-1), at)
-        return _at_flat(self, places, source.reshape(-1), accumulate)
+        places = index.reshape(-1)
+        try:
+            return _at_flat(put, self, places.array, source.reshape(-1), accumulate)
+        except IndexError:
+            raise IndexOutOfRange(beyond("put", places, 0, (self.numel(),))) from None
 
 
 def _known(caller: str, reduce: str, names: Sequence[str]) -> None:
@@ -287,19 +353,42 @@ def _counted(x: Any) -> Tensor:
     return wrap(x.backend.asarray(places), x.backend)
 
 
-def _at_flat(x: Any, places: Any, values: Any, accumulate: bool) -> Tensor:
+def _size_at(arrays: tuple[Any, ...], size: Sequence[int]) -> tuple[int, ...] | None:
+    """The shape of what an index of arrays, with whole dimensions between them, selects; None if
+    there are masks, or the arrays do not broadcast."""
+    at = [i for i, part in enumerate(arrays) if type(part) is not slice]
+    if any(arrays[i].dtype.kind == "b" for i in at):
+        return None
+    try:
+        picks = broadcast_shapes(*(arrays[i].shape for i in at))
+    except ShapeError:
+        return None
+    kept = [n for i, n in enumerate(size) if i not in at]
+    first = at[0] if at[-1] - at[0] + 1 == len(at) else 0  # separated arrays: theirs come first
+    return (*kept[:first], *picks, *kept[first:])
+
+
+def _spread(values: Any, size: Any) -> Tensor:
+    """The values of `index_put` in the shape of what the index selects."""
+    if values.ndim > len(size):
+        expected = f"values that broadcast to {tuple(size)}"
+        raise ShapeError(sentence("index_put", expected, values.shape))
+    return values.expand(size)
+
+
+def _at_flat(put: Put, x: Any, places: Any, values: Any, accumulate: bool) -> Tensor:
     op = ops.index_add if accumulate else ops.setitem
-    return without_base(op(x.reshape(-1), values, index=(places.array,)).reshape(x.shape))
+    return without_base(put(op, x.reshape(-1), values, index=(places,)).reshape(x.shape))
 
 
 def _scatter_reduced(
-    caller: str, x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool
+    caller: str, put: Put, x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool
 ) -> Tensor:
     """Do `scatter_reduce`, with errors that name the caller."""
     same_dtype(caller, "src", x, tensor_of(caller, src))
     constant(caller, "src", src, x)
     if is_empty(index):
-        return x._scattered(caller, dim, index, src, True)
+        return x._scattered(caller, to_copy, dim, index, src, True)
     own, at, axis = x._places(caller, dim, index)
     src = vector_of(src)
     if src.ndim != at.ndim or any(n < m for n, m in zip(src.shape, at.shape, strict=True)):
@@ -307,6 +396,13 @@ def _scatter_reduced(
         raise ShapeError(sentence(caller, expected, tuple(src.shape)))
     if src.shape != at.shape:  # else its gradient would be copied, too
         src = src[tuple(slice(0, n) for n in at.shape)]
+    if put is not to_copy and not x.backend.reads_wait and at.backend.reads_values:
+        # The slices alone to which something goes.
+        found, places = at.unique(return_inverse=True)
+        part = own[tuple(slice(0, n) if i != axis else slice(None) for i, n in enumerate(at.shape))]
+        if found.numel() < x.shape[axis]:
+            out = _reduced(part.index_select(axis, found), axis, places, src, reduce, include_self)
+            return put(ops.setitem, part, out, index=(slice(None),) * axis + (found.array,))
     out = _reduced(own, axis, at, src, reduce, include_self)
     return out if x.ndim else without_base(out.reshape(()))
 

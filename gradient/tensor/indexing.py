@@ -37,7 +37,7 @@ from gradient.tensor.arguments import (
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.float8 import maker_of
 from gradient.tensor.index_keys import Index, index_of, misfit
-from gradient.tensor.overwrite import overwrite_at
+from gradient.tensor.overwrite import Put, overwrite_at, to_copy
 from gradient.tensor.packed import select_rows
 from gradient.tensor.views import in_order, indexed
 
@@ -214,6 +214,11 @@ class Indexing(Arithmetic):
 
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
         """Return a copy with alpha * source added to the slices of `dim` at `index`."""
+        return self._index_add(to_copy, dim, index, source, alpha=alpha)
+
+    def _index_add(
+        self, put: Put, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1
+    ) -> Tensor:
         x, at = self._slices("index_add", dim, index, source)
         alpha = number_of("index_add", "alpha", alpha, takes_complex=True)
         if source.dtype.kind in ("bool", "int"):
@@ -222,36 +227,51 @@ class Indexing(Arithmetic):
         elif not source.dtype.is_complex:
             alpha = fitting("index_add", "alpha", alpha, source.dtype)
         source = vector_of(source if alpha == 1 else source * alpha)
-        out = ops.index_add(x, source, index=at)
+        out = put(ops.index_add, x, source, index=at)
         return out if self.array.shape else shape.reshape(out, shape=())
 
     def index_copy(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
         """Return a copy with the slices of `dim` at `index` replaced by those of `source`."""
+        return self._index_copy(to_copy, dim, index, source)
+
+    def _index_copy(self, put: Put, dim: int, index: Tensor, source: Tensor) -> Tensor:
         if not isinstance(source, Variable):
             raise TypeMismatch(sentence("index_copy", "a Tensor as source", type(source).__name__))
         x, at = self._slices("index_copy", dim, index, source)
-        out = ops.setitem(x, vector_of(source), index=at)
+        out = put(ops.setitem, x, vector_of(source), index=at)
         return out if self.array.shape else shape.reshape(out, shape=())
 
     def index_fill(self, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
         """Return a copy with the slices of `dim` at `index` filled with a number or 0-d tensor."""
+        return self._index_fill(to_copy, dim, index, value)
+
+    def _index_fill(self, put: Put, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
         x, at = self._slices("index_fill", dim, index, from_end=True)
+        backend, size = self.backend, x.array.shape
         if not isinstance(value, Variable):
             value = number_of("index_fill", "value", value, takes_complex=True)
             if isinstance(value, complex) and not self.dtype.is_complex:  # not even 1 + 0j
                 raise ArgumentError(sentence("index_fill", "a real number as value", value))
             value = fitting("index_fill", "value", value, self.dtype)
-        backend, size = self.backend, x.array.shape
-        hit = backend.full((size[len(at) - 1],), False, bool_.numpy)
         try:
-            hit = backend.assign(hit, at[-1:], True)
+            if backend.reads_values and not isinstance(value, Variable):
+                array = backend.full((), value, self.array.dtype)
+                out = put(ops.setitem, x, wrap(array, backend), index=at)
+            else:
+                out = self._filled_by_where(x, at, value)
         except IndexError:
             raise IndexOutOfRange(beyond("index_fill", index, len(at) - 1, size)) from None
-        hit = backend.reshape(hit, (-1,) + (1,) * (len(size) - len(at)))
-        # Not by assignment: its gradient would count a repeated index twice.
-        out = comparison.where(value, x, condition=hit)
-        out = out if out.dtype is self.dtype else out.to(self.dtype)
         return out if self.array.shape else shape.reshape(out, shape=())
+
+    def _filled_by_where(self, x: Any, at: tuple[Any, ...], value: Any) -> Tensor:
+        """x with `value` in the slices at an index; not by assignment, whose gradient would count a
+        repeated index twice."""
+        backend, size = self.backend, x.array.shape
+        hit = backend.full((size[len(at) - 1],), False, bool_.numpy)
+        hit = backend.assign(hit, at[-1:], True)
+        hit = backend.reshape(hit, (-1,) + (1,) * (len(size) - len(at)))
+        out = comparison.where(value, x, condition=hit)
+        return out if out.dtype is self.dtype else out.to(self.dtype)
 
     def _slices(
         self,
@@ -297,6 +317,9 @@ class Indexing(Arithmetic):
 
     def masked_scatter(self, mask: Tensor, source: Tensor) -> Tensor:
         """Return a copy; where `mask` is True, the elements are those of `source`, in order."""
+        return self._masked_scatter(to_copy, mask, source)
+
+    def _masked_scatter(self, put: Put, mask: Tensor, source: Tensor) -> Tensor:
         x, at = self._masked("masked_scatter", mask)
         same_dtype("masked_scatter", "source", self, source)
         if not (at.backend.reads_values and at.backend.has_values):
@@ -307,7 +330,7 @@ class Indexing(Arithmetic):
             raise ShapeError(
                 f"masked_scatter: the mask holds {n} times but source has {source.numel()} elements"
             )
-        return ops.setitem(x, source.reshape(-1)[:n], index=(at.array,))
+        return put(ops.setitem, x, source.reshape(-1)[:n], index=(at.array,))
 
     def _each_scattered(self, x: Any, mask: Any, source: Any) -> Tensor:
         """`masked_scatter` by the place in `source` of each element where the mask is True."""

@@ -30,10 +30,13 @@ from gradient.tensor.float8 import maker_of
 from gradient.tensor.gathering import Gathering
 from gradient.tensor.indexing import LARGE, WIDE, Indexing
 from gradient.tensor.overwrite import (
+    Put,
+    PutInPlace,
     become_view,
     direct_operand,
     overwrite,
     overwrite_at,
+    takes_writes,
     unwritten,
     write,
     written,
@@ -61,6 +64,26 @@ def in_place(method: Method[P]) -> Method[P]:
 
     run.__name__ = name
     run.__doc__ = f"In-place form of `{method.__name__}`."
+    vars(run)["__wrapped__"] = method  # for its signature
+    return run
+
+
+def in_place_at(
+    method: Method[P], general: Callable[Concatenate[Any, Put, P], Tensor]
+) -> Method[P]:
+    """Like `in_place`, for a method that writes at an index: where it can, `general`, the method
+    with the writing function as an argument, changes nothing but the elements at the index."""
+    name, on_copy = method.__name__ + "_", in_place(method)
+
+    def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if not takes_writes(self):
+            return on_copy(self, *args, **kwargs)
+        put = PutInPlace(self, name)
+        out = general(self, put, *args, **kwargs)
+        return self if put.done else overwrite(self, out, name)
+
+    run.__name__ = name
+    run.__doc__ = on_copy.__doc__
     vars(run)["__wrapped__"] = method  # for its signature
     return run
 
@@ -219,12 +242,12 @@ class InPlace(Arithmetic):
     mvlgamma_ = in_place(SpecialFunctions.mvlgamma)
     polygamma_ = in_place(SpecialFunctions.polygamma)
     xlogy_ = in_place(SpecialFunctions.xlogy)
-    index_add_ = in_place(Indexing.index_add)
-    index_copy_ = in_place(Indexing.index_copy)
-    index_fill_ = in_place(Indexing.index_fill)
-    masked_scatter_ = in_place(Indexing.masked_scatter)
-    scatter_ = in_place(Gathering.scatter)
-    scatter_add_ = in_place(Gathering.scatter_add)
+    index_add_ = in_place_at(Indexing.index_add, Indexing._index_add)
+    index_copy_ = in_place_at(Indexing.index_copy, Indexing._index_copy)
+    index_fill_ = in_place_at(Indexing.index_fill, Indexing._index_fill)
+    masked_scatter_ = in_place_at(Indexing.masked_scatter, Indexing._masked_scatter)
+    scatter_ = in_place_at(Gathering.scatter, Gathering._scatter)
+    scatter_add_ = in_place_at(Gathering.scatter_add, Gathering._scatter_add)
     copysign_ = in_place(RealFunctions.copysign)
     deg2rad_ = in_place(RealFunctions.deg2rad)
     frac_ = in_place(RealFunctions.frac)
@@ -238,10 +261,10 @@ class InPlace(Arithmetic):
     lcm_ = in_place(NumberFunctions.lcm)
     bitwise_left_shift_ = in_place(NumberFunctions.bitwise_left_shift)
     bitwise_right_shift_ = in_place(NumberFunctions.bitwise_right_shift)
-    index_put_ = in_place(Gathering.index_put)
-    index_reduce_ = in_place(Gathering.index_reduce)
-    put_ = in_place(Gathering.put)
-    scatter_reduce_ = in_place(Gathering.scatter_reduce)
+    index_put_ = in_place_at(Gathering.index_put, Gathering._index_put)
+    index_reduce_ = in_place_at(Gathering.index_reduce, Gathering._index_reduce)
+    put_ = in_place_at(Gathering.put, Gathering._put)
+    scatter_reduce_ = in_place_at(Gathering.scatter_reduce, Gathering._scatter_reduce)
     renorm_ = in_place(Statistics.renorm)
     addbmm_ = in_place(Contractions.addbmm)
     addmv_ = in_place(Contractions.addmv)

@@ -11,7 +11,7 @@ memory. The tensor gets the result's node. This has two further effects:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradient.autograd.inference import refuse_write
@@ -25,6 +25,7 @@ from gradient.backends.placement import device_contexts
 from gradient.dtypes import PackedDType, uint8
 from gradient.errors import AutogradError, BackendError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
+from gradient.ops.index import IN_PLACE
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor.float8 import view_as_bits
 from gradient.tensor.packed import overwrite_parts, refuse
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 T = TypeVar("T", bound=Variable)
+G = TypeVar("G")
 
 
 def unwritten(tensor: Any) -> Tensor:
@@ -138,13 +140,95 @@ def overwrite_at(tensor: Variable, at: tuple[Any, ...], value: Any, name: str = 
         return
     check_graph(tensor, name, node)
     write(tensor, at, array, name)
+    record_write(tensor, index.setitem, (before, array), node, {"index": at})
+
+
+def before_write(tensor: Variable, name: str, node: Node | None) -> None:
+    """Raise if `tensor`, which is not packed, must not be overwritten (see `check`), or was made in
+    `inference_mode`."""
+    check_graph(tensor, name, node)
+    if inference_used:
+        refuse_write(tensor, name)
+
+
+def record_write(
+    tensor: Variable, op: Callable[..., Tensor], arrays: Sequence[Any], node: Any, options: Any
+) -> None:
+    """Record that `tensor` is now the result of `op` on its old array and another, `arrays`, of
+    which the second has this node."""
     if (node is not None or tensor.node is not None) and (not switched or mode.grad):
         nodes = (tensor.node, node)
-        made = op_of(index.setitem).record(
-            tensor.backend, (before, array), nodes, tensor.array, None, {"index": at}
-        )
+        made = op_of(op).record(tensor.backend, arrays, nodes, tensor.array, None, options)
         rebase_history(tensor, made)
         propagate_write(tensor)
+
+
+Put = Callable[..., "Tensor"]
+"""A method such as `index_add` ends with `put(op, x, value, **options)`, where the op is `setitem`,
+`index_add` or `put_along` (`gradient.ops.index`) and `put` is `to_copy`. Its in-place form,
+`index_add_`, is the same method with a `PutInPlace`: it takes as long as the index is large, not as
+long as the tensor."""
+
+
+def to_copy(op: Callable[..., Tensor], x: Tensor, value: Tensor, **options: Any) -> Tensor:
+    """The result of an op that writes at an index: x, or a view of it, is not changed."""
+    return op(x, value, **options)
+
+
+class PutInPlace:
+    """Writes to the memory of `tensor`, where x of a call is this tensor or a view of it.
+
+    `done` says whether a call has written; other calls compute like `to_copy`.
+    """
+
+    def __init__(self, tensor: Tensor, name: str) -> None:
+        self.tensor, self.name, self.done = tensor, name, False
+
+    def __call__(
+        self, op: Callable[..., Tensor], x: Tensor, value: Tensor, **options: Any
+    ) -> Tensor:
+        array, backend = x.array, x.backend
+        if (
+            all(each is not self.tensor for each in with_bases(x))
+            or value.backend is not backend
+            or value.array.dtype != array.dtype
+            or (among_samples and among_samples[0]((x, value), options) is not None)
+        ):
+            return op(x, value, **options)
+        before_write(x, self.name, value.node)
+        owner = backend.storage(array)
+
+        def apart(given: G) -> G:
+            """A copy of an array, or of those in a tuple, whose memory is being written."""
+            if isinstance(given, tuple):
+                return type(given)(map(apart, given))
+            shares = hasattr(given, "dtype") and backend.storage(given) is owner
+            return backend.copy(given) if shares else given
+
+        source = apart(value.array)
+        settled = {name: apart(given) for name, given in options.items()}
+        x.array = IN_PLACE[op](backend, array, source, **settled)
+        written(x, self.name)
+        record_write(x, op, (array, source), value.node, settled)
+        self.done = True
+        return x
+
+
+def takes_writes(tensor: Tensor) -> bool:
+    """Whether a tensor's memory can be written at an index, as no element is shown twice. Other
+    tensors, and `vmap`'s and autocast's, are computed anew."""
+    array, backend = tensor.array, tensor.backend
+    flags = getattr(array, "flags", None)
+    return (
+        flags is not None
+        and (flags.writeable if backend.repeats_are_read_only else flags.c_contiguous)
+        and len(array.shape) > 0
+        and 0 not in array.shape
+        and not isinstance(array.dtype, PackedDType)
+        and backend.reads_values
+        and mode.autocast is None
+        and mode.saved_hooks is None
+    )
 
 
 def overwrite_packed(tensor: Variable, at: tuple[Any, ...], value: Any, name: str) -> None:

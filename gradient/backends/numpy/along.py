@@ -144,11 +144,18 @@ class AlongKernels(ArrayAPIBackend):
     def put_along(
         self, x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int, add: bool
     ) -> np.ndarray:
-        if add and x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
-            wide = x.astype(np.float32), index, value.astype(np.float32)
-            x[...] = self.put_along(*wide, axis, add)
-            return x
         axis %= max(x.ndim, 1)
+        if add and x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
+            wide = value.astype(np.float32)
+            if index.size < x.size and _is_within(index, x.shape[axis]) and x.flags.carray:
+                value = wide[tuple(map(slice, index.shape))]
+                found, places = np.unique(_flat(x.shape, index, axis), return_inverse=True)
+                sums = x.ravel()[found].astype(np.float32)
+                np.add.at(sums, places, value.ravel())
+                x.ravel()[found] = sums
+                return x
+            x[...] = self.put_along(x.astype(np.float32), index, wide, axis, add)
+            return x
         if add and index.strides[-1:] == EXPANDED and value.shape == index.shape:
             rows = rows_said(index, x.shape, axis)
             if rows is not None and add_rows(x, rows, value, axis):
@@ -216,8 +223,14 @@ def _is_quicker_flat(x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: 
         and value.shape == index.shape
         and value.dtype == x.dtype
         and x.flags.carray
-        and bool(np.maximum.reduce(index.view(np.uint64), None) < x.shape[axis])
+        and _is_within(index, x.shape[axis])
     )
+
+
+def _is_within(index: np.ndarray, size: int) -> bool:
+    """Whether all of a few int64 indices are from 0 to size - 1: negative numbers are large as
+    unsigned ones."""
+    return bool(np.maximum.reduce(index.view(np.uint64), None, initial=0) < size)
 
 
 def _flat(shape: Shape, index: np.ndarray, axis: int) -> np.ndarray:

@@ -51,13 +51,23 @@ class IndexedSums(AttentionDefaults[np.ndarray]):
         return super().index_add(x, index, value)
 
     def _add_in_float32(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
-        """`index_add` of 16-bit floats in float32; for few rows, only these are converted."""
-        wide = value.astype(np.float32)
-        rows = index[0] if type(index) is tuple and len(index) == 1 else None
-        if type(rows) is np.ndarray and rows.dtype.kind == "i" and rows.size < len(x):
-            found, places = np.unique(rows, return_inverse=True)
-            if found.size == 0 or found[0] >= 0:  # else two indices may mean the same row
-                x[found] = self.index_add(x[found].astype(np.float32), (places,), wide)
+        """`index_add` of 16-bit floats in float32; if there are few places, these alone are
+        converted."""
+        wide, axes = value.astype(np.float32), _axes(index, x.ndim)
+        if axes is not None and (len(axes[1]) == 1 or x.flags.carray):
+            first, arrays = axes
+            after = first + len(arrays)
+            before: tuple[Any, ...] = (slice(None),) * first
+            size = math.prod(x.shape[first:after])
+            # Not if one is negative: two indices may mean the same place then.
+            places = flat_places(arrays, x.shape[first:after])
+            if places is not None and places.size < size:
+                rows = x.reshape(*x.shape[:first], size, *x.shape[after:])
+                found, back = np.unique(places, return_inverse=True)
+                some = np.take(rows, found, first).astype(np.float32)
+                rows[(*before, found)] = self.index_add(
+                    some, (*before, back.reshape(places.shape)), wide
+                )
                 return x
         x[...] = self.index_add(x.astype(np.float32), index, wide)
         return x

@@ -30,6 +30,7 @@ class Flags(NamedTuple):
     """The flags of an array's memory, as in NumPy."""
 
     c_contiguous: bool
+    writeable: bool
 
 
 class Handle(OpaqueArray):
@@ -90,7 +91,7 @@ class Handle(OpaqueArray):
     @property
     def flags(self) -> Flags:
         own = self.steps is None or self.steps == row_major(self.shape)
-        return Flags(own or 0 in self.shape)
+        return Flags(own or 0 in self.shape, not _refuses_writes(self))
 
     # Ids and views -------------------------------------------------------------------------------
 
@@ -230,9 +231,13 @@ def ops(
     return tuple(outs)
 
 
+def _refuses_writes(x: Handle) -> bool:
+    return (x if x.base is None else x.base).readonly or any(view.repeats for view in x.views())
+
+
 def rewrite(x: Handle, name: str, inputs: Sequence[Input], options: dict[str, Any] | None) -> None:
     """Queue an op whose first input is `x`, and assign its result to `x`."""
-    if (x if x.base is None else x.base).readonly or any(view.repeats for view in x.views()):
+    if _refuses_writes(x):
         raise ValueError("assignment destination is read-only")
     given = ids(x.client, (x, *inputs))
     x.client.op(name, ((given[0], NAMES[x.dtype], x.shape),), given, options)
