@@ -15,4 +15,4 @@ PRINT_OPTS: Any = PrintOptions
 def _tensor_str(self: Tensor, indent: int) -> str:
     """The elements as they are printed, without `tensor(` and `)`; lines after the first begin with
     `indent` spaces."""
-    return _body(self.numpy(force=True), self.dtype, indent)
+    return _body(self.numpy(force=True), self.cpu().backend, self.dtype, indent)

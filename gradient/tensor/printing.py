@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
+from gradient.backends.operators import ArrayOperators
 from gradient.backends.packed import is_packed
 from gradient.dtypes import default_complex_dtype, get_default_dtype
 from gradient.errors import ArgumentError, sentence
@@ -15,6 +16,8 @@ from gradient.tensor import packed
 from gradient.tensor.overriding import is_overriding
 
 __all__ = ["set_printoptions"]
+
+A = TypeVar("A", bound=ArrayOperators)
 
 
 class PrintOptions:
@@ -86,12 +89,14 @@ def represent(tensor: Any, name: str = "tensor") -> str:
     elif tensor.is_meta:
         body = "..."
         notes += [f"device='{tensor.backend.device}'", f"size={tuple(array.shape)}"]
-    elif (array := np.asarray(tensor.backend.to_numpy(array))).size == 0:
+    elif 0 in array.shape:
         body = "[]"
-        if array.ndim != 1:
+        if len(array.shape) != 1:
             notes.append(f"size={tuple(array.shape)}")
     else:
-        body = _body(array, dtype, len(name) + 1)
+        body = _body(array, tensor.backend, dtype, len(name) + 1)
+        if not PrintOptions.edgeitems:
+            notes.append(f"size={tuple(array.shape)}")
     if tensor.backend.device not in ("cpu", "meta"):
         notes.append(f"device='{tensor.backend.device}'")
     is_default = dtype in (get_default_dtype(), default_complex_dtype())
@@ -118,19 +123,32 @@ def _wrapped(parts: list[str], indent: int) -> str:
     return text
 
 
-def _body(array: np.ndarray, dtype: Any, indent: int) -> str:
+def _body(array: Any, backend: Any, dtype: Any, indent: int) -> str:
+    abbreviated = math.prod(array.shape) > PrintOptions.threshold
+    if abbreviated and not PrintOptions.edgeitems:
+        return "[...]"
+    cuts = [abbreviated and n > 2 * PrintOptions.edgeitems for n in array.shape]
+    shown = np.asarray(backend.to_numpy(_ends(array, cuts, backend)))
     if dtype.is_floating_point:
-        array = array.astype(np.float64)
-    abbreviated = array.size > PrintOptions.threshold
-    shown = _summarised(array) if abbreviated else array
+        shown = shown.astype(np.float64)
     text: Callable[[Any], str]
     if dtype.is_complex:
         text, width = _complex_text(shown)
     else:
         text, width = _aligned(shown, dtype.is_floating_point)
-    if not array.ndim:
-        return text(shown.item())
-    return _rows(array, text, width, indent, abbreviated)
+    return _rows(shown, cuts, text, width, indent) if cuts else text(shown.item())
+
+
+def _ends(array: A, cuts: Sequence[bool], backend: Any) -> A:
+    """The first and last elements of the axes that are cut: alone they are copied to the host."""
+    e = PrintOptions.edgeitems
+    for axis, (n, cut) in enumerate(zip(array.shape, cuts, strict=True)):
+        if cut:
+            before = (slice(None),) * axis
+            ends = (slice(0, e), slice(n - e, n))
+            parts = [backend.getitem(array, (*before, end, Ellipsis)) for end in ends]
+            array = backend.concatenate(parts, axis)
+    return array
 
 
 def _aligned(shown: np.ndarray, floats: bool) -> tuple[Callable[[float], str], int]:
@@ -157,37 +175,21 @@ def _complex_text(shown: np.ndarray) -> tuple[Callable[[complex], str], int]:
 
 
 def _rows(
-    array: np.ndarray, text: Callable[[Any], str], width: int, indent: int, abbreviated: bool
+    shown: np.ndarray, cuts: Sequence[bool], text: Callable[[Any], str], width: int, indent: int
 ) -> str:
     """Format nested lists; break a vector at the end of a line."""
     e = PrintOptions.edgeitems
-    cut = abbreviated and len(array) > 2 * e
-    if array.ndim == 1:
-        values = array.tolist()
-        ends = [values[:e], values[-e:] if e else []] if cut else [values]
-        words = [text(v) for v in ends[0]]
-        if cut:
-            words += [" ...", *map(text, ends[1])]
+    ends = [shown[:e], shown[e:]] if cuts[0] else [shown]
+    if shown.ndim == 1:
+        words = [text(v) for v in ends[0].tolist()]
+        if cuts[0]:
+            words += [" ...", *map(text, ends[1].tolist())]
         each = max((PrintOptions.linewidth - indent) // (width + 2), 1)
         lines = [", ".join(words[i : i + each]) for i in range(0, len(words), each)]
         return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
-    last = array[-e:] if e else array[:0]
-    parts = [
-        _rows(row, text, width, indent + 1, abbreviated) for row in (array[:e] if cut else array)
-    ]
-    if cut:
-        parts += ["...", *(_rows(row, text, width, indent + 1, abbreviated) for row in last)]
-    return "[" + ("," + "\n" * (array.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
-
-
-def _summarised(array: np.ndarray) -> np.ndarray:
-    """Return the elements that are shown of an abbreviated array."""
-    e = PrintOptions.edgeitems
-    for axis in range(array.ndim):
-        if array.shape[axis] > 2 * e:
-            keep = np.r_[0:e, array.shape[axis] - e : array.shape[axis]]
-            array = np.take(array, keep, axis)
-    return array
+    formatted = [[_rows(row, cuts[1:], text, width, indent + 1) for row in rows] for rows in ends]
+    parts = [*formatted[0], "...", *formatted[1]] if cuts[0] else formatted[0]
+    return "[" + ("," + "\n" * (shown.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
 
 
 def _float_text(values: np.ndarray) -> Callable[[float], str]:

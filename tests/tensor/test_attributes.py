@@ -1,9 +1,12 @@
-"""Attributes that programs give tensors, as on PyTorch's."""
+"""Attributes that programs give tensors, as on PyTorch's, and their `repr`."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+import tracemalloc
+
+import pytest
 
 import gradient
 from gradient import nn
@@ -22,3 +25,16 @@ def test_copies_and_pickles_keep_attributes() -> None:
     for other in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
         assert other.tag == ["own"] and other.tag is not x.tag  # type: ignore[attr-defined]
     assert copy.copy(x).tag is x.tag  # type: ignore[attr-defined]
+
+
+@pytest.mark.cpu_only
+def test_a_repr_copies_only_what_it_shows() -> None:
+    for x in (gradient.ones(1 << 20), gradient.ones(512, 2048), gradient.ones(512, 2048).T):
+        repr(x)
+        tracemalloc.start()
+        try:
+            repr(x)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1 << 16
