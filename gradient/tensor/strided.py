@@ -27,6 +27,11 @@ class Layout(NamedTuple):
     stride: tuple[int, ...]
     offset: int
 
+    def last(self) -> int:
+        """Return the last position in memory, if there are elements."""
+        steps = zip(self.size, self.stride, strict=True)
+        return self.offset + sum((n - 1) * step for n, step in steps)
+
     def places(self) -> np.ndarray:
         """Return the position of each element in memory."""
         found = np.full((), self.offset)
@@ -40,21 +45,22 @@ def as_strided(
 ) -> Tensor:
     """`Tensor.as_strided`"""
     wanted = _layout("as_strided", x, size, stride, storage_offset)
-    own, places = _own_layout(x), wanted.places()
-    first = int(places.min()) if places.size else own.offset
-    last = int(places.max()) if places.size else own.offset - 1
+    own, is_empty = _own_layout(x), 0 in wanted.size
+    first = own.offset if is_empty else wanted.offset
+    last = own.offset - 1 if is_empty else wanted.last()
     if x.is_contiguous() and own.offset <= first and last < own.offset + x.numel():
         return _view(x, wanted._replace(offset=wanted.offset - own.offset))
     *_, owner = (
         base for base in with_bases(x) if base.dtype is x.dtype and base.backend is x.backend
     )  # for z.real, the real base; in `vmap`, the sample's
     whole, start = owner.is_contiguous(), owner.storage_offset()
-    if whole and not start <= first <= last < start + owner.numel() and places.size:
+    if whole and not start <= first <= last < start + owner.numel() and not is_empty:
         outside = first if first < start else last
         expected = f"places in memory of {start + owner.numel()} elements"
         raise ShapeError(sentence("as_strided", expected, f"place {outside}"))
     if whole and not (mode.grad and (x.requires_grad or owner.requires_grad)):
         return _view(owner, wanted._replace(offset=wanted.offset - start))
+    places = wanted.places()
     at = _numbers(places, own)
     if not whole and at.min(initial=0) < 0:
         raise ShapeError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 import gradient
@@ -113,3 +115,15 @@ def test_a_copy_with_a_part_replaced():
 def test_arguments_that_do_not_fit(wrong, message):
     with pytest.raises(errors.ShapeError, match=message):
         wrong(counted(4))
+
+
+@pytest.mark.cpu_only
+def test_a_view_of_many_elements_takes_no_memory():
+    x = gradient.ones(1 << 20)
+    tracemalloc.start()
+    try:
+        view = x.as_strided((1 << 19, 100), (1, 1000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert view.shape == (1 << 19, 100) and peak < 1 << 16
