@@ -89,7 +89,8 @@ REFUSED = {
     **dict.fromkeys(("grouped_linear",), "reads the value|packed"),
     **dict.fromkeys(("linear", "quantized_matmul", "quantized_matmul_grad"), "packed"),
     **dict.fromkeys(("compress", "getitem"), "mask"),
-    **dict.fromkeys(("one_hot", "multilabel_margin_loss"), "of the result of m"),
+    "one_hot": "of the result of m",
+    "multilabel_margin_loss": "of the result of any",
     "embedding_bag": "of the result of ne",  # how many are padding_idx
     "dropout": "made meanwhile",  # the table's key is no generator's
 }  # fmt: skip

@@ -1770,8 +1770,16 @@ CASES: dict[str, list[Case]] = {
     "mean": [lambda a: (a(a.rows, 67),), *along(True)],
     "var": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
     "std": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
-    "all": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
-    "any": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
+    "all": [
+        *(lambda a, axis=axis: (a.bools(3, 2, 40), axis) for axis in (None, 0, 1, 2, (0, -1))),
+        *(lambda a: (a.bools(0, 3), 0, True), lambda a: (a(0, 3), 0), lambda a: (a(a.rows, 67),)),
+        *(lambda a: (np.asarray(a.bools()),), lambda a: (a.bools(40, 3).T, 1)),
+    ],
+    "any": [
+        *(lambda a, axis=axis: (a.bools(3, 2, 40), axis) for axis in (None, 0, 1, 2, (0, -1))),
+        *(lambda a: (a.bools(0, 3), 0, True), lambda a: (a(0, 3), 0), lambda a: (a(a.rows, 67),)),
+        *(lambda a: (np.asarray(a.bools()),), lambda a: (a.bools(40, 3).T, 1)),
+    ],
     "median": [lambda a: (a(a.rows + 1, 7),), lambda a: (np.log(a(a.rows + 1, 7)),)],
     "argmax": LARGEST,
     "argmin": [

@@ -19,6 +19,8 @@ _add: Any = np.add.reduce
 
 _max: Any = np.maximum.reduce
 _min: Any = np.minimum.reduce
+_all: Any = np.logical_and.reduce
+_any: Any = np.logical_or.reduce
 
 MANY = 1 << 14
 """Elements from which a kernel adds up quicker than NumPy."""
@@ -153,6 +155,16 @@ class ReductionKernels(ArrayAPIBackend):
                 return self.min(self.astype(x, FLOAT32), axis, keepdims).astype(x.dtype)
             return _min(x, axis, None, None, keepdims)
         return _extremes(x, axis, keepdims, largest=False)
+
+    def all(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
+        if x.dtype.kind == "b":  # sixteen or more at a time, and to the first that decides
+            return _all(x, axis, None, None, keepdims)
+        return super().all(x, axis, keepdims)
+
+    def any(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
+        if x.dtype.kind == "b":
+            return _any(x, axis, None, None, keepdims)
+        return super().any(x, axis, keepdims)
 
     def argmax(self, x: np.ndarray, axis: int | None = None, keepdims: bool = False) -> np.ndarray:
         if not _takes_columns(x, axis):
