@@ -158,6 +158,7 @@ def test_kernel(method: str, dtype: str, one: CudaBackend) -> None:
             agree(call(one, method, arguments(Draw(dtype, rows=37))), expected, dtype, method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", overrides())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_kernel_in_any_order(method: str) -> None:

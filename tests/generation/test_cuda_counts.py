@@ -21,6 +21,7 @@ from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 from support import cuda_emulation, fake_cupy, fake_device
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.cpu_only,
     pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
 ]

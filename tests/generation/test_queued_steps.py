@@ -32,6 +32,7 @@ from support import fake_cupy
 from support.fake_device import DEVICE
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.cpu_only,
     pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
 ]

@@ -132,6 +132,7 @@ def test_drafts_are_made_and_checked_in_replays(draft: str, options: Any) -> Non
         assert {key[0][0] for key in _recorded[small].steps} == {1, 2}, _recorded[small].refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", ["prompt_lookup", "model"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_drafts_of_rows_that_differ_in_length_are_checked_in_replays(draft: str, kind: str) -> None:

@@ -31,7 +31,7 @@ from support import fake_cupy
 from support.cuda_emulation import FakeRecorder
 from support.fake_device import DEVICE
 
-pytestmark = pytest.mark.cpu_only
+pytestmark = [pytest.mark.slow, pytest.mark.cpu_only]
 
 
 @pytest.fixture(autouse=True)

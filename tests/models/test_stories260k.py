@@ -58,6 +58,7 @@ def test_tokens_of_all_containers(lm, real_data, stories):
         assert lm.tokenizer.decode(ids) == sentence
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_it(lm, stories):
     """Fifty steps on stories that it may not have seen lower the loss on others."""
     gradient.manual_seed(0)

@@ -349,6 +349,7 @@ def test_tensorboard_forgets_what_a_resumed_run_repeats(text, tmp_path):
     assert [(event.step, event.value) for event in shown] == [(1, 5.0), (2, 4.0), (3, 3.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{}, {"dropout": 0.1, "accumulate": 2}, {"dtype": "bfloat16"}, {"dtype": "float16"}],
