@@ -123,6 +123,7 @@ OPS = [
     Op("cross_entropy, GPT", of_f("cross_entropy"), (GPT_LOGITS,), ((1024,), 1024)),
     Op("cross_entropy, MNIST", of_f("cross_entropy"), ((64, 10),), ((64,), 10)),
     Op("nll_loss, GPT", of_f("nll_loss"), (GPT_LOGITS,), ((1024,), 1024)),
+    Op("nll_loss, images", of_f("nll_loss"), ((4, 21, 64, 64),), ((4, 64, 64), 21)),
     Op("mse_loss", of_f("mse_loss"), (TOKENS, TOKENS)),
     Op("binary_cross_entropy_with_logits",
        lambda p, x: p.nn.functional.binary_cross_entropy_with_logits(x, p.zeros_like(x)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradient.autograd.autocast import autocasts, wanted
 from gradient.autograd.modes import mode
-from gradient.dtypes import HALF_PRECISION, int64, uint8
+from gradient.dtypes import HALF_PRECISION, float32, int64, uint8
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -174,7 +174,10 @@ def nll_loss(
     other arguments and errors as in `cross_entropy`."""
     ignore_index = int_of("nll_loss", "ignore_index", ignore_index)
     class_dim = 0 if len(input.array.shape) == 1 else 1
-    rows, classes = class_rows("nll_loss", input, target, class_dim, weight)
+    rows, classes = class_rows("nll_loss", input, target, class_dim, weight, maps=True)
+    if len(rows.array.shape) > 2:
+        of_maps = _nll_of_maps(rows, classes, weight, ignore_index)
+        return _class_reduce("nll_loss", *of_maps, target, reduction)
     if weight is None and reduction == "mean":
         at = constant("nll_loss", "target", classes, rows)
         return loss.mean_nll(rows, target=at, ignore_index=ignore_index)
@@ -183,9 +186,16 @@ def nll_loss(
 
 
 def class_rows(
-    op: str, input: Tensor, target: Tensor, class_dim: int, weight: Tensor | None
+    op: str,
+    input: Tensor,
+    target: Tensor,
+    class_dim: int,
+    weight: Tensor | None,
+    *,
+    maps: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Logits as (rows, C) and classes as (rows,)."""
+    """Logits as (rows, C) and classes as (rows,); with `maps`, those of (N, C, d1, ...) as they
+    are."""
     shape, to = input.array.shape, target.array
     if (
         len(shape) == 2
@@ -217,7 +227,7 @@ def class_rows(
         if tuple(weight.shape) != (classes,):
             got = tuple(weight.shape)
             raise ShapeError(f"{op}: expected weight of shape ({classes},), got {got}")
-    if len(shape) == 2:
+    if len(shape) == 2 or (maps and len(shape) > 2):
         return input, target
     if len(shape) > 2:
         input = input.movedim(1, -1)
@@ -232,10 +242,35 @@ def _weighted_nll(
     losses = loss.nll(log_probs, target=at, ignore_index=ignore_index)
     if weight is None:
         return losses, None
+    weights = _weights_of(weight, classes, ignore_index)
+    return losses * weights, weights
+
+
+def _weights_of(weight: Tensor, classes: Tensor, ignore_index: int) -> Tensor:
+    """The weight of each target's class; 0 where ignored."""
     ignored = classes == ignore_index
     if classes.dtype is uint8:
         classes = classes.long()  # a tensor of uint8 in brackets is a mask
-    weights = weight[classes.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
+    return weight[classes.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
+
+
+def _nll_of_maps(
+    log_probs: Tensor, classes: Tensor, weight: Tensor | None, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    """Return the loss and the weight of each target (N, d1, ...), for log-probabilities (N, C, d1,
+    ...) as they lie: as rows of C they would be copied."""
+    constant("nll_loss", "target", classes, log_probs)
+    ignored = classes == ignore_index
+    at = classes.long().masked_fill(ignored, 0).unsqueeze(1)
+    try:
+        losses = -log_probs.gather(1, at).squeeze(1)
+    except IndexOutOfRange as error:
+        raise IndexOutOfRange("nll_loss" + str(error).removeprefix("gather")) from None
+    losses = losses.masked_fill(ignored, 0.0)
+    if weight is None:
+        wide = log_probs.dtype if log_probs.dtype.itemsize > 4 else float32
+        return losses, ignored.logical_not().to(wide)
+    weights = _weights_of(weight, classes, ignore_index)
     return losses * weights, weights
 
 

@@ -861,3 +861,32 @@ def test_norms_of_16_bits_take_parameters_of_float32(half) -> None:
     assert F.rms_norm(x, (3,), tensor([1, 0, 2])).dtype == half
     with pytest.raises(DTypeError, match="layer_norm"):
         F.layer_norm(x.float(), (3,), weight.to(half))
+
+
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.float16], ids=str)
+def test_nll_loss_of_maps_is_that_of_their_rows(dtype, device):
+    """Also of more pixels than float16 can count, and of those that are ignored."""
+    x = gradient.randn(2, 3, 200, 200, dtype=gradient.float32, device=device)
+    target = gradient.randint(0, 3, (2, 200, 200), device=device)
+    target[0, :7] = -100
+    weight = gradient.tensor([0.5, 1.0, 2.0], dtype=dtype, device=device)
+    for given in (None, weight):
+        for reduction in ("mean", "none"):
+            found = []
+            for rows in (False, True):
+                maps = x.clone().requires_grad_()
+                log_probs, at = maps.to(dtype), target
+                if rows:
+                    log_probs, at = log_probs.movedim(1, -1).reshape(-1, 3), target.reshape(-1)
+                loss = F.nll_loss(log_probs, at, given, reduction=reduction)
+                (loss.float().reshape(-1) * 3).sum().backward()
+                found.append((loss.reshape(-1), maps.grad))
+            for got, expected in zip(*found, strict=True):
+                gradient.testing.assert_close(got, expected)
+
+
+@pytest.mark.cpu_only
+def test_nll_loss_of_maps_names_a_class_that_is_not_there():
+    with pytest.raises(IndexError, match=r"^nll_loss: index 3 is out of bounds for dimension 1"):
+        F.nll_loss(ones(2, 3, 2), tensor([[0, 3], [1, 1]]))
+    assert F.nll_loss(ones(2, 3, 2), tensor([[0, 3], [1, 1]]), ignore_index=3).item() == -1
