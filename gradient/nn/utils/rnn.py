@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gradient import absent
 from gradient.errors import ArgumentError
 from gradient.nn import packed_sequence
@@ -12,7 +14,8 @@ from gradient.nn.packed_sequence import *  # noqa: F403
 from gradient.nn.packed_sequence import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full
-from gradient.tensor.joining import cat, stack
+from gradient.tensor.interop import from_numpy
+from gradient.tensor.joining import cat
 
 __all__ = ["pack_sequence", "pad_sequence", "unpack_sequence", "unpad_sequence"]
 __all__ += packed_sequence.__all__
@@ -36,14 +39,16 @@ def pad_sequence(
     if not sequences:
         raise ArgumentError("pad_sequence: expected at least one sequence")
     sequences = [sequence.to(sequences[0].dtype) for sequence in sequences]
-    longest = max(sequence.shape[0] for sequence in sequences)
-    padded = []
-    for sequence in sequences:
-        shape = (longest - sequence.shape[0], *sequence.shape[1:])
-        filler = full(shape, padding_value, dtype=sequence.dtype, device=sequence.device)
-        pair = [sequence, filler] if padding_side == "right" else [filler, sequence]
-        padded.append(cat(pair, 0))
-    return stack(padded, 0 if batch_first else 1)
+    lengths = np.array([sequence.shape[0] for sequence in sequences])
+    longest, first = int(lengths.max()), sequences[0]
+    filler = full((1, *first.shape[1:]), padding_value, dtype=first.dtype, device=first.device)
+    rows = cat([*sequences, filler], 0)
+    # The row of each place, (N, L): of one behind the end, the last row.
+    place = np.arange(longest) - (longest - lengths[:, None]) * (padding_side == "left")
+    index = place + (lengths.cumsum() - lengths)[:, None]
+    index[(place < 0) | (place >= lengths[:, None])] = lengths.sum()
+    picked = from_numpy(index if batch_first else np.ascontiguousarray(index.T)).to(first.device)
+    return rows[picked]
 
 
 def unpad_sequence(
