@@ -403,3 +403,30 @@ def test_a_triangular_system_with_a_0_on_the_diagonal_has_infinite_solutions():
     assert x.tolist() == [[0.5], [math.inf]]
     x[0].sum().backward()
     assert a.grad[1].isnan().any()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.float64], ids=str)
+def test_the_gradient_of_det_has_all_digits_of_any_matrix(n, dtype, device):
+    """It consists of minors, which do not depend on how well the matrix can be inverted."""
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((7, n, n))
+    x[0] = np.outer(x[0, 0], x[0, -1])  # singular
+    x[1, 0] = x[1, -1] * (1 + 1e-6)  # almost
+    x[2], x[3] = 0, np.eye(n)
+    x[4, :, 0] = 0
+    x[5] *= 1e-5
+    given = gradient.tensor(x, dtype=dtype, device=device).requires_grad_()
+    gradient.linalg.det(given).sum().backward()
+    exact = given.detach().double().numpy()
+    for matrix, got in zip(exact, given.grad.double().numpy(), strict=True):
+        minors = [
+            [np.linalg.det(np.delete(np.delete(matrix, i, 0), j, 1)) * (-1) ** (i + j)
+             for j in range(n)]
+            for i in range(n)
+        ]  # fmt: skip
+        # Of a matrix of rank N - 2, minors are sums that cancel.
+        digits = np.finfo(np.float32 if dtype is gradient.float32 else np.float64).eps
+        np.testing.assert_allclose(
+            got, minors, rtol=0, atol=20 * digits * np.linalg.norm(matrix, 2) ** (n - 1)
+        )

@@ -37,6 +37,10 @@ def lapack(method: Method) -> Method:
     return cast(Method, run)
 
 
+WELL_CONDITIONED = 1e4
+"""The condition of matrices, by Frobenius norms in float64, up to which cofactors are computed by
+the inverse."""
+
 BLOCK = 32
 """Columns that are eliminated one by one, before the others get what they do as one product."""
 
@@ -118,15 +122,10 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def cofactor(self, x: Array) -> Array:
-        """The matrix of cofactors of x (..., N, N), det(x) x^-T, also for singular matrices:
-        det(U V^H) times the conjugate of U diag(the product of the other singular values) V^H."""
+        """The matrix of cofactors of x (..., N, N), det(x) x^-T, also for singular matrices."""
         host = self.to_numpy(x)
         numbers = np.isfinite(host).all((-2, -1), keepdims=True)
-        u, s, vh = np.linalg.svd(np.where(numbers, host, 0))
-        n = s.shape[-1]
-        others = np.where(np.eye(n, dtype=bool), s.dtype.type(1), s[..., None, :]).prod(-1)
-        sign = np.linalg.det(u) * np.linalg.det(vh)
-        found = sign[..., None, None] * (u.conj() * others[..., None, :]) @ vh.conj()
+        found = _cofactors(host if numbers.all() else np.where(numbers, host, 0))
         return self.asarray(np.where(numbers, found, host.dtype.type(np.nan)))
 
     @in_float32
@@ -221,3 +220,40 @@ def eliminate(x: np.ndarray, pivot: bool) -> tuple[np.ndarray, np.ndarray]:
                 a[:, k + 1 : stop, stop:] -= a[:, k + 1 : stop, k, None] * a[:, k, None, stop:]
             a[:, stop:, stop:] -= a[:, stop:, start:stop] @ a[:, start:stop, stop:]
     return a.reshape(x.shape), pivots.reshape(*batch, count)
+
+
+def _cofactors(x: np.ndarray) -> np.ndarray:
+    n = x.shape[-1]
+    if n < 2:
+        return np.ones_like(x)
+    wide = x.astype(np.complex128 if np.iscomplexobj(x) else np.float64, copy=False)
+    if n == 2:
+        signs = np.array([[1, -1], [-1, 1]])
+        return (wide[..., ::-1, ::-1] * signs).astype(x.dtype)
+    if n == 3:
+        rows = np.moveaxis(wide, -2, 0)
+        found = np.stack([np.cross(rows[i - 2], rows[i - 1]) for i in range(3)], -2)
+        return found.astype(x.dtype, copy=False)
+    # By the inverse where it has its digits, and by singular values elsewhere.
+    det = np.linalg.det(wide)
+    regular = np.isfinite(det) & (det != 0)
+    inverted = np.where(regular[..., None, None], wide, np.eye(n))
+    try:
+        inverse = np.linalg.inv(inverted)
+    except np.linalg.LinAlgError:
+        return _cofactors_of_any(x)
+    condition = np.linalg.norm(inverted, axis=(-2, -1)) * np.linalg.norm(inverse, axis=(-2, -1))
+    found = np.where(regular, det, 0)[..., None, None] * inverse.swapaxes(-2, -1)
+    found, rest = found.astype(x.dtype), ~(regular & (condition < WELL_CONDITIONED))
+    if rest.any():
+        found[rest] = _cofactors_of_any(x[rest])
+    return found
+
+
+def _cofactors_of_any(x: np.ndarray) -> np.ndarray:
+    """det(U V^H) times the conjugate of U diag(the product of the other singular values) V^H."""
+    u, s, vh = np.linalg.svd(x)
+    others = np.where(np.eye(s.shape[-1], dtype=bool), s.dtype.type(1), s[..., None, :]).prod(-1)
+    sign = np.linalg.det(u) * np.linalg.det(vh)
+    found: np.ndarray = sign[..., None, None] * (u.conj() * others[..., None, :]) @ vh.conj()
+    return found
