@@ -134,6 +134,18 @@ def test_gradients(form, layout, device):
                 assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [(1, 3), (2, 3), (2, 2)])
+@pytest.mark.parametrize("dtype", [gradient.bfloat16, gradient.float16], ids=str)
+def test_int32_indices_of_16_bits(dtype, size, device):
+    x = gradient.zeros(4, 5, dtype=dtype, device=device)
+    index = gradient.arange(6, device=device)[: size[0] * size[1]].reshape(size) % 4
+    src = gradient.ones(size, dtype=dtype, device=device)
+    for dim in (0, 1):
+        expected = x.scatter_add(dim, index, src)
+        assert x.scatter_add(dim, index.int(), src).tolist() == expected.tolist()
+        assert x.clone().scatter_add_(dim, index.int(), src).tolist() == expected.tolist()
+
+
 BIG = 1 << 21
 
 

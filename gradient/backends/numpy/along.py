@@ -146,7 +146,7 @@ class AlongKernels(ArrayAPIBackend):
     ) -> np.ndarray:
         axis %= max(x.ndim, 1)
         if add and x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
-            wide = value.astype(np.float32)
+            wide, index = value.astype(np.float32), index.astype(INT64, copy=False)
             if index.size < x.size and _is_within(index, x.shape[axis]) and x.flags.carray:
                 value = wide[tuple(map(slice, index.shape))]
                 found, places = np.unique(_flat(x.shape, index, axis), return_inverse=True)
