@@ -330,6 +330,8 @@ class Indexing(Arithmetic):
             raise ShapeError(
                 f"masked_scatter: the mask holds {n} times but source has {source.numel()} elements"
             )
+        if x.array.shape != self.array.shape:  # no write to an expanded tensor
+            put = to_copy
         return put(ops.setitem, x, source.reshape(-1)[:n], index=(at.array,))
 
     def _each_scattered(self, x: Any, mask: Any, source: Any) -> Tensor:

@@ -146,6 +146,17 @@ def test_int32_indices_of_16_bits(dtype, size, device):
         assert x.clone().scatter_add_(dim, index.int(), src).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("mask", [(2, 3), (2, 1, 3), (1, 1, 3)])
+def test_masks_do_not_broadcast_the_tensor(mask, device):
+    x = gradient.zeros(1, 3, device=device)
+    mask = gradient.ones(mask, device=device) > 0
+    with pytest.raises(RuntimeError, match="output with shape .1, 3. doesn't match"):
+        x.masked_scatter_(mask, gradient.ones(6, device=device))
+    assert not x.any()
+    x.masked_scatter_(mask[0].reshape(-1)[:3], gradient.ones(6, device=device))
+    assert x.tolist() == [[1, 1, 1]]
+
+
 BIG = 1 << 21
 
 
