@@ -396,15 +396,21 @@ def _scatter_reduced(
         raise ShapeError(sentence(caller, expected, tuple(src.shape)))
     if src.shape != at.shape:  # else its gradient would be copied, too
         src = src[tuple(slice(0, n) for n in at.shape)]
-    if put is not to_copy and not x.backend.reads_wait and at.backend.reads_values:
-        # The slices alone to which something goes.
+    be = x.backend
+    if put is not to_copy and be.has_values and isinstance(at.array, np.ndarray):
+        # The slices alone to which something goes; not where reading these numbers would wait for
+        # other work, or end a recording.
+        if be.is_view_of(src.array, x.array):  # saved for the gradient, and then overwritten
+            src = elementwise.clone(src)
         found, places = at.unique(return_inverse=True)
         part = own[tuple(slice(0, n) if i != axis else slice(None) for i, n in enumerate(at.shape))]
         if found.numel() < x.shape[axis]:
             out = _reduced(part.index_select(axis, found), axis, places, src, reduce, include_self)
             return put(ops.setitem, part, out, index=(slice(None),) * axis + (found.array,))
-    out = _reduced(own, axis, at, src, reduce, include_self)
-    return out if x.ndim else without_base(out.reshape(()))
+    if x.ndim:
+        return _reduced(own, axis, at, src, reduce, include_self)
+    own = elementwise.clone(own)  # an in-place form keeps what the last op alone has saved
+    return without_base(_reduced(own, axis, at, src, reduce, include_self).reshape(()))
 
 
 def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool) -> Tensor:

@@ -188,15 +188,15 @@ class PutInPlace:
         self, op: Callable[..., Tensor], x: Tensor, value: Tensor, **options: Any
     ) -> Tensor:
         array, backend = x.array, x.backend
+        owner = backend.storage(array)
         if (
-            all(each is not self.tensor for each in with_bases(x))
+            owner is not backend.storage(self.tensor.array)
             or value.backend is not backend
             or value.array.dtype != array.dtype
             or (among_samples and among_samples[0]((x, value), options) is not None)
         ):
             return op(x, value, **options)
-        before_write(x, self.name, value.node)
-        owner = backend.storage(array)
+        before_write(self.tensor, self.name, value.node)
 
         def apart(given: G) -> G:
             """A copy of an array, or of those in a tuple, whose memory is being written."""
@@ -208,7 +208,7 @@ class PutInPlace:
         source = apart(value.array)
         settled = {name: apart(given) for name, given in options.items()}
         x.array = IN_PLACE[op](backend, array, source, **settled)
-        written(x, self.name)
+        written(self.tensor, self.name)
         record_write(x, op, (array, source), value.node, settled)
         self.done = True
         return x

@@ -214,6 +214,51 @@ def test_values_and_indices_in_the_memory_that_is_written(device):
     assert x.grad.tolist() == [0, 0, 3, 5, 7]
 
 
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("reduce", ["sum", "prod", "mean", "amax", "amin"])
+def test_reductions_of_the_memory_that_is_written(reduce, include_self, device):
+    """The gradient needs the values of `src` before."""
+    data = numbers(device=device)[0].requires_grad_()
+    index = at(data, [[3, 0, 1], [3, 0, 2]])
+    x, y = data * 1, data * 1
+    x.scatter_reduce_(0, index, x[1:3], reduce, include_self=include_self)
+    expected = y.scatter_reduce(0, index, y[1:3], reduce, include_self=include_self)
+    assert_close(x, expected)
+    got, want = (gradient.autograd.grad(z.square().sum(), data)[0] for z in (x, expected))
+    assert_close(got, want)
+    number, src = (gradient.tensor(n, device=device, requires_grad=True) for n in (2.0, 3.0))
+    x = (number * 1).scatter_reduce_(0, at(data, 0), src, reduce, include_self=include_self)
+    expected = (number * 1).scatter_reduce(0, at(data, 0), src, reduce, include_self=include_self)
+    grads = [gradient.autograd.grad(z * z, (number, src)) for z in (x, expected)]
+    assert grads[0] == grads[1]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mode", [gradient.no_grad, gradient.inference_mode])
+def test_views_without_a_graph(form, mode, device):
+    """A view of a view is one of the first tensor there."""
+    data, v = numbers(device=device)
+    expected = FORMS[form](data, v, "")
+    with mode():
+        whole = gradient.cat([data, data, data])
+        x = whole[1:][3:7]
+        assert FORMS[form](x, v, "_") is x
+        assert_close(whole, gradient.cat([data, expected, data]))
+
+
+@pytest.mark.parametrize("write", [
+    lambda x, i, v: x.scatter_reduce_(0, i.reshape(1, 2), v, "amax"),
+    lambda x, i, v: x.index_reduce_(0, i, v, "mean"),
+    lambda x, i, v: x.scatter_(0, i.reshape(1, 2), v, reduce="multiply"),
+    lambda x, i, v: x.index_add_(0, i, v),
+    lambda x, i, v: x.put_(i, v[0]),
+])  # fmt: skip
+def test_on_meta(write):
+    x = gradient.zeros(4, 2, device="meta")
+    index = gradient.zeros(2, dtype=gradient.int64, device="meta")
+    assert write(x, index, gradient.zeros(2, 2, device="meta")) is x
+
+
 @pytest.mark.parametrize(
     "write",
     [
@@ -246,8 +291,9 @@ def test_a_write_is_noted(device):
         lambda x: x.scatter_(0, index, 2.0),
         lambda x: x.index_fill_(0, index, 2.0),
         lambda x: x.put_(index, v),
+        lambda x: x.scatter_reduce_(0, index, v * 2, "prod", include_self=False),
     ):
-        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        with pytest.raises(RuntimeError, match="_: a leaf Variable that requires grad"):
             write(x)
         y = x * 2
         z = y**2
@@ -307,6 +353,7 @@ def test_compiled(device):
         total.index_add_(0, index, v)
         total.scatter_(1, index[:1].reshape(1, 1), 5.0)
         total.index_put_((index,), v, accumulate=True)
+        total.scatter_reduce_(0, index[:1].reshape(1, 1), v, "amax")
         return total * 2
 
     expected = gradient.zeros(4, 2, device=device)
@@ -317,5 +364,6 @@ def test_compiled(device):
         expected.index_add_(0, index, v)
         expected.scatter_(1, index[:1].reshape(1, 1), 5.0)
         expected.index_put_((index,), v, accumulate=True)
+        expected.scatter_reduce_(0, index[:1].reshape(1, 1), v, "amax")
         assert got.tolist() == (expected * 2).tolist()
         assert total.tolist() == expected.tolist()
