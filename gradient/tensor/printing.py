@@ -124,7 +124,7 @@ def _wrapped(parts: list[str], indent: int) -> str:
 
 
 def _body(array: Any, backend: Any, dtype: Any, indent: int) -> str:
-    abbreviated = math.prod(array.shape) > PrintOptions.threshold
+    abbreviated = len(array.shape) > 0 and math.prod(array.shape) > PrintOptions.threshold
     if abbreviated and not PrintOptions.edgeitems:
         return "[...]"
     cuts = [abbreviated and n > 2 * PrintOptions.edgeitems for n in array.shape]

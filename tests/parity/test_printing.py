@@ -155,6 +155,7 @@ def as_before() -> Iterator[None]:
         {"precision": 8},
         {"threshold": 5},
         {"threshold": 5, "edgeitems": 0},
+        {"threshold": 0, "edgeitems": 0},
         {"threshold": 5, "edgeitems": 1},
         {"threshold": 5, "edgeitems": 2},
         {"linewidth": 40},
@@ -167,7 +168,7 @@ def as_before() -> Iterator[None]:
     ids=str,
 )
 @pytest.mark.parametrize(
-    "name", ["matrix", "wide range", "zeros", "wide matrix", "cube", "ints", "long vector"]
+    "name", ["float", "matrix", "wide range", "zeros", "wide matrix", "cube", "ints", "long vector"]
 )
 def test_options(name: str, options: dict[str, Any], as_before: None):
     gradient.set_printoptions(**options)
