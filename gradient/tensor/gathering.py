@@ -404,7 +404,7 @@ def _scatter_reduced(
             src = elementwise.clone(src)
         found, places = at.unique(return_inverse=True)
         part = own[tuple(slice(0, n) if i != axis else slice(None) for i, n in enumerate(at.shape))]
-        if found.numel() < x.shape[axis]:
+        if found.numel() < x.shape[axis] and be.is_view_of(part.array, x.array):
             out = _reduced(part.index_select(axis, found), axis, places, src, reduce, include_self)
             return put(ops.setitem, part, out, index=(slice(None),) * axis + (found.array,))
     if x.ndim:

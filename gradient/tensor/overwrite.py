@@ -207,7 +207,11 @@ class PutInPlace:
 
         source = apart(value.array)
         settled = {name: apart(given) for name, given in options.items()}
-        x.array = IN_PLACE[op](backend, array, source, **settled)
+        try:
+            x.array = IN_PLACE[op](backend, array, source, **settled)
+        except (IndexError, TypeError, ValueError):
+            op(x, value, **options)  # raises an error with names and shapes
+            raise
         written(self.tensor, self.name)
         record_write(x, op, (array, source), value.node, settled)
         self.done = True

@@ -10,6 +10,7 @@ import pytest
 import gradient
 from gradient import tensor
 from gradient.testing import assert_close
+from support.array_backends import PROOFS
 
 ROWS = [3, 0, 3]
 """Rows of x (4, 5), one of them twice."""
@@ -155,6 +156,25 @@ def test_masks_do_not_broadcast_the_tensor(mask, device):
     assert not x.any()
     x.masked_scatter_(mask[0].reshape(-1)[:3], gradient.ones(6, device=device))
     assert x.tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("device", PROOFS)
+def test_on_backends_in_python_and_elsewhere(form, device):
+    """One has views that it does not know as such, one no views, one waits only where it reads."""
+    data, v = numbers(device=device)
+    expected = FORMS[form](data, v, "")
+    assert FORMS[form](data, v, "_") is data
+    assert_close(data, expected)
+
+
+@pytest.mark.cpu_only
+def test_errors_name_the_method():
+    x = gradient.zeros(3, device="bare")
+    with pytest.raises(IndexError, match="scatter_: index 5 is out of bounds for dimension 0"):
+        x.scatter_(0, at(x, [5]), 1.0)
+    assert not x.any()
 
 
 BIG = 1 << 21
