@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.explain import packed_refused
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import bool_, float32, float64, iinfo, int64
@@ -175,6 +176,8 @@ class Gathering(Arithmetic):
         else:
             number_of(caller, "src", src, takes_complex=True)
             src = fitting(caller, "src", src, self.dtype)
+            if self.dtype.is_packed:
+                raise packed_refused(caller, self.array)
             array = self.backend.full(size, src, self.array.dtype)
             source = wrap(array, self.backend)
         try:

@@ -253,6 +253,8 @@ class Indexing(Arithmetic):
             if isinstance(value, complex) and not self.dtype.is_complex:  # not even 1 + 0j
                 raise ArgumentError(sentence("index_fill", "a real number as value", value))
             value = fitting("index_fill", "value", value, self.dtype)
+        if self.dtype.is_packed:
+            raise packed_refused("index_fill", self.array)
         try:
             if backend.reads_values and not isinstance(value, Variable):
                 array = backend.full((), value, self.array.dtype)

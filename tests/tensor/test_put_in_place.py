@@ -387,3 +387,11 @@ def test_compiled(device):
         expected.scatter_reduce_(0, index[:1].reshape(1, 1), v, "amax")
         assert got.tolist() == (expected * 2).tolist()
         assert total.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("form", ["", "_"])
+def test_8_bit_floats_are_refused_by_name(form, device):
+    x = gradient.ones(4, 3, device=device).to(gradient.float8_e4m3fn)
+    for name, index in (("index_fill", [1]), ("scatter", [[1]])):
+        with pytest.raises(RuntimeError, match=f"{name}: not defined for 8-bit floats"):
+            getattr(x, name + form)(0, at(x, index), 2.0)
