@@ -83,6 +83,8 @@ def in_place_at(
         return self if put.done else overwrite(self, out, name)
 
     run.__name__ = name
+    # By which errors of a plan name it: `general` has no public name.
+    run.__code__ = run.__code__.replace(co_name=name, co_qualname=name)
     run.__doc__ = on_copy.__doc__
     vars(run)["__wrapped__"] = method  # for its signature
     return run

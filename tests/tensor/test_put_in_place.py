@@ -395,3 +395,31 @@ def test_8_bit_floats_are_refused_by_name(form, device):
     for name, index in (("index_fill", [1]), ("scatter", [[1]])):
         with pytest.raises(RuntimeError, match=f"{name}: not defined for 8-bit floats"):
             getattr(x, name + form)(0, at(x, index), 2.0)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("name", ["index_copy_", "scatter_reduce_", "put_"])
+def test_a_compiled_step_names_the_method(name):
+    """In an error of a replay, which leaves the tensor as it was, and in why it runs eagerly."""
+    total, v = gradient.zeros(3), gradient.ones(1)
+    more = ("amax",) if name == "scatter_reduce_" else ()
+
+    @gradient.compile
+    def step(index):
+        given = (index, v) if name == "put_" else (0, index, v, *more)
+        return getattr(total, name)(*given) * 2
+
+    for i in range(3):
+        step(tensor([i]))
+    total.zero_()
+    with pytest.raises(IndexError, match=f"{name} at .*: index 5 is out of bounds"):
+        step(tensor([5]))
+    assert not total.any()
+
+    @gradient.compile
+    def masked(mask):
+        return total.masked_scatter_(mask, gradient.ones(3)) * 2
+
+    with pytest.warns(UserWarning, match="Tensor.masked_scatter_ reads the value"):
+        for _ in range(2):
+            masked(total >= 0)
