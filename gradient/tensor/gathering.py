@@ -37,7 +37,7 @@ from gradient.tensor.arguments import (
     vector_of,
 )
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
-from gradient.tensor.index_keys import index_of, misfit
+from gradient.tensor.index_keys import index_of, misfit, size_at
 from gradient.tensor.joining import broadcast_shapes
 from gradient.tensor.overwrite import Put, to_copy
 from gradient.tensor.views import without_base
@@ -315,7 +315,7 @@ class Gathering(Arithmetic):
     ) -> Tensor:
         op = ops.index_add if accumulate else ops.setitem
         try:
-            size = _size_at(arrays, self.shape) or self[key].shape
+            size = size_at(arrays, self.shape) or self[key].shape
             return put(op, self, _spread(values, size), index=arrays)
         except IndexError:
             raise IndexOutOfRange(misfit(key, self)) from None
@@ -354,21 +354,6 @@ def _counted(x: Any) -> Tensor:
     """Return the positions of x's elements in row-major order, in its shape."""
     places = np.arange(math.prod(x.shape)).reshape(tuple(x.shape))
     return wrap(x.backend.asarray(places), x.backend)
-
-
-def _size_at(arrays: tuple[Any, ...], size: Sequence[int]) -> tuple[int, ...] | None:
-    """The shape of what an index of arrays, with whole dimensions between them, selects; None if
-    there are masks, or the arrays do not broadcast."""
-    at = [i for i, part in enumerate(arrays) if type(part) is not slice]
-    if any(arrays[i].dtype.kind == "b" for i in at):
-        return None
-    try:
-        picks = broadcast_shapes(*(arrays[i].shape for i in at))
-    except ShapeError:
-        return None
-    kept = [n for i, n in enumerate(size) if i not in at]
-    first = at[0] if at[-1] - at[0] + 1 == len(at) else 0  # separated arrays: theirs come first
-    return (*kept[:first], *picks, *kept[first:])
 
 
 def _spread(values: Any, size: Any) -> Tensor:

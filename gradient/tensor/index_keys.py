@@ -260,6 +260,21 @@ def _check_mask(mask: Any, axis: int, size: Any) -> None:
         )
 
 
+def size_at(arrays: Index, size: Sequence[int]) -> tuple[int, ...] | None:
+    """The shape of what an index of arrays, with whole dimensions between them, selects; None if
+    there are masks, or the arrays do not broadcast."""
+    at = [i for i, part in enumerate(arrays) if type(part) is not slice]
+    if any(arrays[i].dtype.kind == "b" for i in at):
+        return None
+    try:
+        picks = np.broadcast_shapes(*(arrays[i].shape for i in at))
+    except ValueError:
+        return None
+    kept = [n for i, n in enumerate(size) if i not in at]
+    first = at[0] if at[-1] - at[0] + 1 == len(at) else 0  # separated arrays: theirs come first
+    return (*kept[:first], *picks, *kept[first:])
+
+
 # Error messages -----------------------------------------------------------------------------------
 
 
