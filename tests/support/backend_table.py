@@ -468,9 +468,16 @@ def rnn_grad(steps: int, size: int, relu: bool) -> Case:
     return arguments
 
 
-def square(a: Draw) -> Any:
+def square(a: Draw, n: int = 7, batch: int | None = None) -> Any:
     """Matrices that are far from singular ones."""
-    return a(a.rows, 7, 7) + 7 * np.eye(7, dtype=a.dtype)
+    return a(a.rows if batch is None else batch, n, n) + max(7, n) * np.eye(n, dtype=a.dtype)
+
+
+small_matrices: list[Case] = [
+    *(lambda a, n=n: (square(a, n, 4200 // n)[:, ::-1],) for n in (1, 2, 3, 4, 16)),
+    lambda a: (square(a, 4, 300).swapaxes(-1, -2).reshape(3, 100, 4, 4),),
+]
+"""Many matrices, in whose columns the largest number is not the first."""
 
 
 def triangular(a: Draw, n: int, lower: bool) -> Any:
@@ -1178,8 +1185,11 @@ CASES: dict[str, list[Case]] = {
     "rnn": [rnn(3, 7, False), rnn(1, 20, True), rnn(5, 9, True)],
     "rnn_grad": [rnn_grad(3, 7, False), rnn_grad(1, 20, True), rnn_grad(5, 9, True)],
     # Decompositions
-    "inv": [lambda a: (square(a),)],
-    "solve": [lambda a: (square(a), a(a.rows, 7, 3)), lambda a: (square(a), a(7, 1))],
+    "inv": [lambda a: (square(a),), *small_matrices],
+    "solve": [
+        *(lambda a: (square(a), a(a.rows, 7, 3)), lambda a: (square(a), a(7, 1))),
+        *(lambda a, n=n: (square(a, n, 4200 // n), a(4200 // n, n, 2)) for n in (1, 2, 3, 16)),
+    ],
     "solve_triangular": [
         lambda a: (triangular(a, 70, True), a(70, 3), True),
         lambda a: (triangular(a, 37, False), a(37, 1), False),
@@ -1196,9 +1206,9 @@ CASES: dict[str, list[Case]] = {
     ],
     "lu": [lambda a: (square(a),), lambda a: (a(a.rows, 7, 4),), lambda a: (a(a.rows, 4, 7),)],
     "lu_pivots": [lambda a: (a(a.rows, 7, 4),), lambda a: (a(4, 7),)],
-    "logabsdet": [lambda a: (square(a),)],
+    "logabsdet": [lambda a: (square(a),), *small_matrices],
     "det_sign": [lambda a: (square(a),)],
-    "det": [lambda a: (square(a),)],
+    "det": [lambda a: (square(a),), *small_matrices],
     "cofactor": [lambda a: (square(a),)],
     "eigh": [lambda a: (positive_definite(a),)],
     "eig": [lambda a: (np.triu(a(4, 4)) + np.diag(np.arange(4.0)).astype(a.dtype),)],

@@ -4,6 +4,7 @@ depend on their number."""
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -15,6 +16,12 @@ from gradient.backends.numpy.blas import one_blas_thread
 CHUNK = 32
 """Right sides that a thread takes at a time: two vectors of float32 with AVX-512."""
 
+SMALL = 16
+"""Rows of a matrix up to which many are eliminated by a kernel."""
+
+ELIMINATED = 1 << 15
+"""Multiplications of small matrices that a thread does at a time."""
+
 LARGE = 1 << 20
 """Numbers of a matrix from which on the library may use its threads."""
 
@@ -23,12 +30,30 @@ class DecompositionsOnOneThread(DecompositionDefaults[np.ndarray]):
     """Overrides of `composed.decompositions`."""
 
     def inv(self, x: np.ndarray) -> np.ndarray:
+        if _are_small(x):
+            eye = np.empty_like(x, order="C")
+            eye[...] = np.eye(x.shape[-1])
+            found = _solved(x, eye)
+            if found is not None:
+                return found
         with _blas_threads_for(x):
             return super().inv(x)
 
     def solve(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if _are_small(a) and b.dtype == a.dtype and a.shape[:-1] == b.shape[:-1]:
+            found = _solved(a, np.array(b, order="C"))
+            if found is not None:
+                return found
         with _blas_threads_for(a):
             return super().solve(a, b)
+
+    def det(self, x: np.ndarray) -> np.ndarray:
+        found = _determinants(x, logarithms=False) if _are_small(x) else None
+        return super().det(x) if found is None else found
+
+    def logabsdet(self, x: np.ndarray) -> np.ndarray:
+        found = _determinants(x, logarithms=True) if _are_small(x) else None
+        return super().logabsdet(x) if found is None else found
 
     def solve_triangular(self, a: np.ndarray, b: np.ndarray, lower: bool) -> np.ndarray:
         turned = a.ndim == 2 and a.T.flags.c_contiguous and not a.flags.c_contiguous
@@ -59,3 +84,39 @@ class DecompositionsOnOneThread(DecompositionDefaults[np.ndarray]):
 def _blas_threads_for(x: np.ndarray) -> AbstractContextManager[None]:
     """The context of a decomposition of x: one thread of the BLAS library, unless x is large."""
     return one_blas_thread() if x.size < LARGE else nullcontext()
+
+
+def _are_small(x: np.ndarray) -> bool:
+    """Whether elimination by a kernel is quicker than a call of LAPACK for each matrix."""
+    return (
+        type(x) is np.ndarray
+        and x.ndim > 2
+        and x.shape[-2] == x.shape[-1] <= SMALL
+        and x.size >= kernels.MIN_SIZE
+        and x.dtype in kernels.FLOATS
+        and kernels.available()
+    )
+
+
+def _solved(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+    """The solutions of a x = b, in place of b, which is contiguous; None if there is a singular
+    matrix, or numbers are not finite: LAPACK decides what these give."""
+    (*batch, n, columns), matrix = b.shape, np.array(a, order="C")
+    done, chunk = (
+        np.empty(math.prod(batch), np.bool_),
+        max(1, ELIMINATED // (n * n * (n + columns))),
+    )
+    threads.parallel_for(
+        kernels.load("elimination").solve, done.size, chunk,
+        matrix.reshape(-1), n, b.reshape(-1), columns, done,
+    )  # fmt: skip
+    return b if done.all() and np.isfinite(b).all() else None
+
+
+def _determinants(x: np.ndarray, logarithms: bool) -> np.ndarray | None:
+    n, out = x.shape[-1], np.empty(x.shape[:-2], x.dtype)
+    threads.parallel_for(
+        kernels.load("elimination").determinants, out.size, max(1, ELIMINATED // n**3),
+        np.array(x, order="C").reshape(-1), n, logarithms, out.reshape(-1),
+    )  # fmt: skip
+    return out if logarithms or np.isfinite(out).all() else None
