@@ -23,6 +23,7 @@ from support.backend_table import BARE, Draw, cached_attention
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.cpu_only,
     pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
 ]

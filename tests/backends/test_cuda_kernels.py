@@ -170,6 +170,7 @@ def test_kernel_in_any_order(method: str) -> None:
                 agree(got, expected, "float32", method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "contiguous"])
 @pytest.mark.parametrize("method", overrides())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -183,6 +184,7 @@ def test_layout(method: str, layout: str, one: CudaBackend) -> None:
             agree(got, expected, "float32", method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", overrides())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
