@@ -236,6 +236,9 @@ OPS = [
     Op("solve_triangular",
        lambda p, a, b: p.linalg.solve_triangular(a.tril(-1) / 100 + p.eye(300), b, upper=False),
        ((300, 300), (300, 300))),
+    *[Op(f"linalg.{name}, 5,000 of 4 x 4",
+         lambda p, x, name=name: getattr(p.linalg, name)(x + 4 * p.eye(4)), ((5000, 4, 4),))
+      for name in ("inv", "det")],
     *[Op(f"rfft and irfft, {n} x {m}", lambda p, x: p.fft.irfft(p.fft.rfft(x), x.shape[-1]),
          ((n, m),)) for n, m in ((640, 256), (1024, 400))],
     # places

@@ -1207,7 +1207,7 @@ CASES: dict[str, list[Case]] = {
     "lu": [lambda a: (square(a),), lambda a: (a(a.rows, 7, 4),), lambda a: (a(a.rows, 4, 7),)],
     "lu_pivots": [lambda a: (a(a.rows, 7, 4),), lambda a: (a(4, 7),)],
     "logabsdet": [lambda a: (square(a),), *small_matrices],
-    "det_sign": [lambda a: (square(a),)],
+    "det_sign": [lambda a: (square(a),), *small_matrices],
     "det": [lambda a: (square(a),), *small_matrices],
     "cofactor": [lambda a: (square(a),)],
     "eigh": [lambda a: (positive_definite(a),)],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -48,12 +49,19 @@ class DecompositionsOnOneThread(DecompositionDefaults[np.ndarray]):
             return super().solve(a, b)
 
     def det(self, x: np.ndarray) -> np.ndarray:
-        found = _determinants(x, logarithms=False) if _are_small(x) else None
-        return super().det(x) if found is None else found
+        if not _are_small(x):
+            return super().det(x)
+        matrix, out = np.array(x, order="C").reshape(-1), np.empty(x.shape[:-2], x.dtype)
+        _of_each(kernels.load("elimination").determinants, x, matrix, out.reshape(-1))
+        return out if np.isfinite(out).all() else super().det(x)
 
     def logabsdet(self, x: np.ndarray) -> np.ndarray:
-        found = _determinants(x, logarithms=True) if _are_small(x) else None
-        return super().logabsdet(x) if found is None else found
+        return _logarithms(x)[1] if _are_small(x) else super().logabsdet(x)
+
+    def det_sign(self, x: np.ndarray) -> np.ndarray:
+        if not _are_small(x) or not np.isfinite(x).all():
+            return super().det_sign(x)
+        return _logarithms(x.astype(np.float64, copy=False))[0]
 
     def solve_triangular(self, a: np.ndarray, b: np.ndarray, lower: bool) -> np.ndarray:
         turned = a.ndim == 2 and a.T.flags.c_contiguous and not a.flags.c_contiguous
@@ -113,10 +121,15 @@ def _solved(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     return b if done.all() and np.isfinite(b).all() else None
 
 
-def _determinants(x: np.ndarray, logarithms: bool) -> np.ndarray | None:
-    n, out = x.shape[-1], np.empty(x.shape[:-2], x.dtype)
-    threads.parallel_for(
-        kernels.load("elimination").determinants, out.size, max(1, ELIMINATED // n**3),
-        np.array(x, order="C").reshape(-1), n, logarithms, out.reshape(-1),
-    )  # fmt: skip
-    return out if logarithms or np.isfinite(out).all() else None
+def _logarithms(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The signs of determinants, in float64, and the logarithms of their magnitudes."""
+    matrix, out = np.array(x, order="C").reshape(-1), np.empty(x.shape[:-2], x.dtype)
+    signs = np.empty(x.shape[:-2])
+    _of_each(kernels.load("elimination").logarithms, x, matrix, signs.reshape(-1), out.reshape(-1))
+    return signs, out
+
+
+def _of_each(kernel: Any, x: np.ndarray, matrix: np.ndarray, *out: np.ndarray) -> None:
+    """Run a kernel over the matrices of x, of which `matrix` is a flat copy."""
+    n = x.shape[-1]
+    threads.parallel_for(kernel, out[0].size, max(1, ELIMINATED // n**3), matrix, n, *out)

@@ -63,20 +63,26 @@ def solve(start, stop, a, n, b, columns, done):
 
 
 @ordered_kernel
-def determinants(start, stop, a, n, logarithms, out):
-    """The determinants of the matrices start to stop of a (batch, N, N), which is overwritten, or
-    the logarithms of their magnitudes."""
+def determinants(start, stop, a, n, out):
+    """The determinants of the matrices start to stop of a (batch, N, N), which is overwritten."""
+    for matrix in range(start, stop):
+        at = matrix * n * n
+        product = a.dtype.type(eliminate(a, at, n, a, at, 0))
+        for j in range(n):
+            product *= a[at + j * n + j]
+        out[matrix] = product
+
+
+@ordered_kernel
+def logarithms(start, stop, a, n, signs, out):
+    """As `determinants`, the logarithms of their magnitudes, and their signs."""
     for matrix in range(start, stop):
         at = matrix * n * n
         sign = eliminate(a, at, n, a, at, 0)
-        if logarithms:
-            total = a.dtype.type(-math.inf if sign == 0 else 0)
-            for j in range(n):
-                if sign != 0:
-                    total += math.log(abs(a[at + j * n + j]))
-            out[matrix] = total
-        else:
-            product = a.dtype.type(sign)
-            for j in range(n):
-                product *= a[at + j * n + j]
-            out[matrix] = product
+        total = a.dtype.type(-math.inf if sign == 0 else 0)
+        for j in range(n):
+            pivot = a[at + j * n + j]
+            if sign != 0:
+                total += math.log(abs(pivot))
+                sign = sign if pivot > 0 else -sign
+        signs[matrix], out[matrix] = sign, total
