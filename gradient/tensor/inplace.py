@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -30,13 +30,13 @@ from gradient.tensor.float8 import maker_of
 from gradient.tensor.gathering import Gathering
 from gradient.tensor.indexing import LARGE, WIDE, Indexing
 from gradient.tensor.overwrite import (
-    Put,
-    PutInPlace,
+    Method,
+    P,
     become_view,
     direct_operand,
+    in_place_at,
     overwrite,
     overwrite_at,
-    takes_writes,
     unwritten,
     write,
     written,
@@ -50,8 +50,6 @@ from gradient.tensor.statistics import Statistics
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
-P = ParamSpec("P")
-Method = Callable[Concatenate[Any, P], "Tensor"]
 Operator = Callable[[Variable | Number, Variable | Number], "Tensor"]
 
 
@@ -64,28 +62,6 @@ def in_place(method: Method[P]) -> Method[P]:
 
     run.__name__ = name
     run.__doc__ = f"In-place form of `{method.__name__}`."
-    vars(run)["__wrapped__"] = method  # for its signature
-    return run
-
-
-def in_place_at(
-    method: Method[P], general: Callable[Concatenate[Any, Put, P], Tensor]
-) -> Method[P]:
-    """Like `in_place`, for a method that writes at an index: where it can, `general`, the method
-    with the writing function as an argument, changes nothing but the elements at the index."""
-    name, on_copy = method.__name__ + "_", in_place(method)
-
-    def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        if not takes_writes(self):
-            return on_copy(self, *args, **kwargs)
-        put = PutInPlace(self, name)
-        out = general(self, put, *args, **kwargs)
-        return self if put.done else overwrite(self, out, name)
-
-    run.__name__ = name
-    # By which errors of a plan name it: `general` has no public name.
-    run.__code__ = run.__code__.replace(co_name=name, co_qualname=name)
-    run.__doc__ = on_copy.__doc__
     vars(run)["__wrapped__"] = method  # for its signature
     return run
 

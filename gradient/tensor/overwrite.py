@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import by_data, mark_overwritten
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Variable)
 G = TypeVar("G")
+P = ParamSpec("P")
+Method = Callable[Concatenate[Any, P], "Tensor"]
 
 
 def unwritten(tensor: Any) -> Tensor:
@@ -219,8 +221,8 @@ class PutInPlace:
 
 
 def takes_writes(tensor: Tensor) -> bool:
-    """Whether a tensor's memory can be written at an index, as no element is shown twice. Other
-    tensors, and `vmap`'s and autocast's, are computed anew."""
+    """Whether a tensor's memory can be written at an index: it is not read-only, as NumPy's arrays
+    are that `expand` made. Other tensors, and `vmap`'s and autocast's, are computed anew."""
     array, backend = tensor.array, tensor.backend
     flags = getattr(array, "flags", None)
     return (
@@ -233,6 +235,28 @@ def takes_writes(tensor: Tensor) -> bool:
         and mode.autocast is None
         and mode.saved_hooks is None
     )
+
+
+def in_place_at(
+    method: Method[P], general: Callable[Concatenate[Any, Put, P], Tensor]
+) -> Method[P]:
+    """Make the in-place form of a method that writes at an index. `general` is the method with the
+    writing function as an argument."""
+    name = method.__name__ + "_"
+
+    def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if not takes_writes(self):
+            return overwrite(self, method(unwritten(self), *args, **kwargs), name)
+        put = PutInPlace(self, name)
+        out = general(self, put, *args, **kwargs)
+        return self if put.done else overwrite(self, out, name)
+
+    run.__name__ = name
+    # By which errors of a plan name it: `general` has no public name.
+    run.__code__ = run.__code__.replace(co_name=name, co_qualname=name)
+    run.__doc__ = f"In-place form of `{method.__name__}`."
+    vars(run)["__wrapped__"] = method  # for its signature
+    return run
 
 
 def overwrite_packed(tensor: Variable, at: tuple[Any, ...], value: Any, name: str) -> None:

@@ -223,6 +223,7 @@ def eliminate(x: np.ndarray, pivot: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cofactors(x: np.ndarray) -> np.ndarray:
+    """The cofactors of finite matrices, computed in float64 except by singular values."""
     n = x.shape[-1]
     if n < 2:
         return np.ones_like(x)
