@@ -430,3 +430,22 @@ def test_the_gradient_of_det_has_all_digits_of_any_matrix(n, dtype, device):
         np.testing.assert_allclose(
             got, minors, rtol=0, atol=20 * digits * np.linalg.norm(matrix, 2) ** (n - 1)
         )
+
+
+@pytest.mark.parametrize("count", [1, 700])
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.float64, gradient.complex64], ids=str)
+def test_no_nan_is_lost_in_a_determinant(count, dtype, device):
+    """LAPACK passes over a NaN below a zero and finds the matrix singular."""
+    x = np.tile(np.eye(3), (count, 1, 1))
+    for matrix in (
+        [[0, 1, 2], [NAN, 1, 0], [0, 2, 1]],
+        [[0, 1, 2], [0, 1, 0], [NAN, 2, 1]],
+        [[NAN, 1, 2], [0, 1, 0], [0, 2, 1]],
+    ):
+        x[-1] = matrix
+        given = gradient.tensor(x, dtype=dtype, device=device)
+        assert linalg.det(given)[-1].isnan() and linalg.slogdet(given).logabsdet[-1].isnan()
+        assert linalg.det(given)[:-1].eq(1).all()
+    x[-1] = 0
+    given = gradient.tensor(x, dtype=dtype, device=device)
+    assert linalg.det(given)[-1] == 0 and linalg.slogdet(given).logabsdet[-1].item() == -math.inf

@@ -101,7 +101,9 @@ class DecompositionDefaults(RequiredMethods[Array]):
     def logabsdet(self, x: Array) -> Array:
         """log |det x|, for x (..., N, N); for complex x log det x, with the angle as imaginary
         part."""
-        sign, found = np.linalg.slogdet(self.to_numpy(x))
+        host = self.to_numpy(x)
+        sign, found = np.linalg.slogdet(host)
+        found = _with_nan(found, host, -math.inf)
         return self.asarray(found + 1j * np.angle(sign) if np.iscomplexobj(sign) else found)
 
     @lapack
@@ -117,7 +119,8 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @lapack
     def det(self, x: Array) -> Array:
         """The determinant of x (..., N, N)."""
-        return self.asarray(np.linalg.det(self.to_numpy(x)))
+        host = self.to_numpy(x)
+        return self.asarray(_with_nan(np.linalg.det(host), host, 0))
 
     @in_float32
     @lapack
@@ -220,6 +223,16 @@ def eliminate(x: np.ndarray, pivot: bool) -> tuple[np.ndarray, np.ndarray]:
                 a[:, k + 1 : stop, stop:] -= a[:, k + 1 : stop, k, None] * a[:, k, None, stop:]
             a[:, stop:, stop:] -= a[:, stop:, start:stop] @ a[:, start:stop, stop:]
     return a.reshape(x.shape), pivots.reshape(*batch, count)
+
+
+def _with_nan(found: Any, x: np.ndarray, of_singular: float) -> Any:
+    """The determinants of x, or their logarithms, NaN where a matrix with NaN would count as a
+    singular one: LAPACK takes no NaN for a pivot."""
+    lost = found == of_singular
+    if np.any(lost):
+        lost = lost & np.isnan(x).any((-2, -1))
+        found = np.where(lost, found.dtype.type(np.nan), found)
+    return found
 
 
 def _cofactors(x: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def eliminate(a, at, n, b, to, columns):
         pivot, largest = j, abs(a[row + j])
         for i in range(j + 1, n):
             size = abs(a[at + i * n + j])
-            if size > largest:
+            if size > largest or size != size:  # NaN, which nothing is larger than
                 pivot, largest = i, size
         if largest == 0:
             return 0
