@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from gradient.autograd.variable import Number
     from gradient.tensor.core import Tensor
 
+FEW = 32
+"""Elements of a tensor for each index, at least, for indices that are sorted to reduce in place
+only the slices at these: else it takes less time to copy the tensor."""
+
 REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 
 
@@ -385,7 +389,8 @@ def _scatter_reduced(
     if src.shape != at.shape:  # else its gradient would be copied, too
         src = src[tuple(slice(0, n) for n in at.shape)]
     be = x.backend
-    if put is not to_copy and be.has_values and isinstance(at.array, np.ndarray):
+    few = at.numel() * FEW <= x.numel()
+    if few and put is not to_copy and be.has_values and isinstance(at.array, np.ndarray):
         # The slices alone to which something goes; not where reading these numbers would wait for
         # other work, or end a recording.
         if be.is_view_of(src.array, x.array):  # saved for the gradient, and then overwritten

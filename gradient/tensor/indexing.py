@@ -256,7 +256,7 @@ class Indexing(Arithmetic):
         if self.dtype.is_packed:
             raise packed_refused("index_fill", self.array)
         try:
-            if backend.reads_values and not isinstance(value, Variable):
+            if put is not to_copy and not isinstance(value, Variable):
                 array = backend.full((), value, self.array.dtype)
                 out = put(ops.setitem, x, wrap(array, backend), index=at)
             else:

@@ -9,6 +9,8 @@ import pytest
 
 import gradient
 from gradient import tensor
+from gradient.backends.numpy import along, indexed_sums
+from gradient.tensor import gathering
 from gradient.testing import assert_close
 from support.array_backends import PROOFS
 
@@ -81,6 +83,14 @@ LAYOUTS = {
     "reshaped": lambda data: data.reshape(20).clone().reshape(2, 10).view(4, 5),
 }
 """A non-leaf tensor of 4 x 5 numbers."""
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["few", "many"])
+def few(request, monkeypatch):
+    """Small tensors are written as large ones with few indices are, and with many."""
+    if request.param:
+        for module in (gathering, along, indexed_sums):
+            monkeypatch.setattr(module, "FEW", 0)
 
 
 def at(x, index):
@@ -423,3 +433,21 @@ def test_a_compiled_step_names_the_method(name):
     with pytest.warns(UserWarning, match="Tensor.masked_scatter_ reads the value"):
         for _ in range(2):
             masked(total >= 0)
+
+
+@pytest.mark.cpu_only
+def test_many_indices_are_not_sorted(monkeypatch):
+    """That would take much longer than to copy or convert the tensor."""
+    for module in (gathering, along, indexed_sums):
+        monkeypatch.setattr(module, "FEW", 32)
+    monkeypatch.setattr(np, "unique", None)
+    monkeypatch.setattr(gradient.Tensor, "unique", None)
+    for dtype in (gradient.float32, gradient.bfloat16):
+        x, v = gradient.ones(64, 8, dtype=dtype), gradient.ones(40, 8, dtype=dtype)
+        rows = gradient.arange(40)
+        index = rows.reshape(40, 1).expand(40, 8).clone()
+        x.scatter_reduce_(0, index, v, "amax")
+        x.index_reduce_(0, rows, v, "prod")
+        x.scatter_add_(0, index, v)
+        x.index_add_(0, rows, v)
+        assert x.tolist() == [[3] * 8] * 40 + [[1] * 8] * 24

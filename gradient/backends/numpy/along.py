@@ -10,6 +10,7 @@ import numpy as np
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.expanded_index import add_rows, count, join, join_grad, rows_said, take
+from gradient.backends.numpy.indexed_sums import FEW
 from gradient.backends.numpy.kernels import INT64
 from gradient.backends.required import Shape
 from gradient.dtypes import HALF_PRECISION
@@ -147,7 +148,8 @@ class AlongKernels(ArrayAPIBackend):
         axis %= max(x.ndim, 1)
         if add and x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
             wide, index = value.astype(np.float32), index.astype(INT64, copy=False)
-            if index.size < x.size and _is_within(index, x.shape[axis]) and x.flags.carray:
+            few = index.size * FEW <= x.size and x.flags.carray
+            if few and _is_within(index, x.shape[axis]):
                 value = wide[tuple(map(slice, index.shape))]
                 found, places = np.unique(_flat(x.shape, index, axis), return_inverse=True)
                 sums = x.ravel()[found].astype(np.float32)

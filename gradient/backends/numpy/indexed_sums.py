@@ -23,6 +23,10 @@ CACHED = 4 << 20
 """Bytes of sums of rows up to which they are cleared by what adds to them: what is larger has left
 the second cache until then, and is cleared quicker from its begin to its end."""
 
+FEW = 32
+"""Elements of an array for each index, at least, for indices that are sorted to convert only the
+16-bit floats at these: else it takes less time to convert the array."""
+
 COUNTED = 1 << 17
 """Ints that a thread counts at a time."""
 
@@ -61,7 +65,7 @@ class IndexedSums(AttentionDefaults[np.ndarray]):
             size = math.prod(x.shape[first:after])
             # Not if one is negative: two indices may mean the same place then.
             places = flat_places(arrays, x.shape[first:after])
-            if places is not None and places.size < size:
+            if places is not None and places.size < size and places.size * FEW <= x.size:
                 rows = x.reshape(*x.shape[:first], size, *x.shape[after:])
                 found, back = np.unique(places, return_inverse=True)
                 some = np.take(rows, found, first).astype(np.float32)
